@@ -1,0 +1,1 @@
+//! What inference costs: FLOPs, bytes and memory of every stage, from plain dimensions.

@@ -1,0 +1,1 @@
+//! Figures worth putting in a paper, as SVG and PNG.
