@@ -5,5 +5,18 @@
 //! depends on no tensor framework.
 
 pub mod cost;
+mod error;
+mod fit;
+mod form;
 #[cfg(feature = "plot")]
 pub mod plot;
+mod preset;
+mod read;
+mod table;
+
+pub use error::LawError;
+pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, check_table, fit};
+pub use form::{Form, Law};
+pub use preset::Preset;
+pub use read::{MAX_BYTES, ReadOptions, YKind, read_file, read_str};
+pub use table::{Row, Table};

@@ -1,0 +1,83 @@
+//! What can be wrong with a table, a fit or a plan. Every message names the object and the value.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LawError {
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is larger than a table of measurements can be.
+    #[error("{}: more than {limit} bytes; a table of measurements has at most that many", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A file is not a table.
+    #[error("{origin}: line {line}: {message}")]
+    Malformed {
+        /// The file or preset.
+        origin: String,
+        /// Line number, counted from 1.
+        line: u64,
+        /// What is wrong.
+        message: String,
+    },
+    /// A column is missing.
+    #[error("{origin}: no column {wanted:?} for {role}; the columns are {}", quoted(have))]
+    NoColumn {
+        /// The file or preset.
+        origin: String,
+        /// What the column is for.
+        role: &'static str,
+        /// The name looked for.
+        wanted: String,
+        /// The names in the header.
+        have: Vec<String>,
+    },
+    /// A cell holds a value that cannot be used.
+    #[error("{origin}: line {line}, column {column:?}: {value:?} {problem}")]
+    BadValue {
+        /// The file or preset.
+        origin: String,
+        /// Line number, counted from 1.
+        line: u64,
+        /// Column name.
+        column: String,
+        /// The text of the cell.
+        value: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// The table holds too little to fit a law.
+    #[error("{origin}: {message}")]
+    TooLittle {
+        /// The file or preset.
+        origin: String,
+        /// What is missing.
+        message: String,
+    },
+    /// An option has a value that is not allowed.
+    #[error("{option} = {value}: {allowed}")]
+    BadOption {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
