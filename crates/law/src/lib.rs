@@ -8,15 +8,22 @@ pub mod cost;
 mod error;
 mod fit;
 mod form;
+mod judge;
 #[cfg(feature = "plot")]
 pub mod plot;
 mod preset;
 mod read;
 mod table;
+mod tokens;
 
 pub use error::LawError;
-pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, check_table, fit};
+pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, fit};
 pub use form::{Form, Law};
+pub use judge::{
+    Assessment, Bootstrap, BootstrapOptions, Comparison, FormScore, Held, LeftOut, MAX_DRAWS, Profile,
+    ProfileInterval, Resample, Status, assess, bootstrap, percentile_interval,
+};
 pub use preset::Preset;
 pub use read::{MAX_BYTES, ReadOptions, YKind, read_file, read_str};
 pub use table::{Row, Table};
+pub use tokens::{Tokens, Units};

@@ -41,10 +41,10 @@ impl Preset {
     pub fn table(self) -> Result<Table, LawError> {
         let options = ReadOptions { scale1: Self::SCALE1, ..ReadOptions::default() };
         let tables = read_str(self.csv(), &format!("preset {}", self.name()), &options)?;
-        tables.into_iter().next().ok_or_else(|| LawError::TooLittle {
-            origin: self.name().into(),
-            message: "no rows".into(),
-        })
+        tables
+            .into_iter()
+            .next()
+            .ok_or_else(|| LawError::TooLittle { origin: self.name().into(), message: "no rows".into() })
     }
 }
 

@@ -322,7 +322,10 @@ mod tests {
         let head = "params,visual_tokens,score\n1,1,0.5\n";
         for (row, wanted) in [
             ("2,1,NaN", "data.csv: line 3, column \"score\": \"NaN\" is not finite"),
-            ("2,1,54.2", "column \"score\": \"54.2\" is not in 0…1, as every score is (in percent? divide by 100)"),
+            (
+                "2,1,54.2",
+                "column \"score\": \"54.2\" is not in 0…1, as every score is (in percent? divide by 100)",
+            ),
             ("2,1,-0.1", "\"-0.1\" is not in 0…1"),
             ("2,0,0.5", "column \"visual_tokens\": \"0\" must be above 0"),
             ("-2,1,0.5", "column \"params\": \"-2\" must be above 0"),

@@ -22,7 +22,8 @@ pub(crate) fn least_sum(problem: &Problem<'_>, moments: &Moments, squares: f64) 
     for free in (1..1_u8 << columns).rev() {
         let Some(c) = solve(moments, free) else { continue };
         if (0..columns).all(|index| !problem.bounded(index) || c[index] >= 0.0) {
-            least = least.min(squares - (0..columns).map(|index| c[index] * moments.right[index]).sum::<f64>());
+            least =
+                least.min(squares - (0..columns).map(|index| c[index] * moments.right[index]).sum::<f64>());
             if free.count_ones() as usize == columns {
                 break;
             }

@@ -74,7 +74,8 @@ pub(crate) const VALLEYS: usize = 6;
 /// Fits one law.
 ///
 /// # Errors
-/// Options out of range, a table that cannot carry the law (see [`check_table`]).
+/// Options out of range; one level only of a factor, fewer rows than coefficients, and for the log-Huber objective an
+/// error of zero: each by column name.
 ///
 /// ```
 /// use foveate_law::{FitOptions, Form, Preset, fit};
@@ -84,8 +85,7 @@ pub(crate) const VALLEYS: usize = 6;
 /// # Ok::<(), foveate_law::LawError>(())
 /// ```
 pub fn fit(table: &Table, form: Form, options: &FitOptions) -> Result<Fit, LawError> {
-    options.check()?;
-    check_table(table, form, options)?;
+    check(table, form, options)?;
     let rows = Rows::new(table);
     let (problem, minimum) = solve(&rows, form, options);
     Ok(Fit { law: problem.law(minimum.theta, &minimum.c), value: minimum.value, n: rows.len() })
@@ -104,12 +104,10 @@ impl FitOptions {
     }
 }
 
-/// Whether a table can carry a law at all: two levels of each factor, as many rows as coefficients, and for the
-/// logarithmic objective no error of zero.
-///
-/// # Errors
-/// What is missing, by column name.
-pub fn check_table(table: &Table, form: Form, options: &FitOptions) -> Result<(), LawError> {
+/// Whether the options are in range and the table can carry a law at all: two levels of each factor, as many rows as
+/// coefficients, and for the logarithmic objective no error of zero.
+pub(crate) fn check(table: &Table, form: Form, options: &FitOptions) -> Result<(), LawError> {
+    options.check()?;
     let too_little = |message: String| Err(LawError::TooLittle { origin: table.origin.clone(), message });
     for (levels, column) in table.levels().iter().zip(&table.columns) {
         if levels.len() < 2 {

@@ -230,11 +230,7 @@ impl<'a> Problem<'a> {
             Objective::HuberLog { delta } => {
                 let (value, first, second) = huber(model.ln() - self.rows.ln_y[row], delta);
                 let inverse = 1.0 / model;
-                (
-                    weight * value,
-                    weight * first * inverse,
-                    weight * (second - first) * inverse * inverse,
-                )
+                (weight * value, weight * first * inverse, weight * (second - first) * inverse * inverse)
             }
         }
     }
@@ -242,13 +238,10 @@ impl<'a> Problem<'a> {
     /// The law in the table's units.
     pub(crate) fn law(&self, [alpha, beta]: Exponents, c: &Linear) -> Law {
         let (left, right) = (alpha * self.rows.mean_u, beta * self.rows.mean_v);
-        let floor =
-            if let Floor::Fixed(value) = self.floor { value } else { c[self.power_columns()] };
+        let floor = if let Floor::Fixed(value) = self.floor { value } else { c[self.power_columns()] };
         match self.form {
             Form::Product => Law::Product { a: c[0] * (left + right).exp(), alpha, beta, d: floor },
-            Form::Sum => {
-                Law::Sum { a: c[0] * left.exp(), alpha, b: c[1] * right.exp(), beta, e: floor }
-            }
+            Form::Sum => Law::Sum { a: c[0] * left.exp(), alpha, b: c[1] * right.exp(), beta, e: floor },
         }
     }
 }

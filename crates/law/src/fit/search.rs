@@ -203,8 +203,7 @@ pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponent
 /// Gradient and Hessian of the projected objective (Schur complement over the free coefficients).
 fn reduced(problem: &Problem<'_>, here: &Minimum, local: &Derivatives) -> ([f64; 2], [[f64; 2]; 2]) {
     let columns = problem.columns();
-    let free: [bool; 3] =
-        std::array::from_fn(|i| i < columns && !(problem.bounded(i) && here.c[i] <= 0.0));
+    let free: [bool; 3] = std::array::from_fn(|i| i < columns && !(problem.bounded(i) && here.c[i] <= 0.0));
     let mut inner = [[0.0; 3]; 3];
     for i in 0..columns {
         for j in 0..columns {

@@ -11,7 +11,10 @@ fn published_table_gives_the_reference_figures() {
     let table = Preset::Reasoning.table().unwrap();
     let fixed = |floor| FitOptions { floor: Floor::Fixed(floor), ..FitOptions::default() };
     let product = fit(&table, Form::Product, &FitOptions::default()).unwrap();
-    assert_figures(&product, &[("A", 0.590771, 6), ("alpha", 0.070937, 6), ("beta", 0.015102, 6), ("D", 0.0, 6)]);
+    assert_figures(
+        &product,
+        &[("A", 0.590771, 6), ("alpha", 0.070937, 6), ("beta", 0.015102, 6), ("D", 0.0, 6)],
+    );
     assert_eq!(format!("{:.5e}", product.value), "3.79380e-4");
     let tenth = fit(&table, Form::Product, &fixed(0.1)).unwrap();
     assert_figures(&tenth, &[("A", 0.4908, 4), ("alpha", 0.0870, 4), ("beta", 0.0185, 4), ("D", 0.1, 4)]);
@@ -23,7 +26,13 @@ fn published_table_gives_the_reference_figures() {
         assert_eq!(format!("{:.2}", fit.law.ratio().unwrap()), "4.70");
     }
     let sum = fit(&table, Form::Sum, &FitOptions::default()).unwrap();
-    let figures = [("A", 0.401285, 6), ("alpha", 0.101060, 6), ("B", 0.188510, 6), ("beta", 0.050066, 6), ("E", 0.0, 6)];
+    let figures = [
+        ("A", 0.401285, 6),
+        ("alpha", 0.101060, 6),
+        ("B", 0.188510, 6),
+        ("beta", 0.050066, 6),
+        ("E", 0.0, 6),
+    ];
     assert_figures(&sum, &figures);
     assert_eq!(format!("{:.5e}", sum.value), "3.16760e-4");
 }

@@ -1,0 +1,116 @@
+//! What the law says about rows it has not seen: one level left out at a time, and the largest model held out.
+
+use serde::Serialize;
+
+use crate::fit::{FitOptions, check, fit};
+use crate::form::{Form, Law};
+use crate::table::{Row, Table};
+
+/// A fit without one level of a factor, judged on that level.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LeftOut {
+    /// The column whose level was left out.
+    pub column: String,
+    /// The level, in the table's units (after scaling).
+    pub level: f64,
+    /// Rows of that level.
+    pub n: usize,
+    /// The law fitted without it.
+    pub coefficients: Law,
+    /// α/β of that law.
+    pub ratio: Option<f64>,
+    /// Root mean square of measured − predicted on the level left out, in units of y.
+    pub rmse: f64,
+    /// Mean of measured − predicted: positive where the law promises too much.
+    pub bias: f64,
+}
+
+/// Which factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factor {
+    X1,
+    X2,
+}
+
+impl Factor {
+    fn of(self, row: &Row) -> f64 {
+        match self {
+            Factor::X1 => row.x1,
+            Factor::X2 => row.x2,
+        }
+    }
+}
+
+/// Fits without the rows at `level`; `None` when too little remains.
+pub(crate) fn leave_out(
+    table: &Table,
+    form: Form,
+    options: &FitOptions,
+    factor: Factor,
+    level: f64,
+) -> Option<LeftOut> {
+    let kept = table.filtered(|row| factor.of(row) != level);
+    let left = table.filtered(|row| factor.of(row) == level);
+    check(&kept, form, options).ok()?;
+    let law = fit(&kept, form, options).ok()?.law;
+    let residuals: Vec<f64> = left.rows.iter().map(|row| row.y - law.predict(row.x1, row.x2)).collect();
+    let n = residuals.len();
+    Some(LeftOut {
+        column: table.columns[factor as usize].clone(),
+        level,
+        n,
+        coefficients: law,
+        ratio: law.ratio(),
+        rmse: (residuals.iter().map(|residual| residual * residual).sum::<f64>() / n as f64).sqrt(),
+        bias: residuals.iter().sum::<f64>() / n as f64,
+    })
+}
+
+/// Leaves out each level of x1, then of x2.
+pub(crate) fn leave_each_out(table: &Table, form: Form, options: &FitOptions) -> Vec<LeftOut> {
+    let [first, second] = table.levels();
+    let first = first.into_iter().map(|level| (Factor::X1, level));
+    let second = second.into_iter().map(|level| (Factor::X2, level));
+    first.chain(second).filter_map(|(factor, level)| leave_out(table, form, options, factor, level)).collect()
+}
+
+/// Holds out the largest x1: does the law predict a larger model than it has seen?
+pub(crate) fn hold_out_largest(table: &Table, form: Form, options: &FitOptions) -> Option<LeftOut> {
+    let largest = table.ranges()[0][1];
+    leave_out(table, form, options, Factor::X1, largest)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::preset::Preset;
+
+    #[test]
+    fn every_level_is_left_out_once() {
+        let table = Preset::Reasoning.table().unwrap();
+        let found = leave_each_out(&table, Form::Product, &FitOptions::default());
+        assert_eq!(found.len(), 4 + 7);
+        assert_eq!(found.iter().map(|left| left.n).sum::<usize>(), 2 * 28);
+    }
+
+    #[test]
+    fn a_law_without_noise_predicts_what_it_has_not_seen() {
+        let law = Law::Product { a: 0.6, alpha: 0.3, beta: 0.1, d: 0.1 };
+        let mut points = Vec::new();
+        for x1 in [0.5, 2.0, 7.0] {
+            for x2 in [1.0, 9.0, 144.0] {
+                points.push((x1, x2, law.predict(x1, x2)));
+            }
+        }
+        let mut table = Table::from_points(&points);
+        let found = hold_out_largest(&table, Form::Product, &FitOptions::default()).unwrap();
+        assert!((found.level, found.n) == (7.0, 3) && found.rmse < 1e-8, "{found:?}");
+        // Larger errors than promised at the largest model are a positive bias.
+        table.rows.iter_mut().filter(|row| row.x1 == 7.0).for_each(|row| row.y += 0.05);
+        let found = hold_out_largest(&table, Form::Product, &FitOptions::default()).unwrap();
+        assert!((found.bias - 0.05).abs() < 1e-8);
+        let two_sizes = table.filtered(|row| row.x1 != 2.0);
+        assert_eq!(hold_out_largest(&two_sizes, Form::Product, &FitOptions::default()), None);
+    }
+}
