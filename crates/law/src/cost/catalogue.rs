@@ -84,7 +84,8 @@ impl Catalogue {
     /// A catalogue from a TOML file of at most one mebibyte.
     ///
     /// # Errors
-    /// [`CostError::Read`], [`CostError::TooLarge`], and those of [`Catalogue::from_toml_str`].
+    /// [`CostError::Read`], [`CostError::TooLarge`], and as [`CostError::InFile`] those of
+    /// [`Catalogue::from_toml_str`].
     pub fn read(path: &Path) -> Result<Self, CostError> {
         let failed = |source| CostError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
@@ -96,6 +97,7 @@ impl Catalogue {
         let text = String::from_utf8(bytes)
             .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
         Self::from_toml_str(&text)
+            .map_err(|error| CostError::InFile { path: path.to_owned(), source: Box::new(error) })
     }
 
     /// Adds the entries of `other`; one that has the name of an entry here replaces it.
@@ -275,6 +277,7 @@ mod tests {
         refused(&MINE.replace("= 100", "= -1"), "line 3");
         refused(&MINE.replace("hidden = 8", "hidden = 0"), "`mine`: hidden = 0 is not allowed");
         refused(&MINE.replace("= 100", "= 99999999999999999999"), "line 3");
+        refused(&MINE.replace("mine", "--"), "letter or digit");
         refused(&format!("{MINE}{MINE}"), "language model `mine` is described twice");
     }
 
@@ -284,6 +287,9 @@ mod tests {
         let path = folder.path().join("mine.toml");
         std::fs::write(&path, MINE).unwrap();
         assert_eq!(Catalogue::read(&path).unwrap().llms().len(), 1);
+        std::fs::write(&path, MINE.replace("hidden = 8", "hidden = 0")).unwrap();
+        let message = Catalogue::read(&path).unwrap_err().to_string();
+        assert!(message.contains("mine.toml: `mine`: hidden = 0"), "{message}");
         std::fs::write(&path, vec![b'#'; (MOST_BYTES + 1) as usize]).unwrap();
         assert!(matches!(Catalogue::read(&path), Err(CostError::TooLarge { .. })));
         std::fs::write(&path, [0xff, 0xfe]).unwrap();

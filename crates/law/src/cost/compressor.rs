@@ -25,7 +25,8 @@ pub enum Compressor {
     QueCC,
     /// Interpolated queries that attend inside their window; includes its own projector.
     TokenPacker,
-    /// Matryoshka query transformer: any number of learnt queries up to 256; includes its own projection.
+    /// Matryoshka query transformer: any number of learnt queries up to 256; includes its own projection. Counted as
+    /// the reference runs it, although its queries and keys hold no image content and could be made once.
     Mqt,
     /// Matryoshka multimodal: nested average pooling of the *projected* tokens.
     M3,
@@ -361,6 +362,29 @@ mod tests {
         // q, k, v and output projections of 2 × 2, 7 · 576 pairs of 2 channels twice, 7 tokens through 2 × 3.
         let multiply_adds = 7 * 4 + 2 * 576 * 4 + 2 * 7 * 576 * 2 + 7 * 4 + 7 * 6;
         assert_eq!(Compressor::Mqt.flops(&tower, &llm, 7).unwrap(), 2.0 * f64::from(multiply_adds));
+    }
+
+    #[test]
+    fn token_packer_by_hand() {
+        let (tower, llm) = toy(2, 3);
+        // Windows of two: the mean of four patches of 2 channels; queries, their input and the output projection; keys
+        // and values as in QueCC; 576 pairs; 144 tokens through 2 × 3 and 3 × 3. Windows of three copy their centre.
+        let even = 4 * 144 * 2 + 3 * 144 * 4 + 2 * 576 * 24 + 2 * 1152 + 144 * (6 + 9);
+        let odd = 3 * 64 * 4 + 2 * 576 * 24 + 2 * 1152 + 64 * (6 + 9);
+        assert_eq!(Compressor::TokenPacker.flops(&tower, &llm, 144).unwrap(), 2.0 * f64::from(even));
+        assert_eq!(Compressor::TokenPacker.flops(&tower, &llm, 64).unwrap(), 2.0 * f64::from(odd));
+    }
+
+    #[test]
+    fn training_free_methods_by_hand() {
+        let (tower, llm) = toy(2, 3);
+        // Four kept of five: class query, 577 keys, 577 scores; four rows of 576 similarities; four times 32
+        // neighbours and once the 572 others.
+        let prumerge = 4 + 577 * 4 + 577 * 2 + 4 * 576 * 2 + (4 * 32 + 572) * 2;
+        assert_eq!(Compressor::PruMerge.flops(&tower, &llm, 5).unwrap(), 2.0 * f64::from(prumerge));
+        // Twelve: class token, nine dominant, two contextual among the 567 others.
+        let visionzip = 577 * 2 + 567 * 2 + 2 * 565 * 2 + 567 * 2;
+        assert_eq!(Compressor::VisionZip.flops(&tower, &llm, 12).unwrap(), 2.0 * f64::from(visionzip));
     }
 
     #[test]

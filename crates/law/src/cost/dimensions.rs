@@ -159,9 +159,10 @@ impl TowerDimensions {
         let name = self.name.as_str();
         check_name(name)?;
         within(name, "patch", self.patch, 1..=1024)?;
-        within(name, "image_size", self.image_size, self.patch..=16_384)?;
+        let sizes = self.patch..=(1024 * self.patch).min(16_384);
+        within(name, "image_size", self.image_size, sizes.clone())?;
         if let Some(size) = self.position_image_size {
-            within(name, "position_image_size", size, self.patch..=16_384)?;
+            within(name, "position_image_size", size, sizes)?;
         }
         within(name, "channels", self.channels, 1..=1024)?;
         within(name, "hidden", self.hidden, 1..=1 << 20)?;
@@ -206,14 +207,15 @@ impl TowerDimensions {
 
 /// Refuses names that cannot be typed or printed.
 pub(crate) fn check_name(name: &str) -> Result<(), CostError> {
-    if !name.trim().is_empty() && name.len() <= 200 && !name.chars().any(char::is_control) {
+    // Look-ups compare letters and digits only: without one, a name would answer to every other such name.
+    if name.chars().any(char::is_alphanumeric) && name.len() <= 200 && !name.chars().any(char::is_control) {
         return Ok(());
     }
     Err(CostError::Dimension {
         name: name.chars().take(40).collect(),
         field: "name",
         value: format!("{} bytes", name.len()),
-        allowed: "it must be 1 to 200 bytes of printable text".to_owned(),
+        allowed: "it must be at most 200 bytes of printable text with a letter or digit".to_owned(),
     })
 }
 
@@ -287,7 +289,7 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         };
         refused(|t| t.patch = 0, "`tiny`: patch = 0 is not allowed; it must lie in 1..=1024");
-        refused(|t| t.image_size = 1, "image_size = 1 is not allowed; it must lie in 2..=16384");
+        refused(|t| t.image_size = 1, "image_size = 1 is not allowed; it must lie in 2..=2048");
         refused(|t| t.hidden = 0, "hidden = 0");
         refused(|t| t.layers = usize::MAX, "layers = 18446744073709551615");
         refused(|t| t.heads = 3, "heads = 3 is not allowed; it must divide hidden = 4");

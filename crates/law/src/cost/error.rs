@@ -85,8 +85,16 @@ pub enum CostError {
         limit: u64,
     },
     /// The catalogue is not the TOML that is expected; the source names line, column and field.
-    #[error("the catalogue is not valid: {0}")]
+    #[error("not a catalogue: {0}")]
     Toml(#[from] toml::de::Error),
+    /// Any of these, found in a file.
+    #[error("in {}: {source}", .path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: Box<CostError>,
+    },
 }
 
 fn hint(nearest: &Option<String>) -> String {
