@@ -21,7 +21,7 @@ pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, fit};
 pub use form::{Form, Law};
 pub use judge::{
     Assessment, Bootstrap, BootstrapOptions, Comparison, FormScore, Held, LeftOut, MAX_DRAWS, Profile,
-    ProfileInterval, Resample, Status, assess, bootstrap, percentile_interval,
+    ProfileCurve, ProfileInterval, Resample, Status, assess, bootstrap, percentile_interval, profile_curve,
 };
 pub use preset::Preset;
 pub use read::{MAX_BYTES, ReadOptions, YKind, read_file, read_str};

@@ -2,6 +2,7 @@
 //! exactly by trying every set of free coefficients.
 
 use super::problem::{Linear, Problem};
+use super::solve::solve;
 
 /// Pivots below this share of their column's norm count as collinear.
 const COLLINEAR: f64 = 1e-14;
@@ -20,7 +21,7 @@ pub(crate) fn least_sum(problem: &Problem<'_>, moments: &Moments, squares: f64) 
     let columns = problem.columns();
     let mut least = squares;
     for free in (1..1_u8 << columns).rev() {
-        let Some(c) = solve(moments, free) else { continue };
+        let Some(c) = solve_free(moments, free) else { continue };
         if (0..columns).all(|index| !problem.bounded(index) || c[index] >= 0.0) {
             least =
                 least.min(squares - (0..columns).map(|index| c[index] * moments.right[index]).sum::<f64>());
@@ -44,7 +45,7 @@ pub(crate) fn least_squares(problem: &Problem<'_>, design: &[Linear], weight: &[
     let mut best: Option<(f64, Linear)> = None;
     // Highest subset first: when all coefficients may be free and none is negative, nothing can beat it.
     for free in (1..1_u8 << columns).rev() {
-        let Some(mut c) = solve(&moments, free) else { continue };
+        let Some(mut c) = solve_free(&moments, free) else { continue };
         if free.count_ones() > 1 {
             for _ in 0..2 {
                 refine(&moments, design, weight, target, free, &mut c);
@@ -105,63 +106,18 @@ fn refine(
             right[i] += weight[row] * g[i] * residual;
         }
     }
-    if let Some(step) = solve(&Moments { gram: moments.gram, right }, free) {
+    if let Some(step) = solve_free(&Moments { gram: moments.gram, right }, free) {
         for i in 0..3 {
             c[i] += step[i];
         }
     }
 }
 
-/// Solves the normal equations restricted to the coefficients in the bit set `free`, by Cholesky on the matrix scaled
-/// to a unit diagonal; `None` when its columns are collinear.
-fn solve(moments: &Moments, free: u8) -> Option<Linear> {
-    let mut index = [0_usize; 3];
-    let mut size = 0;
-    for column in 0..3 {
-        if free & (1 << column) != 0 {
-            index[size] = column;
-            size += 1;
-        }
-    }
-    let scale = |i: usize| moments.gram[index[i]][index[i]].sqrt();
-    let mut factor = [[0.0_f64; 3]; 3];
-    for i in 0..size {
-        if scale(i).is_nan() || scale(i) <= 0.0 {
-            return None;
-        }
-        for j in 0..=i {
-            let mut sum = moments.gram[index[i]][index[j]] / (scale(i) * scale(j));
-            for k in 0..j {
-                sum -= factor[i][k] * factor[j][k];
-            }
-            if i != j {
-                factor[i][j] = sum / factor[j][j];
-            } else if sum > COLLINEAR {
-                factor[i][i] = sum.sqrt();
-            } else {
-                return None;
-            }
-        }
-    }
-    let mut solution = [0.0; 3];
-    for i in 0..size {
-        let mut sum = moments.right[index[i]] / scale(i);
-        for k in 0..i {
-            sum -= factor[i][k] * solution[k];
-        }
-        solution[i] = sum / factor[i][i];
-    }
-    for i in (0..size).rev() {
-        for k in i + 1..size {
-            solution[i] -= factor[k][i] * solution[k];
-        }
-        solution[i] /= factor[i][i];
-    }
-    let mut c = [0.0; 3];
-    for i in 0..size {
-        c[index[i]] = solution[i] / scale(i);
-    }
-    c.iter().all(|value| value.is_finite()).then_some(c)
+/// Solves the normal equations restricted to the coefficients in the bit set `free`; `None` when their columns are
+/// collinear.
+fn solve_free(moments: &Moments, free: u8) -> Option<Linear> {
+    let free = [free & 1 != 0, free & 2 != 0, free & 4 != 0];
+    solve(&moments.gram, &moments.right, &free, COLLINEAR)
 }
 
 #[cfg(test)]

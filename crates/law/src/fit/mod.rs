@@ -4,6 +4,7 @@ mod linear;
 mod problem;
 mod robust;
 mod search;
+mod solve;
 
 pub use problem::{Floor, Objective};
 pub use search::SearchRange;

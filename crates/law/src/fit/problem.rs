@@ -103,12 +103,18 @@ pub(crate) type Linear = [f64; 3];
 /// α, β and the linear coefficients, in this order.
 pub(crate) const PARAMETERS: usize = 5;
 
-/// Value, gradient and Hessian with respect to (α, β, c0, c1, c2).
+/// A matrix over all parameters.
+pub(crate) type Square = [[f64; PARAMETERS]; PARAMETERS];
+
+/// Value, gradient and second derivatives with respect to (α, β, c0, c1, c2).
 #[derive(Clone, Debug)]
 pub(crate) struct Derivatives {
     pub(crate) value: f64,
     pub(crate) gradient: [f64; PARAMETERS],
-    pub(crate) hessian: [[f64; PARAMETERS]; PARAMETERS],
+    pub(crate) hessian: Square,
+    /// The Hessian of the weighted least squares that touch the objective here from above (Gauss–Newton with Huber's
+    /// weights): positive semi-definite everywhere.
+    pub(crate) majorant: Square,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,13 +179,14 @@ impl<'a> Problem<'a> {
         if sum.is_finite() { sum } else { f64::INFINITY }
     }
 
-    /// Value, gradient and Hessian in all parameters; columns that are not used have zeros.
+    /// Value and derivatives in all parameters; columns that are not used have zeros.
     pub(crate) fn derivatives(&self, design: &[Linear], c: &Linear) -> Derivatives {
-        let mut out = Derivatives { value: 0.0, gradient: [0.0; 5], hessian: [[0.0; 5]; 5] };
+        let mut out =
+            Derivatives { value: 0.0, gradient: [0.0; 5], hessian: [[0.0; 5]; 5], majorant: [[0.0; 5]; 5] };
         let used = self.columns();
         for (row, columns) in design.iter().enumerate() {
             let (u, v) = (self.rows.u[row], self.rows.v[row]);
-            let (value, first, second) = self.row_loss(row, self.model(columns, c));
+            let RowLoss { value, first, second, above } = self.row_loss(row, self.model(columns, c));
             out.value += value;
             // m and its derivatives: `slope` has ∂m/∂(α, β, c…), `curve` the non-zero second derivatives.
             let mut slope = [0.0; PARAMETERS];
@@ -207,30 +214,40 @@ impl<'a> Problem<'a> {
             for i in 0..2 + used {
                 out.gradient[i] += first * slope[i];
                 for j in i..2 + used {
-                    h[i][j] += second * slope[i] * slope[j];
+                    let outer = slope[i] * slope[j];
+                    h[i][j] += second * outer;
+                    out.majorant[i][j] += above * outer;
                 }
             }
         }
         for i in 0..PARAMETERS {
             for j in 0..i {
                 out.hessian[i][j] = out.hessian[j][i];
+                out.majorant[i][j] = out.majorant[j][i];
             }
         }
         out
     }
 
-    /// Loss of a row and its first two derivatives with respect to the law's value.
-    fn row_loss(&self, row: usize, model: f64) -> (f64, f64, f64) {
+    fn row_loss(&self, row: usize, model: f64) -> RowLoss {
         let weight = self.weight[row];
         match self.objective {
             Objective::Squared => {
                 let residual = model - self.rows.y[row];
-                (weight * residual * residual, 2.0 * weight * residual, 2.0 * weight)
+                let (first, second) = (2.0 * weight * residual, 2.0 * weight);
+                RowLoss { value: weight * residual * residual, first, second, above: second }
             }
             Objective::HuberLog { delta } => {
-                let (value, first, second) = huber(model.ln() - self.rows.ln_y[row], delta);
+                let residual = model.ln() - self.rows.ln_y[row];
+                let (value, first, second) = huber(residual, delta);
                 let inverse = 1.0 / model;
-                (weight * value, weight * first * inverse, weight * (second - first) * inverse * inverse)
+                let curve = weight * inverse * inverse;
+                RowLoss {
+                    value: weight * value,
+                    first: weight * first * inverse,
+                    second: curve * (second - first),
+                    above: curve * (delta / residual.abs()).min(1.0),
+                }
             }
         }
     }
@@ -244,6 +261,15 @@ impl<'a> Problem<'a> {
             Form::Sum => Law::Sum { a: c[0] * left.exp(), alpha, b: c[1] * right.exp(), beta, e: floor },
         }
     }
+}
+
+/// Loss of a row and its derivatives with respect to the law's value there.
+struct RowLoss {
+    value: f64,
+    first: f64,
+    second: f64,
+    /// Second derivative of the parabola that touches the loss from above.
+    above: f64,
 }
 
 /// Huber's function and its first two derivatives.

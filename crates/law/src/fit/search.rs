@@ -3,8 +3,9 @@
 //! Newton iteration with exact derivatives. No start values, hence none to get wrong.
 
 use super::linear::{Moments, least_squares, least_sum};
-use super::problem::{Derivatives, Exponents, Linear, Objective, Problem, Rows};
+use super::problem::{Derivatives, Exponents, Linear, Objective, Problem, Rows, Square};
 use super::robust;
+use super::solve::{Damping, newton_step};
 use crate::form::Form;
 
 /// Nodes of the grid along each exponent.
@@ -101,6 +102,15 @@ impl Screen {
         found.into_iter().take(most).map(|(_, theta)| theta).collect()
     }
 
+    /// Whether both exponents of `theta` lie between the nodes on either side of the node `centre`.
+    fn neighbours(&self, theta: Exponents, centre: Exponents) -> bool {
+        (0..2).all(|i| {
+            let below = self.nodes.iter().rev().find(|node| **node < centre[i]);
+            let above = self.nodes.iter().find(|node| **node > centre[i]);
+            below.is_none_or(|below| *below <= theta[i]) && above.is_none_or(|above| theta[i] <= *above)
+        })
+    }
+
     /// The squared objective (relative residuals for the robust one) at every node, from moments of the rows.
     fn values(&self, problem: &Problem<'_>) -> Vec<f64> {
         let weight = match problem.objective {
@@ -158,21 +168,20 @@ fn dot(left: &[f64], right: &[f64]) -> f64 {
 /// Follows a valley to its bottom.
 pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponents) -> Minimum {
     let (mut here, mut design) = project(problem, range.clamp(start), None);
-    let mut damping = 0.0;
-    for _ in 0..100 {
+    let mut damping = Damping::default();
+    for _ in 0..200 {
         let local = problem.derivatives(&design, &here.c);
-        let (gradient, hessian) = reduced(problem, &here, &local);
+        let gradient = [local.gradient[0], local.gradient[1]];
+        let hessian = reduced(problem, &here, &local.hessian);
+        let majorant = reduced(problem, &here, &local.majorant);
         let free = [0, 1].map(|i| {
             let (exponent, slope) = (here.theta[i], gradient[i]);
             !(exponent <= range.low && slope > 0.0 || exponent >= range.high && slope < 0.0)
         });
-        let size = hessian[0][0].abs().max(hessian[1][1].abs()).max(f64::MIN_POSITIVE);
         let mut moved = false;
         for _ in 0..30 {
-            let mut damped = hessian;
-            (0..2).for_each(|i| damped[i][i] += damping * size);
-            let Some(step) = robust::newton_step(&damped, &gradient, &free) else {
-                damping = (damping * 8.0).max(1e-4);
+            let Some(step) = newton_step(&damping.apply(&hessian, &majorant), &gradient, &free) else {
+                damping.raise();
                 continue;
             };
             let next = range.clamp([here.theta[0] + step[0], here.theta[1] + step[1]]);
@@ -181,17 +190,17 @@ pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponent
             }
             let (there, its_design) = project(problem, next, Some(&here.c));
             if there.value < here.value {
-                moved = true;
+                // A full step that gains next to nothing ends at the bottom; the polish does the rest.
+                moved = damping.is_raised() || here.value - there.value > 1e-13 * here.value;
                 (here, design) = (there, its_design);
-                damping = if damping < 1e-6 { 0.0 } else { damping * 0.1 };
+                damping.lower();
                 break;
             }
-            // At the bottom only rounding is left to compare; a full Newton step that gains nothing ends the search.
-            let negligible = (0..2).all(|i| step[i].abs() < 1e-9 * (1.0 + here.theta[i]));
-            if negligible {
+            // At the bottom only rounding is left to compare; a step this small that gains nothing ends the search.
+            if (0..2).all(|i| step[i].abs() < 1e-9 * (1.0 + here.theta[i])) {
                 break;
             }
-            damping = (damping * 8.0).max(1e-4);
+            damping.raise();
         }
         if !moved {
             break;
@@ -200,27 +209,21 @@ pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponent
     here
 }
 
-/// Gradient and Hessian of the projected objective (Schur complement over the free coefficients).
-fn reduced(problem: &Problem<'_>, here: &Minimum, local: &Derivatives) -> ([f64; 2], [[f64; 2]; 2]) {
+/// A Hessian reduced to the exponents: the Schur complement over the free coefficients.
+fn reduced(problem: &Problem<'_>, here: &Minimum, full: &Square) -> [[f64; 2]; 2] {
     let columns = problem.columns();
     let free: [bool; 3] = std::array::from_fn(|i| i < columns && !(problem.bounded(i) && here.c[i] <= 0.0));
-    let mut inner = [[0.0; 3]; 3];
-    for i in 0..columns {
-        for j in 0..columns {
-            inner[i][j] = local.hessian[2 + i][2 + j];
-        }
-    }
-    let mut hessian = [[0.0; 2]; 2];
+    let inner: [[f64; 3]; 3] = std::array::from_fn(|i| std::array::from_fn(|j| full[2 + i][2 + j]));
+    let mut out = [[0.0; 2]; 2];
     for j in 0..2 {
-        let cross: [f64; 3] = std::array::from_fn(|i| local.hessian[2 + i][j]);
+        let cross: [f64; 3] = std::array::from_fn(|i| full[2 + i][j]);
         // −H_cc⁻¹·H_cθ: how the coefficients follow the exponent.
-        let follow = robust::newton_step(&inner, &cross, &free).unwrap_or_default();
+        let follow = newton_step(&inner, &cross, &free).unwrap_or_default();
         for i in 0..2 {
-            hessian[i][j] =
-                local.hessian[i][j] + (0..columns).map(|k| local.hessian[i][2 + k] * follow[k]).sum::<f64>();
+            out[i][j] = full[i][j] + (0..columns).map(|k| full[i][2 + k] * follow[k]).sum::<f64>();
         }
     }
-    ([local.gradient[0], local.gradient[1]], hessian)
+    out
 }
 
 /// Newton steps in all parameters at once, taken while they bring the gradient down: values can no longer be told apart
@@ -239,7 +242,7 @@ fn polish(problem: &Problem<'_>, range: SearchRange, bottom: Minimum) -> Minimum
     let mut here = bottom;
     let mut local = problem.derivatives(&problem.design(here.theta), &here.c);
     for _ in 0..8 {
-        let Some(step) = robust::newton_step(&local.hessian, &local.gradient, &free) else { break };
+        let Some(step) = newton_step(&local.hessian, &local.gradient, &free) else { break };
         let theta = range.clamp([here.theta[0] + step[0], here.theta[1] + step[1]]);
         let c: Linear = std::array::from_fn(|i| here.c[i] + step[2 + i]);
         if (0..columns).any(|i| problem.bounded(i) && c[i] < 0.0) {
@@ -265,8 +268,14 @@ pub(crate) fn minimise(
     starts: &[Exponents],
 ) -> Minimum {
     let mut best: Option<Minimum> = None;
+    let mut bottoms: Vec<Minimum> = Vec::new();
     for start in starts.iter().copied().chain(screen.valleys(problem, most)) {
+        // A bottom found already in the cells around a node is that node's own.
+        if bottoms.iter().any(|bottom| screen.neighbours(bottom.theta, start)) {
+            continue;
+        }
         let bottom = descend(problem, range, start);
+        bottoms.push(bottom);
         if best.is_none_or(|least| bottom.value < least.value) {
             best = Some(bottom);
         }

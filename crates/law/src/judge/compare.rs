@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::holdout::{hold_out_largest, leave_each_out};
+use super::holdout::{LeftOut, hold_out_largest, leave_each_out};
 use crate::error::LawError;
 use crate::fit::{FitOptions, Floor, Objective, fit};
 use crate::form::{Form, Law};
@@ -25,14 +25,20 @@ pub struct FormScore {
     pub holdout_rmse: Option<f64>,
     /// The same over all levels of both factors, each left out once.
     pub leave_out_rmse: Option<f64>,
+    /// The fit without the largest x1.
+    #[serde(skip)]
+    pub holdout: Option<LeftOut>,
+    /// The fits without one level each.
+    #[serde(skip)]
+    pub leave_out: Vec<LeftOut>,
 }
 
 /// Both forms on one table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The product form, unless the table is too small for it.
-    pub product: Option<FormScore>,
-    /// The sum form, likewise.
+    /// The product form.
+    pub product: FormScore,
+    /// The sum form, unless the table is too small for it.
     pub sum: Option<FormScore>,
     /// The form with the lower AICc.
     pub preferred: Form,
@@ -54,14 +60,14 @@ pub(crate) fn compare(table: &Table, options: &FitOptions) -> Result<Comparison,
         _ => Form::Product,
     };
     let delta_aicc = pair.map(|(product, sum)| (product - sum).abs());
-    Ok(Comparison { product: Some(product), sum, preferred, delta_aicc })
+    Ok(Comparison { product, sum, preferred, delta_aicc })
 }
 
 impl Comparison {
     /// The score of a form.
     pub fn of(&self, form: Form) -> Option<&FormScore> {
         match form {
-            Form::Product => self.product.as_ref(),
+            Form::Product => Some(&self.product),
             Form::Sum => self.sum.as_ref(),
         }
     }
@@ -78,14 +84,17 @@ fn score(table: &Table, form: Form, options: &FitOptions) -> Result<FormScore, L
     let left_out = leave_each_out(table, form, options);
     let rows: usize = left_out.iter().map(|left| left.n).sum();
     let squares: f64 = left_out.iter().map(|left| left.rmse.powi(2) * left.n as f64).sum();
+    let holdout = hold_out_largest(table, form, options);
     Ok(FormScore {
         law: form,
         coefficients: fit.law,
         objective: fit.value,
         parameters,
         aicc: aicc(fit.value, fit.n, parameters, options.objective),
-        holdout_rmse: hold_out_largest(table, form, options).map(|left| left.rmse),
+        holdout_rmse: holdout.as_ref().map(|left| left.rmse),
         leave_out_rmse: (rows > 0).then(|| (squares / rows as f64).sqrt()),
+        holdout,
+        leave_out: left_out,
     })
 }
 

@@ -9,14 +9,14 @@ mod profile;
 pub use bootstrap::{Bootstrap, BootstrapOptions, MAX_DRAWS, Resample, bootstrap, percentile_interval};
 pub use compare::{Comparison, FormScore};
 pub use holdout::LeftOut;
-pub use profile::{Held, Profile, ProfileInterval};
+pub use profile::{Held, Profile, ProfileCurve, ProfileInterval, profile_curve};
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::error::LawError;
-use crate::fit::{Fit, FitOptions, Floor, fit};
+use crate::fit::{Fit, FitOptions, Floor, check};
 use crate::form::{Form, Law};
 use crate::table::Table;
 use crate::tokens::Units;
@@ -92,7 +92,7 @@ pub struct Assessment {
 /// Fits and judges. `form` is `None` for the form that AICc prefers.
 ///
 /// # Errors
-/// As [`fit()`] and [`bootstrap()`].
+/// As [`crate::fit()`] and [`bootstrap()`].
 pub fn assess(
     table: &Table,
     form: Option<Form>,
@@ -100,11 +100,17 @@ pub fn assess(
     units: Units,
     resampling: Option<BootstrapOptions>,
 ) -> Result<Assessment, LawError> {
-    let first = form.unwrap_or(Form::Product);
-    let fitted = fit(table, first, options)?;
+    // Says what is wrong with the form that was asked for, before the comparison needs only the product.
+    check(table, form.unwrap_or(Form::Product), options)?;
     let comparison = compare::compare(table, options)?;
     let form = form.unwrap_or(comparison.preferred);
-    let fitted = if form == first { fitted } else { fit(table, form, options)? };
+    let Some(score) = comparison.of(form) else {
+        return Err(LawError::TooLittle {
+            origin: table.origin.clone(),
+            message: format!("too few rows for the {form} law"),
+        });
+    };
+    let fitted = Fit { law: score.coefficients, value: score.objective, n: table.rows.len() };
     let bootstrap = match resampling {
         Some(resampling) => Some((resampling, bootstrap(table, form, options, &resampling)?)),
         None => None,
@@ -116,6 +122,8 @@ pub fn assess(
         task: table.task.clone(),
         origin: table.origin.clone(),
         columns: table.columns.clone(),
+        holdout: score.holdout.clone(),
+        leave_out: score.leave_out.clone(),
         fit: fitted,
         options: *options,
         units,
@@ -123,8 +131,6 @@ pub fn assess(
         status: BTreeMap::new(),
         bootstrap,
         profiles,
-        holdout: holdout::hold_out_largest(table, form, options),
-        leave_out: holdout::leave_each_out(table, form, options),
         comparison,
         findings: Vec::new(),
     };

@@ -59,10 +59,6 @@ pub struct Profile {
     /// The values whose fit is as good as the constrained fit's 95 % region when the floor may have any sign. Differs
     /// from `interval` where the bound at zero, not the data, holds the quantity.
     pub relaxed: Option<ProfileInterval>,
-    /// (value, objective divided by its least value) for drawing.
-    pub curve: Vec<[f64; 2]>,
-    /// The same with a floor of any sign.
-    pub relaxed_curve: Vec<[f64; 2]>,
     /// The objective, divided by its least value, at the ends of the interval.
     pub threshold: f64,
 }
@@ -108,20 +104,28 @@ pub(crate) fn profile(table: &Table, form: Form, options: &FitOptions, held: Hel
     let estimate = held.of(fit.theta);
     let line = Line { problem, range: options.range, held };
     let interval = line.interval(fit.theta, limit);
-    let relaxed_line = (options.floor == Floor::Free)
-        .then_some(Line { problem: Problem { floor: Floor::AnySign, ..problem }, ..line });
-    let relaxed = relaxed_line.map(|line| line.interval(fit.theta, limit));
-    let places = places(&interval, relaxed.as_ref(), options.range, held);
-    let curve = |line: &Line<'_>| places.iter().map(|&place| [place, line.least(place) / least]).collect();
-    Profile {
-        held,
-        estimate,
-        interval,
-        relaxed,
-        curve: curve(&line),
-        relaxed_curve: relaxed_line.as_ref().map(curve).unwrap_or_default(),
-        threshold: factor,
-    }
+    let relaxed = line.relaxed().map(|line| line.interval(fit.theta, limit));
+    Profile { held, estimate, interval, relaxed, threshold: factor }
+}
+
+/// A profile as points (value, objective divided by its least value), for drawing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileCurve {
+    /// Under the fit's own constraint on the floor.
+    pub curve: Vec<[f64; 2]>,
+    /// With a floor of any sign; empty where the floor is fixed.
+    pub relaxed: Vec<[f64; 2]>,
+}
+
+/// Evaluates the curve of a profile of `table` on 61 places that hold its intervals with a margin.
+pub fn profile_curve(table: &Table, form: Form, options: &FitOptions, profile: &Profile) -> ProfileCurve {
+    let rows = Rows::new(table);
+    let (problem, fit) = solve(&rows, form, options);
+    let least = fit.value.max(f64::EPSILON.powi(2));
+    let line = Line { problem, range: options.range, held: profile.held };
+    let places = places(&profile.widest(), options.range, profile.held);
+    let curve = |line: Line<'_>| places.iter().map(|&place| [place, line.least(place) / least]).collect();
+    ProfileCurve { curve: curve(line), relaxed: line.relaxed().map(curve).unwrap_or_default() }
 }
 
 impl Held {
@@ -134,22 +138,15 @@ impl Held {
     }
 }
 
-/// Where to evaluate the curve for drawing: a margin around the interval.
-fn places(
-    interval: &ProfileInterval,
-    relaxed: Option<&ProfileInterval>,
-    range: SearchRange,
-    held: Held,
-) -> Vec<f64> {
+/// Where to evaluate the curve: the interval and a margin.
+fn places(interval: &ProfileInterval, range: SearchRange, held: Held) -> Vec<f64> {
     let highest = match held {
         Held::Ratio => Held::LARGEST_RATIO,
         _ => range.high,
     };
-    let low = relaxed.map_or(interval.low, |relaxed| relaxed.low.min(interval.low));
-    let high = relaxed.map_or(interval.high, |relaxed| relaxed.high.max(interval.high));
-    let margin = 0.3 * (high - low).max(1e-3);
-    let (from, to) = ((low - margin).max(range.low), (high + margin).min(highest));
-    (0..=80).map(|step| from + (to - from) * f64::from(step) / 80.0).collect()
+    let margin = 0.3 * (interval.high - interval.low).max(1e-3);
+    let (from, to) = ((interval.low - margin).max(range.low), (interval.high + margin).min(highest));
+    (0..=60).map(|step| from + (to - from) * f64::from(step) / 60.0).collect()
 }
 
 impl Held {
@@ -165,7 +162,13 @@ struct Line<'a> {
     held: Held,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// The same line with a floor of any sign, where the floor is fitted at all.
+    fn relaxed(self) -> Option<Line<'a>> {
+        let problem = Problem { floor: Floor::AnySign, ..self.problem };
+        (self.problem.floor == Floor::Free).then_some(Line { problem, ..self })
+    }
+
     fn theta(&self, place: f64, other: f64) -> Exponents {
         match self.held {
             Held::Alpha => [place, other],
@@ -195,7 +198,8 @@ impl Line<'_> {
         let golden = (5.0_f64.sqrt() - 1.0) / 2.0;
         let (mut b, mut c) = (d - golden * (d - a), a + golden * (d - a));
         let (mut at_b, mut at_c) = (value(b), value(c));
-        while (d - a) > 1e-9 * (1e-3 + d) {
+        // The objective is level at its least: a place good to 1e-6 gives it to about 1e-12.
+        while (d - a) > 1e-6 * (1e-3 + d) {
             if at_b < at_c {
                 (d, c, at_c) = (c, b, at_b);
                 b = d - golden * (d - a);
@@ -286,12 +290,14 @@ mod tests {
             let (problem, fit) = solve(&rows, form, &fixed);
             let line = Line { problem, range: fixed.range, held: Held::Alpha };
             let profile = profile(&table, form, &fixed, Held::Alpha);
+            let curves = profile_curve(&table, form, &fixed, &profile);
             assert!((line.least(profile.estimate) / fit.value - 1.0).abs() < 1e-9);
             for end in [profile.interval.low, profile.interval.high] {
                 let ratio = line.least(end) / fit.value;
                 assert!((ratio - profile.threshold).abs() < 2e-3, "{form}: {ratio} {}", profile.threshold);
             }
-            assert!(profile.curve.iter().all(|[_, ratio]| *ratio >= 1.0 - 1e-9));
+            assert!(curves.curve.iter().all(|[_, ratio]| *ratio >= 1.0 - 1e-9));
+            assert!(curves.relaxed.is_empty());
         }
     }
 }
