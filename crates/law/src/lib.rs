@@ -5,10 +5,12 @@
 //! depends on no tensor framework.
 
 pub mod cost;
+mod document;
 mod error;
 mod fit;
 mod form;
 mod judge;
+pub mod plan;
 #[cfg(feature = "plot")]
 pub mod plot;
 mod preset;
@@ -16,6 +18,9 @@ mod read;
 mod table;
 mod tokens;
 
+pub use document::{
+    BootstrapDocument, Columns, FitDocument, Measured, ObjectiveDocument, PlannedLaw, ProfileDocument, Ratio,
+};
 pub use error::LawError;
 pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, fit};
 pub use form::{Form, Law};
@@ -23,6 +28,7 @@ pub use judge::{
     Assessment, Bootstrap, BootstrapOptions, Comparison, FormScore, Held, LeftOut, MAX_DRAWS, Profile,
     ProfileCurve, ProfileInterval, Resample, Status, assess, bootstrap, percentile_interval, profile_curve,
 };
+pub use plan::Budget;
 pub use preset::Preset;
 pub use read::{MAX_BYTES, ReadOptions, YKind, read_file, read_str};
 pub use table::{Row, Table};

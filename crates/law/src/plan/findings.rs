@@ -1,0 +1,94 @@
+//! What to know before acting on a plan.
+
+use super::{Candidate, OptimumKind, Plan, Request, count, flops};
+use crate::cost::CostModel;
+
+pub(super) fn findings(request: &Request<'_>, plan: &Plan) -> Vec<String> {
+    let mut said = Vec::new();
+    let Some(best) = plan.ranked.first() else { return said };
+    said.extend(confidence(plan, best));
+    if !best.extrapolates.is_empty() {
+        said.push(format!(
+            "extrapolation: {} was measured by nobody for this law ({})",
+            name(best),
+            best.extrapolates.join("; ")
+        ));
+    }
+    if plan.ranked.iter().skip(1).take(9).any(|candidate| !candidate.extrapolates.is_empty()) {
+        said.push("some of the next candidates lie beyond the measurements as well; they are marked".into());
+    }
+    if request.cost == CostModel::Full {
+        said.push(format!(
+            "the vision tower takes {:.0} % of the {} of a question; the language model of {} takes the rest with \
+             the connector",
+            100.0 * best.cost.tower_share,
+            flops(best.cost.flops),
+            best.model
+        ));
+    } else {
+        said.push("cost: 2·N·(Q + V) as in the paper; tower, compressor and answer are not counted".into());
+    }
+    said.extend(plan.optimum.as_ref().map(|optimum| {
+        let interval = match optimum.visual_tokens_ci95 {
+            Some([low, high]) => format!(" (95 %: {low:.1} to {high:.1})"),
+            None => String::new(),
+        };
+        let how = match optimum.kind {
+            OptimumKind::SmallestV => "the fewest visual tokens on the ladder are best",
+            OptimumKind::LargestV => "the most visual tokens on the ladder are best",
+            _ => "were N and V continuous",
+        };
+        format!(
+            "{how}: V = {:.1}{interval} with N = {} at this budget",
+            optimum.visual_tokens,
+            count(optimum.params)
+        )
+    }));
+    for (label, other) in [("half", &plan.half), ("twice", &plan.twice)] {
+        said.push(match other {
+            Some(other)
+                if (other.model.as_str(), other.visual_tokens) == (&best.model, best.visual_tokens) =>
+            {
+                format!("{label} the budget buys the same")
+            }
+            Some(other) => format!(
+                "{label} the budget buys {} with a predicted error of {:.4} ({:+.4})",
+                name(other),
+                other.error,
+                other.error - best.error
+            ),
+            None => format!("{label} the budget buys nothing"),
+        });
+    }
+    said.push(format!(
+        "N is counted from dimensions, all parameters and tied embeddings once; the law's sizes are those of {}",
+        request.law.source
+    ));
+    said
+}
+
+fn confidence(plan: &Plan, best: &Candidate) -> Vec<String> {
+    let Some(wins) = best.wins else {
+        return vec!["no bootstrap: intervals and the winner's chances are unknown".into()];
+    };
+    let rival = plan
+        .ranked
+        .iter()
+        .skip(1)
+        .max_by(|left, right| left.wins.unwrap_or(0.0).total_cmp(&right.wins.unwrap_or(0.0)));
+    let mut text = format!("{} is the best in {:.0} % of the bootstrap", name(best), 100.0 * wins);
+    if let Some(rival) = rival.filter(|rival| rival.wins.is_some_and(|wins| wins > 0.0)) {
+        text += &format!(", {} in {:.0} %", name(rival), 100.0 * rival.wins.unwrap_or(0.0));
+    }
+    let mut said = vec![text];
+    if best.params > 0.0 && plan.ranked.len() > 1 {
+        said.push(
+            "the intervals are of the law's curve; they do not hold what sets one model family apart from another".into(),
+        );
+    }
+    said
+}
+
+fn name(candidate: &Candidate) -> String {
+    format!("{} with {} visual tokens", candidate.model, candidate.visual_tokens)
+}
