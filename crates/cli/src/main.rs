@@ -1,3 +1,34 @@
-//! The `foveate` program.
+//! The `foveate` program: parse, run one subcommand, turn its outcome into an exit code.
 
-fn main() {}
+mod commands;
+mod failure;
+mod machine;
+mod output;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+use failure::Failure;
+
+/// Find how many visual tokens and how large a language model a budget should buy.
+///
+/// Exit codes: 0 success, 2 a path or value that you gave cannot be used, 1 any other failure.
+#[derive(Parser)]
+#[command(name = "foveate", version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Everything a subcommand's outcome can be.
+type Outcome = Result<(), Failure>;

@@ -1,0 +1,68 @@
+//! Failures and their exit codes: 2 for what the user gave, 1 for the rest.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Why a subcommand did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A path or value that the user gave.
+    User(anyhow::Error),
+    /// Anything else.
+    Other(anyhow::Error),
+    /// Whoever read our output closed it: not a failure of ours.
+    Closed,
+}
+
+impl Failure {
+    /// A value that the user gave, with what is allowed.
+    pub(crate) fn user(message: impl std::fmt::Display) -> Failure {
+        Failure::User(anyhow::anyhow!("{message}"))
+    }
+
+    /// Prints the message and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        let (error, code) = match self {
+            Failure::User(error) => (error, 2),
+            Failure::Other(error) => (error, 1),
+            Failure::Closed => return ExitCode::SUCCESS,
+        };
+        // Standard error may be closed as well; the exit code still tells.
+        let _ = writeln!(anstream::stderr(), "error: {error:#}");
+        ExitCode::from(code)
+    }
+}
+
+/// Errors of the libraries are about tables, options, catalogues and paths: all given by the user.
+macro_rules! from_user {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::User(error.into())
+            }
+        })*
+    };
+}
+
+from_user!(
+    foveate_law::LawError,
+    foveate_law::cost::CostError,
+    foveate_law::plan::PlanError,
+    foveate_law::plot::PlotError
+);
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::Other(error.into())
+    }
+}
+
+/// Standard output is the only place that is written without naming it.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Other(anyhow::Error::new(error).context("standard output")),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Files that appear whole or not at all, several of them together.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use foveate_law::plot::Figure;
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use crate::failure::Failure;
+
+/// Files written beside their destination, moved there by [`Outputs::commit`] once all of them stand.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    staged: Vec<(NamedTempFile, PathBuf)>,
+}
+
+impl Outputs {
+    /// Writes `bytes` for `path`.
+    pub(crate) fn stage(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        let failed = |source: std::io::Error| Failure::user(format!("cannot write {}: {source}", path.display()));
+        if path.is_dir() {
+            return Err(Failure::user(format!("cannot write {}: it is a folder", path.display())));
+        }
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::Builder::new().prefix(".foveate-").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        self.staged.push((file, path.to_path_buf()));
+        Ok(())
+    }
+
+    /// Writes `document` as JSON with a final newline.
+    pub(crate) fn stage_json(&mut self, path: &Path, document: &impl Serialize) -> Result<(), Failure> {
+        let mut bytes = serde_json::to_vec_pretty(document)?;
+        bytes.push(b'\n');
+        self.stage(path, &bytes)
+    }
+
+    /// Draws `figure` in the format that the extension names.
+    pub(crate) fn stage_figure(&mut self, path: &Path, figure: &impl Figure) -> Result<(), Failure> {
+        match Picture::of(path)? {
+            Picture::Svg => self.stage(path, figure.svg()?.as_bytes()),
+            Picture::Png => self.stage(path, &figure.png()?),
+        }
+    }
+
+    /// Moves every file to its place.
+    pub(crate) fn commit(self) -> Result<(), Failure> {
+        for (file, path) in self.staged {
+            // Temporary files are private; what the user asked for gets the usual permissions.
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644));
+            }
+            file.persist(&path)
+                .map_err(|error| Failure::user(format!("cannot write {}: {}", path.display(), error.error)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Formats of figures.
+#[derive(Clone, Copy)]
+enum Picture {
+    Svg,
+    Png,
+}
+
+impl Picture {
+    fn of(path: &Path) -> Result<Picture, Failure> {
+        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        match extension.as_deref() {
+            Some("svg") => Ok(Picture::Svg),
+            Some("png") => Ok(Picture::Png),
+            _ => Err(Failure::user(format!("{}: a figure is written as .svg or .png", path.display()))),
+        }
+    }
+}
+
+/// Refuses a figure's path before any work is done for it.
+pub(crate) fn check_figure(path: Option<&Path>) -> Result<(), Failure> {
+    path.map_or(Ok(()), |path| Picture::of(path).map(|_| ()))
+}
+
+/// Prints one JSON document.
+pub(crate) fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(document)?;
+    print(&text)
+}
+
+/// Prints `text` and a newline.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
