@@ -239,6 +239,8 @@ pub(super) fn check(value: f64, scale: Scale, place: impl FnOnce() -> String) ->
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn labels(low: f64, high: f64, scale: Scale, unit: Unit) -> Vec<String> {

@@ -16,10 +16,22 @@ const MOST_BARS: usize = 200;
 const MOST_PARTS: usize = 16;
 
 const TOTAL: Type = Type { em: 13.0, weight: Weight::SemiBold, colour: INK };
+const TOTAL_GAP: f64 = 8.0;
 const BAR_LABEL_LIMIT: f64 = 300.0;
-const BAR_LABEL_ROW: f64 = 16.0;
+const BAR_LABEL_ROW: f64 = 18.0;
 /// The room for the axis below the bars.
 const AXIS_ROOM: f64 = 54.0;
+
+/// What the length of a bar means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BarLength {
+    /// The total: bars compare what choices cost.
+    #[default]
+    Total,
+    /// Always the whole: bars compare what costs are made of, however small their total.
+    Share,
+}
 
 /// Stacked bars.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +40,8 @@ pub struct BreakdownFigure {
     pub title: String,
     /// The text below the axis, such as "cost of one answer".
     pub label: String,
+    /// Whether bars are as long as their totals or all alike.
+    pub length: BarLength,
     /// What the parts are counted in.
     pub unit: Unit,
     /// The names of the parts, in the order of [`Bar::parts`].
@@ -48,6 +62,11 @@ pub struct Bar {
 impl Bar {
     fn total(&self) -> f64 {
         self.parts.iter().sum()
+    }
+
+    /// A share in percent; of nothing, 0.
+    fn share(&self, part: f64) -> f64 {
+        if self.total() > 0.0 { 100.0 * part / self.total() } else { 0.0 }
     }
 }
 
@@ -71,10 +90,15 @@ impl Figure for BreakdownFigure {
             .try_fold(0.0, |widest: f64, line| Ok::<f64, PlotError>(widest.max(NUMBER.width(line)?)))?;
         let top = legend.bottom() + 14.0;
         let bottom = top + pitch * self.bars.len() as f64 + 8.0;
-        let right = f64::from(WIDTH) - MARGIN;
+        let right = f64::from(WIDTH) - MARGIN - self.total_room()?;
         let frame = Frame { left: MARGIN + label_width + 12.0, top, right, bottom };
-        let axis = Axis { label: self.label.clone(), unit: self.unit, scale: Scale::Linear };
-        let plot = Plot::of_bars(frame, &axis, self.range(&frame)?)?;
+        let (unit, longest) = match self.length {
+            BarLength::Total => (self.unit, self.bars.iter().map(Bar::total).fold(0.0, f64::max)),
+            BarLength::Share => (Unit::Percent, 100.0),
+        };
+        let axis = Axis { label: self.label.clone(), unit, scale: Scale::Linear };
+        let range = Range::of([0.0, longest], Scale::Linear).ok_or(PlotError::Empty { what: "bars" })?;
+        let plot = Plot::of_bars(frame, &axis, range)?;
 
         let height = (bottom + AXIS_ROOM + MARGIN / 2.0).ceil() as u32;
         document((WIDTH, height), &self.title, |canvas| {
@@ -128,16 +152,19 @@ impl BreakdownFigure {
         self.bars.iter().map(wrap).collect()
     }
 
-    /// From zero to where the total behind the longest bar still fits.
-    fn range(&self, frame: &Frame) -> Result<Range, PlotError> {
-        let mut longest = 0.0f64;
-        let mut room = 0.0f64;
-        for bar in &self.bars {
-            longest = longest.max(bar.total());
-            room = room.max(TOTAL.width(&self.unit.format(bar.total()))? + 16.0);
+    /// The room that the totals behind the bars need.
+    fn total_room(&self) -> Result<f64, PlotError> {
+        self.bars.iter().try_fold(0.0, |widest: f64, bar| {
+            Ok(widest.max(TOTAL.width(&self.unit.format(bar.total()))? + TOTAL_GAP))
+        })
+    }
+
+    /// How far along the axis `part` of `bar` reaches.
+    fn length_of(&self, bar: &Bar, part: f64) -> f64 {
+        match self.length {
+            BarLength::Total => part,
+            BarLength::Share => bar.share(part),
         }
-        let high = longest * frame.width() / (frame.width() - room);
-        Range::of([0.0, high], Scale::Linear).ok_or(PlotError::Empty { what: "bars" })
     }
 
     fn draw_bar(
@@ -153,22 +180,27 @@ impl BreakdownFigure {
         let mut stacked = 0.0;
         for (index, &part) in bar.parts.iter().enumerate().filter(|(_, part)| **part > 0.0) {
             let colour = kind(index, self.part_names.len());
-            let (left, right) = (plot.across(stacked), plot.across(stacked + part));
+            let reach = |part| plot.across(self.length_of(bar, part));
+            let (left, right) = (reach(stacked), reach(stacked + part));
             stacked += part;
             canvas.rectangle(Frame { left, top, right, bottom }, colour, 1.0)?;
             // A hairline keeps neighbours apart in grey print too.
             if right - left > 3.0 {
                 canvas.line(&[(right, top), (right, bottom)], Stroke::new(WHITE, 1.0))?;
             }
-            let share = format!("{:.0} %", 100.0 * part / total);
+            let share = format!("{:.0} %", bar.share(part));
             let look = Type { em: 12.0, weight: Weight::Regular, colour: readable_on(colour) };
             if right - left > look.width(&share)? + 10.0 {
                 let at = (f64::midpoint(left, right), middle + look.drop());
                 canvas.text(&share, at, Anchor::Middle, look)?;
             }
         }
-        let at = (plot.across(total) + 8.0, middle + TOTAL.drop());
-        canvas.text(&self.unit.format(total), at, Anchor::Start, TOTAL)
+        let text = self.unit.format(total);
+        let left = plot.across(self.length_of(bar, total)) + TOTAL_GAP;
+        // Grid lines end at the words.
+        let ground = Frame { left: left - 3.0, top, right: left + TOTAL.width(&text)? + 3.0, bottom };
+        canvas.rectangle(ground, WHITE, 1.0)?;
+        canvas.text(&text, (left, middle + TOTAL.drop()), Anchor::Start, TOTAL)
     }
 }
 

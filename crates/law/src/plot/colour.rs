@@ -24,15 +24,16 @@ const RAMP: [[f64; 3]; 5] = [
     [228.0, 178.0, 24.0],
 ];
 
-/// Okabe and Ito's palette without black: eight kinds that every form of colour vision can tell apart.
+/// Okabe and Ito's palette without black: eight kinds that every form of colour vision can tell apart. Their order keeps
+/// those apart that come closest without red-green vision (green and pink), since parts of a bar touch.
 const KINDS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
     RGBColor(240, 228, 66),
+    RGBColor(204, 121, 167),
     RGBColor(150, 150, 150),
 ];
 

@@ -4,11 +4,11 @@ use plotters::style::RGBColor;
 
 use super::Figure;
 use super::axis::{Axis, Range, check};
+use super::budget::{self, BudgetLine};
 use super::callout;
-use super::canvas::{Anchor, Canvas, Frame, Point, Stroke, Type, clipped, document};
-use super::colour::{INK, LIMIT, ordered};
+use super::canvas::{Canvas, Frame, Point, Stroke, clipped, document};
+use super::colour::{INK, ordered};
 use super::error::PlotError;
-use super::legend::ENTRY;
 use super::page::{HEIGHT, MARGIN, Plot, Title, WIDTH};
 use super::side_legend::{MarkerSizes, SideLegend};
 
@@ -19,7 +19,6 @@ const BAND_OVERHANG: f64 = 0.35;
 const LEGEND_GAP: f64 = 28.0;
 /// Beyond this many series the curves are drawn thinner.
 const FEW_SERIES: usize = 12;
-const BUDGET_ROW: f64 = 19.0;
 
 /// Error (or any outcome) against cost.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,15 +76,6 @@ pub struct Highlight {
     pub label: String,
 }
 
-/// A cost not to be exceeded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BudgetLine {
-    /// The cost.
-    pub x: f64,
-    /// The text above it, such as "budget 2 TFLOP".
-    pub label: String,
-}
-
 /// What the legend calls things.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LegendWords {
@@ -122,15 +112,14 @@ impl Figure for ErrorCostFigure {
         let outer = |top: f64| Frame { left: MARGIN, top, right, bottom };
         let layout = |top: f64| Plot::new(outer(top), (&self.x, self.x_range()?), (&self.y, self.y_range()?));
         // The rows of budget labels depend on the plot's width, and the plot's height on the rows.
-        let budgets = self.budget_places(&layout(top)?)?;
-        let rows = budgets.iter().map(|place| place.row + 1).max().unwrap_or(0);
-        let plot = layout(top + BUDGET_ROW * rows as f64)?;
+        let budgets = budget::place(&self.budgets, &layout(top)?)?;
+        let plot = layout(top + budget::height(&budgets))?;
 
         document((WIDTH, (bottom + MARGIN / 2.0).ceil() as u32), &self.title, |canvas| {
             title.draw(canvas)?;
             plot.draw(canvas, &self.x, &self.y)?;
             self.draw_bands(canvas, &plot)?;
-            self.draw_budgets(canvas, &plot, &budgets, top)?;
+            budget::draw(canvas, &plot, &budgets)?;
             self.draw_curves(canvas, &plot)?;
             self.draw_points(canvas, &plot)?;
             if let Some(highlight) = &self.highlighted {
@@ -140,13 +129,6 @@ impl Figure for ErrorCostFigure {
             legend.draw(canvas, legend_left, top)
         })
     }
-}
-
-/// Where a budget's label stands: its middle, and which row above the plot, counted upwards.
-struct BudgetPlace {
-    label: String,
-    middle: f64,
-    row: usize,
 }
 
 impl ErrorCostFigure {
@@ -273,48 +255,6 @@ impl ErrorCostFigure {
         for (index, point) in markers {
             let radius = sizes.radius(point.visual_tokens);
             canvas.disc(plot.at((point.x, point.y)), radius, self.colour(index))?;
-        }
-        Ok(())
-    }
-
-    fn budget_places(&self, plot: &Plot) -> Result<Vec<BudgetPlace>, PlotError> {
-        let mut ordered: Vec<&BudgetLine> = self.budgets.iter().collect();
-        ordered.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let mut row_ends: Vec<f64> = Vec::new();
-        let mut places = Vec::new();
-        for budget in ordered {
-            let label = ENTRY.fit(&budget.label, plot.frame.width() / 2.0)?;
-            let half = ENTRY.width(&label)? / 2.0;
-            let across = plot.across(budget.x);
-            let middle = across.clamp(plot.frame.left + half, plot.frame.right - half);
-            let free = row_ends.iter().position(|end| middle - half > end + 12.0);
-            let row = free.unwrap_or(row_ends.len());
-            if row == row_ends.len() {
-                row_ends.push(0.0);
-            }
-            row_ends[row] = middle + half;
-            places.push(BudgetPlace { label, middle, row });
-        }
-        Ok(places)
-    }
-
-    fn draw_budgets(
-        &self,
-        canvas: &mut Canvas<'_>,
-        plot: &Plot,
-        places: &[BudgetPlace],
-        top: f64,
-    ) -> Result<(), PlotError> {
-        let mut ordered: Vec<f64> = self.budgets.iter().map(|budget| budget.x).collect();
-        ordered.sort_by(f64::total_cmp);
-        let look = Type { colour: LIMIT, ..ENTRY };
-        for (x, place) in ordered.into_iter().zip(places) {
-            let across = plot.across(x);
-            let baseline = plot.frame.top - 6.0 - BUDGET_ROW * place.row as f64;
-            let line_top = if place.row == 0 { plot.frame.top } else { (baseline + 3.0).max(top) };
-            let line = [(across, line_top), (across, plot.frame.bottom)];
-            canvas.dashes(&line, 2.0, 3.0, Stroke::new(LIMIT, 1.6))?;
-            canvas.text(&place.label, (place.middle, baseline), Anchor::Middle, look)?;
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ pub(super) const HEADING: Type = Type { em: 13.0, weight: Weight::SemiBold, colo
 /// The distance between lines of a legend.
 pub(super) const ROW: f64 = 21.0;
 
-const KEY_WIDTH: f64 = 26.0;
+const LINE_WIDTH: f64 = 26.0;
+const BOX_WIDTH: f64 = 15.0;
 const KEY_GAP: f64 = 8.0;
 const ENTRY_GAP: f64 = 22.0;
 
@@ -32,6 +33,12 @@ pub(super) enum Key {
     Box(RGBColor),
 }
 
+impl Key {
+    fn width(self) -> f64 {
+        if matches!(self, Self::Box(_)) { BOX_WIDTH } else { LINE_WIDTH }
+    }
+}
+
 /// A key and its words.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
@@ -46,7 +53,7 @@ impl Entry {
 
     /// Its width in pixels when its label is cut to `limit`.
     pub(super) fn width(&self, limit: f64) -> Result<f64, PlotError> {
-        Ok(KEY_WIDTH + KEY_GAP + ENTRY.width(&self.label)?.min(limit))
+        Ok(self.key.width() + KEY_GAP + ENTRY.width(&self.label)?.min(limit))
     }
 
     /// Draws it from `left`, centred on the height `middle`, with its label cut to `limit` pixels.
@@ -59,26 +66,23 @@ impl Entry {
     ) -> Result<(), PlotError> {
         self.draw_key(canvas, left, middle)?;
         let label = ENTRY.fit(&self.label, limit)?;
-        canvas.text(&label, (left + KEY_WIDTH + KEY_GAP, middle + ENTRY.drop()), Anchor::Start, ENTRY)
+        canvas.text(&label, (left + self.key.width() + KEY_GAP, middle + ENTRY.drop()), Anchor::Start, ENTRY)
     }
 
     fn draw_key(&self, canvas: &mut Canvas<'_>, left: f64, middle: f64) -> Result<(), PlotError> {
-        let right = left + KEY_WIDTH;
+        let right = left + self.key.width();
         let across = [(left, middle), (right, middle)];
         let area = |half: f64| Frame { left, top: middle - half, right, bottom: middle + half };
         match self.key {
             Key::Series(colour) => {
                 canvas.line(&across, Stroke::new(colour, 2.0))?;
-                canvas.disc((left + KEY_WIDTH / 2.0, middle), 4.0, colour)
+                canvas.disc((left + LINE_WIDTH / 2.0, middle), 4.0, colour)
             }
             Key::Line(colour) => canvas.line(&across, Stroke::new(colour, 2.2)),
             Key::Dashed(colour) => canvas.dashes(&across, 7.0, 4.0, Stroke::new(colour, 2.0)),
             Key::Dotted(colour) => canvas.dashes(&across, 2.0, 3.0, Stroke::new(colour, 1.6)),
             Key::Band(colour) => canvas.rectangle(area(6.0), colour, 0.22),
-            Key::Box(colour) => {
-                let frame = Frame { left: right - 15.0, ..area(7.5) };
-                canvas.rectangle(frame, colour, 1.0)
-            }
+            Key::Box(colour) => canvas.rectangle(area(BOX_WIDTH / 2.0), colour, 1.0),
         }
     }
 }
@@ -100,5 +104,5 @@ pub(super) fn rows(entries: &[Entry], width: f64) -> Result<Vec<(f64, usize)>, P
 
 /// The widest a label may be in a legend of rows.
 pub(super) fn row_label_limit(width: f64) -> f64 {
-    width - KEY_WIDTH - KEY_GAP
+    width - LINE_WIDTH - KEY_GAP
 }

@@ -27,6 +27,7 @@
 
 mod axis;
 mod breakdown;
+mod budget;
 mod callout;
 mod canvas;
 mod colour;
@@ -41,9 +42,10 @@ mod side_legend;
 mod units;
 
 pub use axis::{Axis, Scale};
-pub use breakdown::{Bar, BreakdownFigure};
+pub use breakdown::{Bar, BarLength, BreakdownFigure};
+pub use budget::BudgetLine;
 pub use error::PlotError;
-pub use error_cost::{BudgetLine, ErrorCostFigure, Highlight, LegendWords, MeasuredPoint, Series};
+pub use error_cost::{ErrorCostFigure, Highlight, LegendWords, MeasuredPoint, Series};
 pub use output::render;
 pub use profile::{Estimate, Interval, ProfileCurve, ProfileFigure, Threshold};
 pub use units::Unit;

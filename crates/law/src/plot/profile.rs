@@ -174,7 +174,8 @@ impl ProfileFigure {
         let left = interval.low.map_or(frame.left, |low| plot.across(low));
         let right = interval.high.map_or(frame.right, |high| plot.across(high));
         let colour = kind(0, 1);
-        canvas.rectangle(Frame { left, right, ..frame }, colour, 0.10)?;
+        let area = Frame { left: left.min(right), right: left.max(right), ..frame };
+        canvas.rectangle(area, colour, 0.10)?;
         for (end, across) in [(interval.low, left), (interval.high, right)] {
             if end.is_some() {
                 let edge = [(across, frame.top), (across, frame.bottom)];

@@ -10,6 +10,8 @@ pub enum Unit {
     Seconds,
     /// Bytes, in steps of 1024: KiB, MiB, GiB, …
     Bytes,
+    /// Hundredths of a whole.
+    Percent,
     /// A number without a unit, such as a count of tokens or an error.
     #[default]
     Plain,
@@ -42,6 +44,7 @@ const BYTES: [(f64, &str); 6] = [
     (1_099_511_627_776.0, " TiB"),
     (1_125_899_906_842_624.0, " PiB"),
 ];
+const PERCENT: [(f64, &str); 1] = [(1.0, " %")];
 const PLAIN: [(f64, &str); 1] = [(1.0, "")];
 
 impl Unit {
@@ -70,6 +73,7 @@ impl Unit {
             Self::Flops => &FLOPS,
             Self::Seconds => &SECONDS,
             Self::Bytes => &BYTES,
+            Self::Percent => &PERCENT,
             Self::Plain => &PLAIN,
         };
         // A hair of tolerance: 1e-3 times 1e12 is not quite 1e9.
@@ -154,6 +158,8 @@ fn trim_zeros(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
