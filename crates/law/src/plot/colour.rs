@@ -59,7 +59,7 @@ pub(super) fn kind(index: usize, count: usize) -> RGBColor {
 
 /// Black or white, whichever is easier to read on `background`.
 pub(super) fn readable_on(background: RGBColor) -> RGBColor {
-    if luminance(background) > 0.3 { INK } else { WHITE }
+    if luminance(background) > 0.2 { INK } else { WHITE }
 }
 
 /// Relative luminance as WCAG defines it, 0 for black to 1 for white.
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn text_on_every_colour_has_a_contrast_of_three_or_more() {
+    fn text_on_every_colour_has_a_contrast_of_four_or_more() {
         let colours = (0..8).map(|index| kind(index, 8)).chain((0..20).map(|index| ordered(index, 20)));
         for background in colours {
             let (ink, ground) = (luminance(readable_on(background)), luminance(background));
             let contrast = (ink.max(ground) + 0.05) / (ink.min(ground) + 0.05);
-            assert!(contrast >= 3.0, "{background:?}: {contrast}");
+            assert!(contrast >= 4.0, "{background:?}: {contrast}");
         }
     }
 }
