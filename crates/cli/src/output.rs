@@ -18,7 +18,8 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Writes `bytes` for `path`.
     pub(crate) fn stage(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let failed = |source: std::io::Error| Failure::user(format!("cannot write {}: {source}", path.display()));
+        let failed =
+            |source: std::io::Error| Failure::user(format!("cannot write {}: {source}", path.display()));
         if path.is_dir() {
             return Err(Failure::user(format!("cannot write {}: it is a folder", path.display())));
         }
@@ -26,7 +27,11 @@ impl Outputs {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let mut file = tempfile::Builder::new().prefix(".foveate-").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".foveate-")
+            .suffix(".tmp")
+            .tempfile_in(folder)
+            .map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         self.staged.push((file, path.to_path_buf()));
         Ok(())
@@ -56,8 +61,9 @@ impl Outputs {
                 use std::os::unix::fs::PermissionsExt;
                 let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644));
             }
-            file.persist(&path)
-                .map_err(|error| Failure::user(format!("cannot write {}: {}", path.display(), error.error)))?;
+            file.persist(&path).map_err(|error| {
+                Failure::user(format!("cannot write {}: {}", path.display(), error.error))
+            })?;
         }
         Ok(())
     }
@@ -72,7 +78,8 @@ enum Picture {
 
 impl Picture {
     fn of(path: &Path) -> Result<Picture, Failure> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         match extension.as_deref() {
             Some("svg") => Ok(Picture::Svg),
             Some("png") => Ok(Picture::Png),

@@ -17,6 +17,7 @@ mod preset;
 mod read;
 mod table;
 mod tokens;
+mod units;
 
 pub use document::{
     BootstrapDocument, Columns, FitDocument, Measured, ObjectiveDocument, PlannedLaw, ProfileDocument, Ratio,
@@ -33,3 +34,4 @@ pub use preset::Preset;
 pub use read::{MAX_BYTES, ReadOptions, YKind, read_file, read_str};
 pub use table::{Row, Table};
 pub use tokens::{Tokens, Units};
+pub use units::Unit;

@@ -2,8 +2,8 @@
 
 use foveate_law::plan::{Candidate, Plan, Resource};
 use foveate_law::plot::{
-    Axis, Bar, BreakdownFigure, BudgetLine, ErrorCostFigure, Estimate, Highlight, Interval, LegendWords, MeasuredPoint,
-    ProfileCurve, ProfileFigure, Scale, Series, Threshold, Unit,
+    Axis, Bar, BreakdownFigure, BudgetLine, ErrorCostFigure, Estimate, Highlight, Interval, LegendWords,
+    MeasuredPoint, ProfileCurve, ProfileFigure, Scale, Series, Threshold, Unit,
 };
 use foveate_law::{Assessment, Budget, Held, Table, Tokens, profile_curve};
 
@@ -17,14 +17,20 @@ const STEPS: usize = 60;
 pub(crate) fn law(table: &Table, of: &Assessment) -> ErrorCostFigure {
     let units = of.units;
     let flops = of.columns[0] == "params" && of.columns[1] == "visual_tokens";
-    let cost = |x1: f64, x2: f64| if flops { 2.0 * x1 * units.scale1 * x2 * units.scale2 } else { x2 * units.scale2 };
+    let cost = |x1: f64, x2: f64| {
+        if flops { 2.0 * x1 * units.scale1 * x2 * units.scale2 } else { x2 * units.scale2 }
+    };
     let [low, high] = of.ranges[1];
-    let places: Vec<f64> = (0..=STEPS).map(|step| low * (high / low).powf(step as f64 / STEPS as f64)).collect();
-    let (predict, interval) = (|x1: f64, x2: f64| of.fit.law.predict(x1, x2), |x1: f64, x2: f64| {
-        let (_, bootstrap) = of.bootstrap.as_ref()?;
-        let values: Vec<f64> = bootstrap.laws.iter().map(|law| law.predict(x1, x2)).collect();
-        foveate_law::percentile_interval(&values, 0.95)
-    });
+    let places: Vec<f64> =
+        (0..=STEPS).map(|step| low * (high / low).powf(step as f64 / STEPS as f64)).collect();
+    let (predict, interval) = (
+        |x1: f64, x2: f64| of.fit.law.predict(x1, x2),
+        |x1: f64, x2: f64| {
+            let (_, bootstrap) = of.bootstrap.as_ref()?;
+            let values: Vec<f64> = bootstrap.laws.iter().map(|law| law.predict(x1, x2)).collect();
+            foveate_law::percentile_interval(&values, 0.95)
+        },
+    );
     let text_tokens = match units.tokens {
         Tokens::Total { text_tokens } => text_tokens,
         _ => 0.0,
@@ -34,7 +40,10 @@ pub(crate) fn law(table: &Table, of: &Assessment) -> ErrorCostFigure {
         .map(|x1| Series {
             label: size_name(x1 * units.scale1, flops),
             curve: places.iter().map(|&x2| (cost(x1, x2), predict(x1, x2))).collect(),
-            band: places.iter().map(|&x2| interval(x1, x2).map(|[low, high]| (cost(x1, x2), low, high))).collect(),
+            band: places
+                .iter()
+                .map(|&x2| interval(x1, x2).map(|[low, high]| (cost(x1, x2), low, high)))
+                .collect(),
             points: table
                 .rows
                 .iter()
@@ -47,7 +56,8 @@ pub(crate) fn law(table: &Table, of: &Assessment) -> ErrorCostFigure {
                 .collect(),
         })
         .collect();
-    let frontier = flops.then(|| lower_envelope(series.iter().flat_map(|series| series.curve.iter().copied())));
+    let frontier =
+        flops.then(|| lower_envelope(series.iter().flat_map(|series| series.curve.iter().copied())));
     let y_label = match of.columns[2].as_str() {
         "score" => "error (1 − score)",
         other => other,
@@ -90,7 +100,12 @@ fn lower_envelope(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = points.collect();
     points.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.total_cmp(&right.1)));
     let mut least = f64::INFINITY;
-    points.retain(|&(_, error)| error < least && { least = error; true });
+    points.retain(|&(_, error)| {
+        error < least && {
+            least = error;
+            true
+        }
+    });
     points
 }
 

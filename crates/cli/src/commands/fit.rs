@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use foveate_law::{
-    Assessment, BootstrapOptions, FitDocument, FitOptions, Floor, Form, Objective, Preset, ReadOptions, Resample,
-    SearchRange, Table, Tokens, Units, YKind, assess, read_file,
+    Assessment, BootstrapOptions, FitDocument, FitOptions, Floor, Form, Objective, Preset, ReadOptions,
+    Resample, SearchRange, Table, Tokens, Units, YKind, assess, read_file,
 };
 
 use super::figures;
@@ -187,7 +187,8 @@ impl Arguments {
         }
         let mut outputs = Outputs::default();
         if let Some(path) = &self.out {
-            outputs.stage_json(path, &one_or_all(assessments.iter().map(FitDocument::with_draws).collect()))?;
+            outputs
+                .stage_json(path, &one_or_all(assessments.iter().map(FitDocument::with_draws).collect()))?;
         }
         if let Some(path) = &self.plot {
             outputs.stage_figure(path, &figures::law(&tables[0], &assessments[0]))?;
@@ -227,7 +228,9 @@ impl Arguments {
                 Tokens::Total { text_tokens }
             }
             (TokensName::Total, Some(text_tokens)) => {
-                return Err(Failure::user(format!("--text-tokens {text_tokens}: a number of 0 or more is needed")));
+                return Err(Failure::user(format!(
+                    "--text-tokens {text_tokens}: a number of 0 or more is needed"
+                )));
             }
             (TokensName::Total, None) => {
                 return Err(Failure::user("--tokens total needs --text-tokens: how long the questions were"));
@@ -322,13 +325,20 @@ fn card(of: &Assessment) -> String {
     let ratio = document.ratio.value.map_or("∞".into(), |value| format!("{value:.2}"));
     let interval = document.ratio.ci95.map(|interval| text::interval(interval, 2)).unwrap_or_default();
     rows.push(vec!["alpha/beta".into(), ratio, interval, String::new()]);
-    let header = if of.bootstrap.is_some() { ["", "value", "95 % interval", "status"] } else { ["", "value", "", "status"] };
+    let header = if of.bootstrap.is_some() {
+        ["", "value", "95 % interval", "status"]
+    } else {
+        ["", "value", "", "status"]
+    };
     text += &text::table(&header, &rows, 1);
     let kind = match (document.objective.kind, document.objective.delta) {
         (kind, Some(delta)) => format!("{kind}, delta {delta}"),
         (kind, None) => kind.into(),
     };
-    text += &format!("\n\nobjective ({kind}): {:.5e}, the plain sum over {} rows", document.objective.value, document.objective.n);
+    text += &format!(
+        "\n\nobjective ({kind}): {:.5e}, the plain sum over {} rows",
+        document.objective.value, document.objective.n
+    );
     if let Some(bootstrap) = &document.bootstrap {
         text += &format!(
             "\nintervals: bootstrap over {}, {} refits, seed {}",

@@ -58,7 +58,9 @@ impl Arguments {
         let request = self.system.request(&loaded)?;
         let all = candidates(&request)?;
         if self.by == By::Time && all.iter().any(|candidate| candidate.cost.ms.is_none()) {
-            return Err(crate::failure::Failure::user("--by time needs --cost full: the paper's cost has no time"));
+            return Err(crate::failure::Failure::user(
+                "--by time needs --cost full: the paper's cost has no time",
+            ));
         }
         let found = frontier(&all, resource);
         let mut outputs = Outputs::default();

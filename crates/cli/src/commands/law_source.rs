@@ -71,18 +71,24 @@ fn read(path: &Path, task: Option<&str>) -> Result<PlannedLaw, Failure> {
     let laws = match serde_json::from_slice(&bytes) {
         Ok(LawFile::One(law)) => vec![*law],
         Ok(LawFile::All { fits }) => fits,
-        Err(error) if error.is_syntax() || error.is_eof() => return Err(failed(format!("not JSON: {error}"))),
+        Err(error) if error.is_syntax() || error.is_eof() => {
+            return Err(failed(format!("not JSON: {error}")));
+        }
         Err(_) => {
             return Err(failed("not a law; `foveate fit --out` writes one".into()));
         }
     };
-    let names = || laws.iter().map(|law| law.task.as_deref().unwrap_or("(no name)")).collect::<Vec<_>>().join(", ");
+    let names =
+        || laws.iter().map(|law| law.task.as_deref().unwrap_or("(no name)")).collect::<Vec<_>>().join(", ");
     let found = match task {
         Some(task) => laws.iter().find(|law| law.task.as_deref() == Some(task)),
         None if laws.len() == 1 => laws.first(),
-        None => return Err(failed(format!("holds {} tasks; choose one with --task: {}", laws.len(), names()))),
+        None => {
+            return Err(failed(format!("holds {} tasks; choose one with --task: {}", laws.len(), names())));
+        }
     };
-    let law = found.ok_or_else(|| failed(format!("no task {:?}; it holds {}", task.unwrap_or(""), names())))?;
+    let law =
+        found.ok_or_else(|| failed(format!("no task {:?}; it holds {}", task.unwrap_or(""), names())))?;
     if !law.is_sound() {
         return Err(failed("a coefficient, scale or measured range is negative, zero or not finite".into()));
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use foveate_law::Budget;
-use foveate_law::plan::{Candidate, Plan, Resource, candidates, flops, plan, seconds};
+use foveate_law::plan::{Candidate, Plan, Resource, candidates, plan};
+use foveate_law::{Budget, Unit};
 
 use super::figures;
 use super::law_source::LawSource;
@@ -84,7 +84,7 @@ impl Arguments {
         );
         if let Some(rates) = plan.rates {
             let (compute, read) = (rates.flops_per_second, rates.bytes_per_second);
-            text += &format!("; {}/s, {:.1} GB/s", flops(compute), read / 1e9);
+            text += &format!("; {}/s, {:.1} GB/s", Unit::Flops.format(compute), read / 1e9);
         }
         text += "\n\n";
         text += &candidate_table(&plan.ranked[..self.top.min(plan.ranked.len())]);
@@ -125,14 +125,14 @@ pub(crate) fn candidate_table(candidates: &[Candidate]) -> String {
             if wins {
                 row.push(candidate.wins.map_or(String::new(), |wins| format!("{:.0} %", 100.0 * wins)));
             }
-            row.push(flops(candidate.cost.flops));
+            row.push(Unit::Flops.format(candidate.cost.flops));
             if tower {
                 row.push(format!("{:.0} %", 100.0 * candidate.cost.tower_share));
             }
             if times {
-                row.push(candidate.cost.ms.map_or(String::new(), |ms| seconds(ms / 1e3)));
+                row.push(candidate.cost.ms.map_or(String::new(), |ms| Unit::Seconds.format(ms / 1e3)));
             }
-            row.push(foveate_law::plan::bytes(candidate.cost.memory_bytes));
+            row.push(Unit::Bytes.format(candidate.cost.memory_bytes));
             row
         })
         .collect();

@@ -1,7 +1,8 @@
 //! What to know before acting on a plan.
 
-use super::{Candidate, OptimumKind, Plan, Request, count, flops};
+use super::{Candidate, OptimumKind, Plan, Request, count};
 use crate::cost::CostModel;
+use crate::units::Unit;
 
 pub(super) fn findings(request: &Request<'_>, plan: &Plan) -> Vec<String> {
     let mut said = Vec::new();
@@ -19,11 +20,9 @@ pub(super) fn findings(request: &Request<'_>, plan: &Plan) -> Vec<String> {
     }
     if request.cost == CostModel::Full {
         said.push(format!(
-            "the vision tower takes {:.0} % of the {} of a question; the language model of {} takes the rest with \
-             the connector",
+            "the vision tower takes {:.0} % of the {} of a question; the paper's cost leaves it out",
             100.0 * best.cost.tower_share,
-            flops(best.cost.flops),
-            best.model
+            Unit::Flops.format(best.cost.flops)
         ));
     } else {
         said.push("cost: 2·N·(Q + V) as in the paper; tower, compressor and answer are not counted".into());
@@ -90,5 +89,6 @@ fn confidence(plan: &Plan, best: &Candidate) -> Vec<String> {
 }
 
 fn name(candidate: &Candidate) -> String {
-    format!("{} with {} visual tokens", candidate.model, candidate.visual_tokens)
+    let plural = if candidate.visual_tokens == 1 { "" } else { "s" };
+    format!("{} with {} visual token{plural}", candidate.model, candidate.visual_tokens)
 }

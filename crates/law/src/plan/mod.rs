@@ -5,7 +5,7 @@ mod findings;
 mod judged;
 mod optimum;
 
-pub use budget::{Budget, bytes, flops, seconds};
+pub use budget::Budget;
 pub use judged::{Candidate, CostDocument, StageDocument, count};
 pub use optimum::{Optimum, OptimumKind};
 
@@ -15,6 +15,7 @@ use crate::cost::{
     Compressor, CostError, CostModel, LlmDimensions, Precision, Rates, TowerDimensions, Vlm, Workload,
 };
 use crate::document::PlannedLaw;
+use crate::units::Unit;
 use judged::{extrapolation, quantiles};
 
 /// What to plan for.
@@ -297,7 +298,9 @@ fn nothing_fits(all: &[Candidate], budgets: &[Budget]) -> PlanError {
     let needed = Resource::of(budget).needed(least);
     let part = match budget {
         _ if needed <= budget.value() => "; each budget can be met alone, but not together".into(),
-        Budget::Bytes(_) => format!(", {} of it weights of the language model", bytes(least.cost.memory.llm)),
+        Budget::Bytes(_) => {
+            format!(", {} of it weights of the language model", Unit::Bytes.format(least.cost.memory.llm))
+        }
         _ if least.cost.tower_share > 0.5 => {
             format!(", {:.0} % of its FLOPs in the vision tower", 100.0 * least.cost.tower_share)
         }

@@ -1,7 +1,7 @@
 //! Axes: from values to positions on the page, and the marks along the way that people can read.
 
 use super::error::PlotError;
-use super::units::{Unit, exponent_of, fixed, scientific};
+use crate::units::{Unit, exponent_of, fixed, scientific};
 
 /// Magnitudes from here to its inverse can be drawn; it leaves room for padding in either direction.
 const TINY: f64 = 1e-100;

@@ -8,7 +8,7 @@ use super::error::PlotError;
 use super::font::{self, Weight};
 use super::legend::{Entry, Key};
 use super::page::{MARGIN, NUMBER, Plot, RowLegend, Title, WIDTH};
-use super::units::Unit;
+use crate::units::Unit;
 
 /// More bars than this make a table, not a figure.
 const MOST_BARS: usize = 200;

@@ -39,8 +39,8 @@ mod output;
 mod page;
 mod profile;
 mod side_legend;
-mod units;
 
+pub use crate::units::Unit;
 pub use axis::{Axis, Scale};
 pub use breakdown::{Bar, BarLength, BreakdownFigure};
 pub use budget::BudgetLine;
@@ -48,7 +48,6 @@ pub use error::PlotError;
 pub use error_cost::{ErrorCostFigure, Highlight, LegendWords, MeasuredPoint, Series};
 pub use output::render;
 pub use profile::{Estimate, Interval, ProfileCurve, ProfileFigure, Threshold};
-pub use units::Unit;
 
 /// Something that can be drawn.
 pub trait Figure {

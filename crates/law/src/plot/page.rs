@@ -6,7 +6,7 @@ use super::colour::{AXIS, FAINT_GRID, GRID, INK, TEXT};
 use super::error::PlotError;
 use super::font::{self, Weight};
 use super::legend::{Entry, ROW, row_label_limit, rows};
-use super::units::Unit;
+use crate::units::Unit;
 
 /// The width of every figure in pixels.
 pub(super) const WIDTH: u32 = 960;

@@ -19,9 +19,9 @@ pub enum Unit {
 
 /// A multiple of a unit and how it is written behind a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Multiple {
-    pub(super) factor: f64,
-    pub(super) suffix: &'static str,
+pub(crate) struct Multiple {
+    pub(crate) factor: f64,
+    pub(crate) suffix: &'static str,
 }
 
 const FLOPS: [(f64, &str); 9] = [
@@ -51,7 +51,7 @@ impl Unit {
     /// `value` with three significant digits in the multiple that suits it.
     ///
     /// ```
-    /// use foveate_law::plot::Unit;
+    /// use foveate_law::Unit;
     /// assert_eq!(Unit::Flops.format(366.2e9), "366 GFLOP");
     /// assert_eq!(Unit::Flops.format(999.9e9), "1 TFLOP");
     /// assert_eq!(Unit::Seconds.format(0.0015), "1.5 ms");
@@ -68,7 +68,7 @@ impl Unit {
     }
 
     /// The multiple in which `value` is at least 1, or the smallest there is.
-    pub(super) fn multiple(self, value: f64) -> Multiple {
+    pub(crate) fn multiple(self, value: f64) -> Multiple {
         let ladder: &[(f64, &str)] = match self {
             Self::Flops => &FLOPS,
             Self::Seconds => &SECONDS,
@@ -84,7 +84,7 @@ impl Unit {
 }
 
 /// `value` with `decimals` digits behind the point and a true minus sign.
-pub(super) fn fixed(value: f64, decimals: usize) -> String {
+pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     match text.strip_prefix('-') {
         Some(digits) if digits.contains(|c: char| c.is_ascii_digit() && c != '0') => format!("−{digits}"),
@@ -94,7 +94,7 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// `mantissa × 10^exponent` as text; a mantissa of one is left out.
-pub(super) fn scientific(mantissa: &str, exponent: i32) -> String {
+pub(crate) fn scientific(mantissa: &str, exponent: i32) -> String {
     let power = format!("10{}", superscript(exponent));
     match mantissa {
         "1" => power,
@@ -124,7 +124,7 @@ fn superscript(exponent: i32) -> String {
 }
 
 /// The power of ten at or below the magnitude of `value`.
-pub(super) fn exponent_of(value: f64) -> i32 {
+pub(crate) fn exponent_of(value: f64) -> i32 {
     // `{:e}` is exact where log10 may land on the wrong side of a power.
     let text = format!("{:e}", value.abs());
     text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0)
