@@ -31,8 +31,8 @@ impl Form {
     /// The formula in the field's notation.
     pub fn formula(self) -> &'static str {
         match self {
-            Form::Product => "A · N^-α · T^-β + D",
-            Form::Sum => "A · N^-α + B · T^-β + E",
+            Form::Product => "A·N^−α·T^−β + D",
+            Form::Sum => "A·N^−α + B·T^−β + E",
         }
     }
 

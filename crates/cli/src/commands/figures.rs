@@ -69,7 +69,12 @@ pub(crate) fn law(table: &Table, of: &Assessment) -> ErrorCostFigure {
     };
     let marker = if flops { "Visual tokens V" } else { of.columns[1].as_str() };
     ErrorCostFigure {
-        title: format!("{}: {}", of.task.as_ref().unwrap_or(&of.origin), of.fit.law.form().formula()),
+        title: format!(
+            "{}: {} law, {}",
+            of.task.as_ref().unwrap_or(&of.origin),
+            of.fit.law.form(),
+            of.fit.law.form().formula()
+        ),
         x: Axis { label: x_label, unit: if flops { Unit::Flops } else { Unit::Plain }, scale: Scale::Log },
         y: Axis { label: y_label.to_owned(), ..Axis::default() },
         series,
@@ -135,7 +140,7 @@ pub(crate) fn profile(table: &Table, of: &Assessment) -> Result<ProfileFigure, F
         interval: Some(Interval {
             low: (!widest.open_below).then_some(widest.low),
             high: (!widest.open_above).then_some(widest.high),
-            label: format!("fits as well: {:.3} to {:.3}", widest.low, widest.high),
+            label: format!("fits as well, {:.3} to {:.3}", widest.low, widest.high),
         }),
         estimate: Some(Estimate { x: profile.estimate, label: format!("estimate {:.4}", profile.estimate) }),
     })

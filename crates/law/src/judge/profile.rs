@@ -123,7 +123,7 @@ pub fn profile_curve(table: &Table, form: Form, options: &FitOptions, profile: &
     let (problem, fit) = solve(&rows, form, options);
     let least = fit.value.max(f64::EPSILON.powi(2));
     let line = Line { problem, range: options.range, held: profile.held };
-    let places = places(&profile.widest(), options.range, profile.held);
+    let places = places(profile, line.lowest(), options.range);
     let curve = |line: Line<'_>| places.iter().map(|&place| [place, line.least(place) / least]).collect();
     ProfileCurve { curve: curve(line), relaxed: line.relaxed().map(curve).unwrap_or_default() }
 }
@@ -138,15 +138,19 @@ impl Held {
     }
 }
 
-/// Where to evaluate the curve: the interval and a margin.
-fn places(interval: &ProfileInterval, range: SearchRange, held: Held) -> Vec<f64> {
-    let highest = match held {
+/// Where to evaluate the curve: the interval, a margin and the estimate itself.
+fn places(profile: &Profile, lowest: f64, range: SearchRange) -> Vec<f64> {
+    let highest = match profile.held {
         Held::Ratio => Held::LARGEST_RATIO,
         _ => range.high,
     };
-    let margin = 0.3 * (interval.high - interval.low).max(1e-3);
-    let (from, to) = ((interval.low - margin).max(range.low), (interval.high + margin).min(highest));
-    (0..=60).map(|step| from + (to - from) * f64::from(step) / 60.0).collect()
+    let widest = profile.widest();
+    let margin = 0.3 * (widest.high - widest.low).max(1e-3);
+    let (from, to) = ((widest.low - margin).max(lowest), (widest.high + margin).min(highest));
+    let mut places: Vec<f64> = (0..60).map(|step| from + (to - from) * f64::from(step) / 59.0).collect();
+    places.push(profile.estimate);
+    places.sort_by(f64::total_cmp);
+    places
 }
 
 impl Held {
@@ -167,6 +171,17 @@ impl<'a> Line<'a> {
     fn relaxed(self) -> Option<Line<'a>> {
         let problem = Problem { floor: Floor::AnySign, ..self.problem };
         (self.problem.floor == Floor::Free).then_some(Line { problem, ..self })
+    }
+
+    /// The lowest value that is looked at. An exponent closer to zero leaves the factor only its linear effect on ln x:
+    /// the limit itself, where the scale runs off to infinity, cannot be evaluated.
+    fn lowest(&self) -> f64 {
+        let spread = |logs: &[f64]| logs.iter().map(|log| log.abs()).fold(0.0, f64::max);
+        match self.held {
+            Held::Alpha => self.range.low.max(VANISHING / spread(&self.problem.rows.u)),
+            Held::Beta => self.range.low.max(VANISHING / spread(&self.problem.rows.v)),
+            Held::Ratio => VANISHING,
+        }
     }
 
     fn theta(&self, place: f64, other: f64) -> Exponents {
@@ -224,15 +239,7 @@ impl<'a> Line<'a> {
             return ProfileInterval { low: lowest, high: f64::INFINITY, open_below: true, open_above: true };
         }
         let step = (0.05 * estimate).max(1e-3);
-        // An exponent this close to zero leaves the factor only its linear effect on ln x: the limit itself, where the
-        // scale runs off to infinity, cannot be evaluated.
-        let spread = |logs: &[f64]| logs.iter().map(|log| log.abs()).fold(0.0, f64::max);
-        let vanishing = match self.held {
-            Held::Alpha => VANISHING / spread(&self.problem.rows.u),
-            Held::Beta => VANISHING / spread(&self.problem.rows.v),
-            Held::Ratio => VANISHING,
-        };
-        let (low, open_below) = self.crossing(estimate, -step, lowest.max(vanishing).min(estimate), limit);
+        let (low, open_below) = self.crossing(estimate, -step, self.lowest().min(estimate), limit);
         let low = if open_below { lowest } else { low };
         let (high, open_above) = self.crossing(estimate, step, highest, limit);
         ProfileInterval { low, high, open_below, open_above }
