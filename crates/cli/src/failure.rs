@@ -28,7 +28,7 @@ impl Failure {
             Failure::Closed => return ExitCode::SUCCESS,
         };
         // Standard error may be closed as well; the exit code still tells.
-        let _ = writeln!(anstream::stderr(), "error: {error:#}");
+        let _ = writeln!(anstream::stderr(), "error: {error}");
         ExitCode::from(code)
     }
 }
@@ -62,7 +62,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Failure::Closed,
-            _ => Failure::Other(anyhow::Error::new(error).context("standard output")),
+            _ => Failure::Other(anyhow::anyhow!("standard output: {error}")),
         }
     }
 }

@@ -18,20 +18,24 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Writes `bytes` for `path`.
     pub(crate) fn stage(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let failed =
-            |source: std::io::Error| Failure::user(format!("cannot write {}: {source}", path.display()));
-        if path.is_dir() {
-            return Err(Failure::user(format!("cannot write {}: it is a folder", path.display())));
-        }
+        let refuse = |reason: &str| Failure::user(format!("cannot write {}: {reason}", path.display()));
+        // The kind alone: the temporary file's name would only confuse.
+        let failed = |source: std::io::Error| refuse(&source.kind().to_string());
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let mut file = tempfile::Builder::new()
-            .prefix(".foveate-")
-            .suffix(".tmp")
-            .tempfile_in(folder)
-            .map_err(failed)?;
+        if path.is_dir() {
+            return Err(refuse("it is a folder"));
+        } else if !folder.is_dir() {
+            return Err(refuse(&format!("there is no folder {}", folder.display())));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".foveate-").suffix(".tmp");
+        // Temporary files are private; what the user asked for gets what the umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         self.staged.push((file, path.to_path_buf()));
         Ok(())
@@ -55,12 +59,6 @@ impl Outputs {
     /// Moves every file to its place.
     pub(crate) fn commit(self) -> Result<(), Failure> {
         for (file, path) in self.staged {
-            // Temporary files are private; what the user asked for gets the usual permissions.
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644));
-            }
             file.persist(&path).map_err(|error| {
                 Failure::user(format!("cannot write {}: {}", path.display(), error.error))
             })?;

@@ -123,6 +123,10 @@ fn parse(bytes: &[u8], delimiter: u8, origin: &str, options: &ReadOptions) -> Re
         .from_reader(bytes);
     let header: Vec<String> =
         reader.headers().map_err(|error| malformed(origin, &error))?.iter().map(String::from).collect();
+    let too_little = |message: &str| LawError::TooLittle { origin: origin.into(), message: message.into() };
+    if header.is_empty() {
+        return Err(too_little("empty; a table has a header line and one line per measurement"));
+    }
     let columns = Columns::find(&header, origin, options)?;
     let mut order: Vec<Option<String>> = Vec::new();
     let mut tables: BTreeMap<Option<String>, Vec<Row>> = BTreeMap::new();
@@ -136,10 +140,7 @@ fn parse(bytes: &[u8], delimiter: u8, origin: &str, options: &ReadOptions) -> Re
         tables.entry(task).or_default().push(row);
     }
     if tables.is_empty() {
-        return Err(LawError::TooLittle {
-            origin: origin.into(),
-            message: "no rows; a table has a header line and one line per measurement".into(),
-        });
+        return Err(too_little("no rows; a table has a header line and one line per measurement"));
     }
     let names = [columns.x1, columns.x2, columns.y].map(|index| header[index].clone());
     Ok(order
@@ -335,7 +336,7 @@ mod tests {
             let message = message(&format!("{head}{row}\n"));
             assert!(message.contains(wanted), "{message:?} lacks {wanted:?}");
         }
-        assert!(message("").contains("no column"));
+        assert!(message("").contains("data.csv: empty; a table has a header line"));
         assert!(message("params,visual_tokens,score\n").contains("no rows"));
         let message = message("n,visual_tokens,score\n1,1,1\n");
         assert!(message.contains("no column \"params\" for x1; the columns are \"n\", \"visual_tokens\""));

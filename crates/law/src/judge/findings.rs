@@ -127,6 +127,10 @@ fn forms(of: &Assessment) -> Option<String> {
         let how = if one <= two { "better" } else { "worse" };
         text += &format!(" {agrees} the largest {} {how} (rmse {one:.4} against {two:.4})", of.columns[0]);
     }
+    if let (Some(one), Some(two)) = (best.leave_out_rmse, rest.leave_out_rmse) {
+        let how = if one <= two { "less" } else { "more" };
+        text += &format!("; over all levels left out in turn it errs {how} ({one:.4} against {two:.4})");
+    }
     Some(text)
 }
 

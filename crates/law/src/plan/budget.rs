@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::error::LawError;
 use crate::units::Unit;
 
-/// An upper limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// An upper limit. In JSON `{"kind": "flops" | "seconds" | "bytes", "value": …}`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind", content = "value")]
 #[non_exhaustive]
 pub enum Budget {
     /// FLOPs a question.
@@ -102,12 +103,6 @@ impl fmt::Display for Budget {
             Budget::Seconds(value) => Unit::Seconds.format(value),
             Budget::Bytes(value) => Unit::Bytes.format(value),
         })
-    }
-}
-
-impl Serialize for Budget {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

@@ -68,9 +68,7 @@ pub enum PlanError {
         message: String,
     },
     /// Nothing fits the budget.
-    #[error(
-        "nothing fits {budget}: the least is {least}, for {model} with {visual_tokens} visual tokens{part}"
-    )]
+    #[error("nothing fits {budget}: the least is {least}, for {model} with V = {visual_tokens}{part}")]
     NothingFits {
         /// The budget that nothing fits.
         budget: Budget,
