@@ -21,8 +21,11 @@ pub enum Budget {
     Bytes(f64),
 }
 
-/// Units as they are typed, longest first where one ends another.
-const UNITS: [(&str, fn(f64) -> Budget, f64); 25] = [
+/// A unit as it is typed, the budget it makes, and its size.
+type TypedUnit = (&'static str, fn(f64) -> Budget, f64);
+
+/// Longest first where one ends another.
+const UNITS: [TypedUnit; 25] = [
     ("pflops", Budget::Flops, 1e15),
     ("tflops", Budget::Flops, 1e12),
     ("gflops", Budget::Flops, 1e9),
