@@ -10,15 +10,18 @@ pub(super) fn findings(of: &Assessment, table: &Table) -> Vec<String> {
     let mut said = Vec::new();
     said.extend(identification(of));
     said.extend(bounds(of));
-    said.push(direction(of));
+    said.extend(direction(of));
     said.extend(forms(of));
     said.extend(prediction(of));
     said.extend(resampling(of));
     said.extend(coverage(of, table));
-    said.push(match of.units.tokens {
-        Tokens::Visual => format!("tokens: T = V, {} alone; text tokens enter only the cost", of.columns[1]),
+    said.extend(match of.units.tokens {
+        Tokens::Visual if !reads_images(of) => None,
+        Tokens::Visual => {
+            Some("tokens: T = V, the visual ones alone; text tokens enter only the cost".into())
+        }
         Tokens::Total { text_tokens } => {
-            format!("tokens: T = Q + V with Q = {text_tokens} text tokens in every row")
+            Some(format!("tokens: T = Q + V with Q = {text_tokens} text tokens in every row"))
         }
     });
     said.extend(table.remarks());
@@ -84,11 +87,19 @@ fn bounds(of: &Assessment) -> Vec<String> {
     said
 }
 
+/// Whether the table is one of visual tokens: other two-factor tables have other costs.
+fn reads_images(of: &Assessment) -> bool {
+    ["visual_tokens", "v"].contains(&of.columns[1].to_ascii_lowercase().as_str())
+}
+
 /// What the ratio means for the budget.
-fn direction(of: &Assessment) -> String {
+fn direction(of: &Assessment) -> Option<String> {
     let law = &of.fit.law;
+    if !reads_images(of) {
+        return None;
+    }
     if law.form() == Form::Sum {
-        return "sum law: what to spend on depends on the budget; see `foveate plan`".into();
+        return Some("sum law: what to spend on depends on the budget; see `foveate plan`".into());
     }
     let interval = of.ratio_ci95();
     let sure = interval.is_some_and(|[low, high]| low > 1.0 || high < 1.0);
@@ -96,7 +107,7 @@ fn direction(of: &Assessment) -> String {
         Some([low, high]) if !sure => format!(" (but the interval {low:.2} to {high:.2} holds 1)"),
         _ => String::new(),
     };
-    match law.ratio() {
+    Some(match law.ratio() {
         Some(ratio) if ratio < 1.0 => {
             format!("alpha/beta = {ratio:.2} < 1: at fixed cost N·(Q + V) spend on tokens first{doubt}")
         }
@@ -105,7 +116,7 @@ fn direction(of: &Assessment) -> String {
              the best V is Q/(alpha/beta - 1){doubt}"
         ),
         None => "beta is 0: at fixed cost spend on the language model".into(),
-    }
+    })
 }
 
 fn forms(of: &Assessment) -> Option<String> {
