@@ -193,7 +193,7 @@ fn carries(rows: &Rows, counts: &[f64], wanted: usize) -> bool {
 /// ```
 /// use foveate_law::percentile_interval;
 /// let values: Vec<f64> = (0..=100).map(f64::from).collect();
-/// assert_eq!(percentile_interval(&values, 0.9), Some([5.0, 95.0]));
+/// assert_eq!(percentile_interval(&values, 0.5), Some([25.0, 75.0]));
 /// ```
 pub fn percentile_interval(values: &[f64], level: f64) -> Option<[f64; 2]> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
