@@ -1,5 +1,5 @@
 # What CI runs, in its order. Everything uses the one optimised profile.
-check: fmt-check clippy test doc-test doc deny typos
+check: fmt-check clippy test doc deny typos
 
 fmt-check:
     cargo fmt --all --check
@@ -7,11 +7,9 @@ fmt-check:
 clippy:
     cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
+# Doc tests included.
 test:
-    cargo test --release --locked --workspace --lib --bins --tests --examples
-
-doc-test:
-    cargo test --release --locked --workspace --doc
+    cargo test --release --locked --workspace
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
