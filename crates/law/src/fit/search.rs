@@ -9,6 +9,8 @@ use super::screen::{Care, Grid, Screen, SearchRange, Valley};
 use super::solve::{Damping, newton_step};
 
 const MOST_STEPS: usize = 300;
+/// Damped steps in a row that may gain nothing.
+const PATIENCE: usize = 4;
 /// Steps of one exponent while the other is held: the valley along it need only be compared, not reached.
 const TRACE_STEPS: usize = 6;
 /// The finer grid around a bottom under Huber's loss: nodes on either side, how far it reaches, how many of its nodes
@@ -43,6 +45,18 @@ pub(crate) fn project(
     (Minimum { theta, c, value }, design)
 }
 
+/// As [`project`], for comparing places: under Huber's loss the coefficients are only nearly the best.
+fn roughly(problem: &Problem<'_>, theta: Exponents, start: Option<&Linear>) -> (Minimum, Vec<Linear>) {
+    match (problem.objective, start) {
+        (Objective::HuberLog { .. }, Some(start)) => {
+            let design = problem.design(theta);
+            let (value, c) = robust::settle(problem, &design, *start);
+            (Minimum { theta, c, value }, design)
+        }
+        _ => project(problem, theta, start),
+    }
+}
+
 /// Follows a valley to its bottom, moving the exponents in `movable` only.
 fn descend(
     problem: &Problem<'_>,
@@ -50,10 +64,12 @@ fn descend(
     start: Valley,
     movable: [bool; 2],
     most_steps: usize,
+    project: impl Fn(&Problem<'_>, Exponents, Option<&Linear>) -> (Minimum, Vec<Linear>),
 ) -> Minimum {
     let (mut here, mut design) = project(problem, range.clamp(start.theta), Some(&start.c));
     let columns = problem.columns();
     let mut damping = Damping::default();
+    let mut gained_nothing = 0;
     for _ in 0..most_steps {
         let local = problem.derivatives(&design, &here.c);
         // The coefficients are at their best: only the exponents have a slope.
@@ -81,10 +97,18 @@ fn descend(
             if next == here.theta {
                 break;
             }
-            let (there, its_design) = project(problem, next, Some(&here.c));
+            // The coefficients go along as the same step foresees.
+            let foreseen: Linear = std::array::from_fn(|i| match here.c[i] + step[2 + i] {
+                value if problem.bounded(i) => value.max(0.0),
+                value => value,
+            });
+            let (there, its_design) = project(problem, next, Some(&foreseen));
             if there.value < here.value {
-                // A full step that gains next to nothing ends at the bottom; the polish does the rest.
-                moved = damping.is_raised() || here.value - there.value > 1e-13 * here.value;
+                // A full step that gains next to nothing ends at the bottom, a few damped ones on level ground; the polish
+                // does the rest.
+                let gained = here.value - there.value > 1e-13 * here.value;
+                gained_nothing = if gained { 0 } else { gained_nothing + 1 };
+                moved = gained || damping.is_raised() && gained_nothing < PATIENCE;
                 (here, design) = (there, its_design);
                 damping.lower();
                 break;
@@ -145,7 +169,7 @@ fn traced(problem: &Problem<'_>, range: SearchRange, grid: &Grid) -> Vec<Valley>
         let traced: Vec<Minimum> = grid
             .lowest_along(held)
             .into_iter()
-            .map(|start| descend(problem, range, start, movable, TRACE_STEPS))
+            .map(|start| descend(problem, range, start, movable, TRACE_STEPS, roughly))
             .collect();
         for (node, here) in traced.iter().enumerate() {
             let left = node.checked_sub(1).is_none_or(|left| traced[left].value > here.value);
@@ -179,7 +203,7 @@ pub(crate) fn minimise(
         if bottoms.iter().any(|bottom| grid.neighbours(bottom.theta, start.theta)) {
             continue;
         }
-        let bottom = descend(problem, range, start, [true; 2], MOST_STEPS);
+        let bottom = descend(problem, range, start, [true; 2], MOST_STEPS, project);
         bottoms.push(bottom);
         if best.is_none_or(|least| bottom.value < least.value) {
             best = Some(bottom);
@@ -210,7 +234,7 @@ fn around(problem: &Problem<'_>, range: SearchRange, bottom: Minimum) -> Minimum
         }
         grid.sort_by(|left, right| left.0.total_cmp(&right.0));
         for (_, start) in grid.into_iter().take(FOLLOWED) {
-            let found = descend(problem, range, start, [true; 2], MOST_STEPS);
+            let found = descend(problem, range, start, [true; 2], MOST_STEPS, project);
             if found.value < best.value {
                 best = found;
             }
