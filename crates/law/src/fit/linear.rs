@@ -15,16 +15,18 @@ pub(crate) struct Moments {
     pub(crate) right: [f64; 3],
 }
 
-/// The least sum of squares that the moments allow, `squares` being Σ w·y²: good to about 1e-11 of it, enough to
-/// compare nodes of a grid.
-pub(crate) fn least_sum(problem: &Problem<'_>, moments: &Moments, squares: f64) -> f64 {
+/// The least sum of squares that the moments allow, `squares` being Σ w·y², and its coefficients: good to about 1e-11 of
+/// it, enough to compare nodes of a grid.
+pub(crate) fn least_sum(problem: &Problem<'_>, moments: &Moments, squares: f64) -> (f64, Linear) {
     let columns = problem.columns();
-    let mut least = squares;
+    let mut least = (squares, [0.0; 3]);
     for free in (1..1_u8 << columns).rev() {
         let Some(c) = solve_free(moments, free) else { continue };
         if (0..columns).all(|index| !problem.bounded(index) || c[index] >= 0.0) {
-            least =
-                least.min(squares - (0..columns).map(|index| c[index] * moments.right[index]).sum::<f64>());
+            let sum = squares - (0..columns).map(|index| c[index] * moments.right[index]).sum::<f64>();
+            if sum < least.0 {
+                least = (sum, c);
+            }
             if free.count_ones() as usize == columns {
                 break;
             }
@@ -64,6 +66,14 @@ pub(crate) fn least_squares(problem: &Problem<'_>, design: &[Linear], weight: &[
     }
     // Every column can be refused only when all measurements lie below the offset: then the best is nothing at all.
     best.map_or([0.0; 3], |(_, c)| c)
+}
+
+/// As [`least_squares`] without the refinement: good to a few digits, for comparing nodes.
+pub(crate) fn rough_least_squares(problem: &Problem<'_>, design: &[Linear], weight: &[f64]) -> Linear {
+    let offset = problem.offset();
+    let target = |row: usize| problem.rows.y[row] - offset;
+    let squares = weight.iter().enumerate().map(|(row, weight)| weight * target(row).powi(2)).sum();
+    least_sum(problem, &moments(design, weight, target), squares).1
 }
 
 fn moments(design: &[Linear], weight: &[f64], target: impl Fn(usize) -> f64) -> Moments {

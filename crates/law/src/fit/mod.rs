@@ -3,14 +3,16 @@
 mod linear;
 mod problem;
 mod robust;
+mod screen;
 mod search;
 mod solve;
 
 pub use problem::{Floor, Objective};
-pub use search::SearchRange;
+pub use screen::SearchRange;
 
 pub(crate) use problem::{Exponents, Problem, Rows};
-pub(crate) use search::{Minimum, Screen, minimise, project};
+pub(crate) use screen::{Care, Screen, Valley};
+pub(crate) use search::{Minimum, minimise, project};
 
 use crate::error::LawError;
 use crate::form::{Form, Law};
@@ -69,9 +71,6 @@ pub struct Fit {
     pub n: usize,
 }
 
-/// Valleys followed to the bottom in a single fit; two are the most seen in real tables.
-pub(crate) const VALLEYS: usize = 6;
-
 /// Fits one law.
 ///
 /// # Errors
@@ -92,10 +91,22 @@ pub fn fit(table: &Table, form: Form, options: &FitOptions) -> Result<Fit, LawEr
     Ok(Fit { law: problem.law(minimum.theta, &minimum.c), value: minimum.value, n: rows.len() })
 }
 
+/// Fits a table that differs little from the one `near` was fitted to: followed from there and from the two lowest valleys
+/// of the squared objective only.
+pub(crate) fn refit(table: &Table, options: &FitOptions, near: &Law) -> Result<Fit, LawError> {
+    let form = near.form();
+    check(table, form, options)?;
+    let rows = Rows::new(table);
+    let problem = options.problem(&rows, &rows.weight, form);
+    let screen = Screen::new(&rows, options.range);
+    let minimum = minimise(&problem, options.range, &screen, Care::Quick, Some(problem.valley(near)));
+    Ok(Fit { law: problem.law(minimum.theta, &minimum.c), value: minimum.value, n: rows.len() })
+}
+
 pub(crate) fn solve<'a>(rows: &'a Rows, form: Form, options: &FitOptions) -> (Problem<'a>, Minimum) {
     let problem = options.problem(rows, &rows.weight, form);
     let screen = Screen::new(rows, options.range);
-    let minimum = minimise(&problem, options.range, &screen, VALLEYS, &[]);
+    let minimum = minimise(&problem, options.range, &screen, Care::Thorough, None);
     (problem, minimum)
 }
 

@@ -4,6 +4,7 @@
 //! `c0 · e^(−αu − βv) + floor` and `c0 · e^(−αu) + c1 · e^(−βv) + floor`: a unit of x1 or x2 changes neither the
 //! exponents nor the rounding. Both are linear in the coefficients c once the exponents θ = (α, β) are known.
 
+use super::screen::Valley;
 use crate::form::{Form, Law};
 use crate::table::Table;
 
@@ -140,6 +141,14 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// The index of the coefficient that exponent `index` belongs to.
+    pub(crate) fn term_of(&self, index: usize) -> usize {
+        match self.form {
+            Form::Product => 0,
+            Form::Sum => index,
+        }
+    }
+
     /// What is added to the columns: the fixed floor, or nothing.
     pub(crate) fn offset(&self) -> f64 {
         if let Floor::Fixed(value) = self.floor { value } else { 0.0 }
@@ -250,6 +259,40 @@ impl<'a> Problem<'a> {
                 }
             }
         }
+    }
+
+    /// Fills in the weights at which the squared residual of every row has the slope of its Huber loss: where reweighted
+    /// least squares stands still, so does the loss. Returns the objective.
+    pub(crate) fn touching_weights(&self, design: &[Linear], c: &Linear, weights: &mut [f64]) -> f64 {
+        let Objective::HuberLog { delta } = self.objective else {
+            weights.copy_from_slice(self.weight);
+            return self.value(design, c);
+        };
+        let mut sum = 0.0;
+        for (row, columns) in design.iter().enumerate() {
+            let (model, y) = (self.model(columns, c), self.rows.y[row]);
+            let residual = model.ln() - self.rows.ln_y[row];
+            sum += self.weight[row] * huber(residual, delta).0;
+            weights[row] = self.weight[row]
+                * match residual.abs() {
+                    // The law is zero here; least squares pulls it up without help.
+                    size if !size.is_finite() => y.powi(-2),
+                    size if size < 1e-9 => model.powi(-2),
+                    size => size.min(delta) / (model * (model - y).abs()),
+                };
+        }
+        if sum.is_finite() { sum } else { f64::INFINITY }
+    }
+
+    /// A law of this form in the table's units, as a place to start from.
+    pub(crate) fn valley(&self, law: &Law) -> Valley {
+        let theta = [law.alpha(), law.beta()];
+        let (left, right) = (-theta[0] * self.rows.mean_u, -theta[1] * self.rows.mean_v);
+        let c = match *law {
+            Law::Product { a, d, .. } => [a * (left + right).exp(), d, 0.0],
+            Law::Sum { a, b, e, .. } => [a * left.exp(), b * right.exp(), e],
+        };
+        Valley { theta, c }
     }
 
     /// The law in the table's units.

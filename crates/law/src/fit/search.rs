@@ -2,46 +2,23 @@
 //! screened on a grid over the whole search range, and its lowest valleys are followed to the bottom by a projected
 //! Newton iteration with exact derivatives. No start values, hence none to get wrong.
 
-use super::linear::{Moments, least_squares, least_sum};
-use super::problem::{Derivatives, Exponents, Linear, Objective, Problem, Rows, Square};
+use super::linear::least_squares;
+use super::problem::{Derivatives, Exponents, Linear, Objective, PARAMETERS, Problem};
 use super::robust;
+use super::screen::{Care, Grid, Screen, SearchRange, Valley};
 use super::solve::{Damping, newton_step};
-use crate::form::Form;
 
-/// Nodes of the grid along each exponent.
-const NODES: usize = 26;
-/// The first node above the lower end, as a share of the range.
-const FIRST: f64 = 2e-4;
-
-/// Bounds of the search, the same for both exponents.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SearchRange {
-    /// Smallest exponent, zero or more.
-    pub low: f64,
-    /// Largest exponent.
-    pub high: f64,
-}
-
-impl Default for SearchRange {
-    fn default() -> Self {
-        SearchRange { low: 0.0, high: 4.0 }
-    }
-}
-
-impl SearchRange {
-    /// Geometric steps away from `low`: small exponents are told apart as well as large ones.
-    pub(crate) fn nodes(self) -> [f64; NODES] {
-        let width = self.high - self.low;
-        std::array::from_fn(|node| match node {
-            0 => self.low,
-            _ => self.low + width * FIRST.powf((NODES - 1 - node) as f64 / (NODES - 2) as f64),
-        })
-    }
-
-    fn clamp(self, [alpha, beta]: Exponents) -> Exponents {
-        [alpha.clamp(self.low, self.high), beta.clamp(self.low, self.high)]
-    }
-}
+const MOST_STEPS: usize = 300;
+/// Damped steps in a row that may gain nothing.
+const PATIENCE: usize = 4;
+/// Steps of one exponent while the other is held: the valley along it need only be compared, not reached.
+const TRACE_STEPS: usize = 6;
+/// The finer grid around a bottom under Huber's loss: nodes on either side, how far it reaches, how many of its nodes
+/// are followed, and how often it is laid again.
+const HALF: i32 = 4;
+const SPREAD: f64 = 1.6;
+const FOLLOWED: usize = 6;
+const ROUNDS: usize = 4;
 
 /// The bottom of a valley.
 #[derive(Clone, Copy, Debug)]
@@ -68,119 +45,51 @@ pub(crate) fn project(
     (Minimum { theta, c, value }, design)
 }
 
-/// The power terms of every row at every node; a bootstrap computes them once for all its draws.
-pub(crate) struct Screen {
-    nodes: [f64; NODES],
-    first: Vec<f64>,
-    second: Vec<f64>,
-}
-
-impl Screen {
-    pub(crate) fn new(rows: &Rows, range: SearchRange) -> Screen {
-        let nodes = range.nodes();
-        let powers = |logs: &[f64]| {
-            nodes.iter().flat_map(|node| logs.iter().map(move |x| (-node * x).exp())).collect()
-        };
-        Screen { nodes, first: powers(&rows.u), second: powers(&rows.v) }
-    }
-
-    /// The exponents at the grid's lowest `most` local minima, lowest first.
-    pub(crate) fn valleys(&self, problem: &Problem<'_>, most: usize) -> Vec<Exponents> {
-        let values = self.values(problem);
-        let at = |i: usize, j: usize| values[i * NODES + j];
-        let around = |i: usize| i.saturating_sub(1)..=(i + 1).min(NODES - 1);
-        let mut found: Vec<(f64, Exponents)> = Vec::new();
-        for i in 0..NODES {
-            for j in 0..NODES {
-                let here = at(i, j);
-                if around(i).all(|k| around(j).all(|l| at(k, l) >= here)) {
-                    found.push((here, [self.nodes[i], self.nodes[j]]));
-                }
-            }
+/// As [`project`], for comparing places: under Huber's loss the coefficients are only nearly the best.
+fn roughly(problem: &Problem<'_>, theta: Exponents, start: Option<&Linear>) -> (Minimum, Vec<Linear>) {
+    match (problem.objective, start) {
+        (Objective::HuberLog { .. }, Some(start)) => {
+            let design = problem.design(theta);
+            let (value, c) = robust::settle(problem, &design, *start);
+            (Minimum { theta, c, value }, design)
         }
-        found.sort_by(|left, right| left.0.total_cmp(&right.0));
-        found.into_iter().take(most).map(|(_, theta)| theta).collect()
-    }
-
-    /// Whether both exponents of `theta` lie between the nodes on either side of the node `centre`.
-    fn neighbours(&self, theta: Exponents, centre: Exponents) -> bool {
-        (0..2).all(|i| {
-            let below = self.nodes.iter().rev().find(|node| **node < centre[i]);
-            let above = self.nodes.iter().find(|node| **node > centre[i]);
-            below.is_none_or(|below| *below <= theta[i]) && above.is_none_or(|above| theta[i] <= *above)
-        })
-    }
-
-    /// The squared objective (relative residuals for the robust one) at every node, from moments of the rows.
-    fn values(&self, problem: &Problem<'_>) -> Vec<f64> {
-        let weight = match problem.objective {
-            Objective::Squared => problem.weight.to_vec(),
-            Objective::HuberLog { .. } => robust::relative_weights(problem),
-        };
-        let y: Vec<f64> = problem.rows.y.iter().map(|y| y - problem.offset()).collect();
-        let total: f64 = weight.iter().sum();
-        let sum_y = dot(&weight, &y);
-        let weighted_y: Vec<f64> = weight.iter().zip(&y).map(|(w, y)| w * y).collect();
-        let squares = dot(&weighted_y, &y);
-        let mut values = Vec::with_capacity(NODES * NODES);
-        // Both factors at every node, with their moments; only products of the two are left for the inner loop.
-        let count = y.len();
-        let weigh = |term: &[f64]| term.iter().zip(&weight).map(|(g, w)| g * w).collect::<Vec<f64>>();
-        let seconds: Vec<[f64; 3]> = self
-            .second
-            .chunks_exact(count)
-            .map(|second| [dot(&weigh(second), second), dot(&weight, second), dot(&weighted_y, second)])
-            .collect();
-        for first in self.first.chunks_exact(count) {
-            let (weighted, weighted_with_y) = (weigh(first), dot(&weighted_y, first));
-            let (square, sum) = (dot(&weighted, first), dot(&weight, first));
-            for (second, [qq, q, qy]) in self.second.chunks_exact(count).zip(&seconds) {
-                let moments = match problem.form {
-                    Form::Product => {
-                        let (mut f, mut ff, mut fy) = (0.0, 0.0, 0.0);
-                        for row in 0..count {
-                            let (part, term) = (weighted[row] * second[row], first[row] * second[row]);
-                            f += part;
-                            ff += part * term;
-                            fy += part * y[row];
-                        }
-                        Moments { gram: [[ff, f, 0.0], [f, total, 0.0], [0.0; 3]], right: [fy, sum_y, 0.0] }
-                    }
-                    Form::Sum => {
-                        let cross = dot(&weighted, second);
-                        Moments {
-                            gram: [[square, cross, sum], [cross, *qq, *q], [sum, *q, total]],
-                            right: [weighted_with_y, *qy, sum_y],
-                        }
-                    }
-                };
-                values.push(least_sum(problem, &moments, squares));
-            }
-        }
-        values
+        _ => project(problem, theta, start),
     }
 }
 
-fn dot(left: &[f64], right: &[f64]) -> f64 {
-    left.iter().zip(right).map(|(l, r)| l * r).sum()
-}
-
-/// Follows a valley to its bottom.
-pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponents) -> Minimum {
-    let (mut here, mut design) = project(problem, range.clamp(start), None);
+/// Follows a valley to its bottom, moving the exponents in `movable` only.
+fn descend(
+    problem: &Problem<'_>,
+    range: SearchRange,
+    start: Valley,
+    movable: [bool; 2],
+    most_steps: usize,
+    project: impl Fn(&Problem<'_>, Exponents, Option<&Linear>) -> (Minimum, Vec<Linear>),
+) -> Minimum {
+    let (mut here, mut design) = project(problem, range.clamp(start.theta), Some(&start.c));
+    let columns = problem.columns();
     let mut damping = Damping::default();
-    for _ in 0..200 {
+    let mut gained_nothing = 0;
+    for _ in 0..most_steps {
         let local = problem.derivatives(&design, &here.c);
-        let gradient = [local.gradient[0], local.gradient[1]];
-        let hessian = reduced(problem, &here, &local.hessian);
-        let majorant = reduced(problem, &here, &local.majorant);
-        let free = [0, 1].map(|i| {
-            let (exponent, slope) = (here.theta[i], gradient[i]);
-            !(exponent <= range.low && slope > 0.0 || exponent >= range.high && slope < 0.0)
+        // The coefficients are at their best: only the exponents have a slope.
+        let gradient = [local.gradient[0], local.gradient[1], 0.0, 0.0, 0.0];
+        let free: [bool; PARAMETERS] = std::array::from_fn(|i| match i {
+            0 | 1 => {
+                let (exponent, slope) = (here.theta[i], gradient[i]);
+                let held = exponent <= range.low && slope > 0.0 || exponent >= range.high && slope < 0.0;
+                // Without its term an exponent changes nothing, and would make the matrix singular.
+                movable[i] && !held && here.c[problem.term_of(i)] != 0.0
+            }
+            _ => i - 2 < columns && !(problem.bounded(i - 2) && here.c[i - 2] <= 0.0),
         });
+        if !(free[0] || free[1]) {
+            break;
+        }
         let mut moved = false;
         for _ in 0..30 {
-            let Some(step) = newton_step(&damping.apply(&hessian, &majorant), &gradient, &free) else {
+            let Some(step) = newton_step(&damping.apply(&local.hessian, &local.majorant), &gradient, &free)
+            else {
                 damping.raise();
                 continue;
             };
@@ -188,10 +97,18 @@ pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponent
             if next == here.theta {
                 break;
             }
-            let (there, its_design) = project(problem, next, Some(&here.c));
+            // The coefficients go along as the same step foresees.
+            let foreseen: Linear = std::array::from_fn(|i| match here.c[i] + step[2 + i] {
+                value if problem.bounded(i) => value.max(0.0),
+                value => value,
+            });
+            let (there, its_design) = project(problem, next, Some(&foreseen));
             if there.value < here.value {
-                // A full step that gains next to nothing ends at the bottom; the polish does the rest.
-                moved = damping.is_raised() || here.value - there.value > 1e-13 * here.value;
+                // A full step that gains next to nothing ends at the bottom, a few damped ones on level ground; the polish
+                // does the rest.
+                let gained = here.value - there.value > 1e-13 * here.value;
+                gained_nothing = if gained { 0 } else { gained_nothing + 1 };
+                moved = gained || damping.is_raised() && gained_nothing < PATIENCE;
                 (here, design) = (there, its_design);
                 damping.lower();
                 break;
@@ -207,23 +124,6 @@ pub(crate) fn descend(problem: &Problem<'_>, range: SearchRange, start: Exponent
         }
     }
     here
-}
-
-/// A Hessian reduced to the exponents: the Schur complement over the free coefficients.
-fn reduced(problem: &Problem<'_>, here: &Minimum, full: &Square) -> [[f64; 2]; 2] {
-    let columns = problem.columns();
-    let free: [bool; 3] = std::array::from_fn(|i| i < columns && !(problem.bounded(i) && here.c[i] <= 0.0));
-    let inner: [[f64; 3]; 3] = std::array::from_fn(|i| std::array::from_fn(|j| full[2 + i][2 + j]));
-    let mut out = [[0.0; 2]; 2];
-    for j in 0..2 {
-        let cross: [f64; 3] = std::array::from_fn(|i| full[2 + i][j]);
-        // −H_cc⁻¹·H_cθ: how the coefficients follow the exponent.
-        let follow = newton_step(&inner, &cross, &free).unwrap_or_default();
-        for i in 0..2 {
-            out[i][j] = full[i][j] + (0..columns).map(|k| full[i][2 + k] * follow[k]).sum::<f64>();
-        }
-    }
-    out
 }
 
 /// Newton steps in all parameters at once, taken while they bring the gradient down: values can no longer be told apart
@@ -259,28 +159,89 @@ fn polish(problem: &Problem<'_>, range: SearchRange, bottom: Minimum) -> Minimum
     here
 }
 
-/// The least value over the search range: the lowest bottom of the screened valleys and of `starts`.
+/// The valleys along each exponent: at every node of one, the other is moved to its best. Finds what the grid hides where
+/// one term dwarfs the other, and a node beside the dwarf's valley is never beside the giant's as well.
+fn traced(problem: &Problem<'_>, range: SearchRange, grid: &Grid) -> Vec<Valley> {
+    let mut found = Vec::new();
+    for held in 0..2 {
+        let mut movable = [true; 2];
+        movable[held] = false;
+        let traced: Vec<Minimum> = grid
+            .lowest_along(held)
+            .into_iter()
+            .map(|start| descend(problem, range, start, movable, TRACE_STEPS, roughly))
+            .collect();
+        for (node, here) in traced.iter().enumerate() {
+            let left = node.checked_sub(1).is_none_or(|left| traced[left].value > here.value);
+            let right = traced.get(node + 1).is_none_or(|right| right.value >= here.value);
+            if left && right {
+                found.push(Valley { theta: here.theta, c: here.c });
+            }
+        }
+    }
+    found
+}
+
+/// The least value over the search range: the lowest bottom of the screened valleys and of `near`.
 pub(crate) fn minimise(
     problem: &Problem<'_>,
     range: SearchRange,
     screen: &Screen,
-    most: usize,
-    starts: &[Exponents],
+    care: Care,
+    near: Option<Valley>,
 ) -> Minimum {
+    let grid = screen.grid(problem, care);
+    let mut starts: Vec<Valley> = near.into_iter().collect();
+    if care == Care::Thorough {
+        starts.extend(traced(problem, range, &grid));
+    }
+    starts.extend(grid.valleys(care));
     let mut best: Option<Minimum> = None;
     let mut bottoms: Vec<Minimum> = Vec::new();
-    for start in starts.iter().copied().chain(screen.valleys(problem, most)) {
+    for start in starts {
         // A bottom found already in the cells around a node is that node's own.
-        if bottoms.iter().any(|bottom| screen.neighbours(bottom.theta, start)) {
+        if bottoms.iter().any(|bottom| grid.neighbours(bottom.theta, start.theta)) {
             continue;
         }
-        let bottom = descend(problem, range, start);
+        let bottom = descend(problem, range, start, [true; 2], MOST_STEPS, project);
         bottoms.push(bottom);
         if best.is_none_or(|least| bottom.value < least.value) {
             best = Some(bottom);
         }
     }
     // A grid always has a lowest node; an empty list can only come from values that are all NaN.
-    let best = best.unwrap_or_else(|| project(problem, [range.low, range.low], None).0);
+    let mut best = best.unwrap_or_else(|| project(problem, [range.low, range.low], None).0);
+    if care == Care::Thorough && matches!(problem.objective, Objective::HuberLog { .. }) {
+        best = around(problem, range, best);
+    }
     polish(problem, range, best)
+}
+
+/// Huber's loss has a kink wherever a row passes δ, and small valleys between them: a finer grid around the best bottom,
+/// as long as it finds a lower one.
+fn around(problem: &Problem<'_>, range: SearchRange, bottom: Minimum) -> Minimum {
+    let mut best = bottom;
+    for _ in 0..ROUNDS {
+        let centre = best;
+        let mut grid = Vec::new();
+        for i in -HALF..=HALF {
+            for j in -HALF..=HALF {
+                let factor = |step: i32| SPREAD.powf(f64::from(step) / f64::from(HALF));
+                let theta = range.clamp([centre.theta[0] * factor(i), centre.theta[1] * factor(j)]);
+                let (value, c) = robust::settle(problem, &problem.design(theta), centre.c);
+                grid.push((value, Valley { theta, c }));
+            }
+        }
+        grid.sort_by(|left, right| left.0.total_cmp(&right.0));
+        for (_, start) in grid.into_iter().take(FOLLOWED) {
+            let found = descend(problem, range, start, [true; 2], MOST_STEPS, project);
+            if found.value < best.value {
+                best = found;
+            }
+        }
+        if best.value > centre.value * (1.0 - 1e-9) {
+            break;
+        }
+    }
+    best
 }

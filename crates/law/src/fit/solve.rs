@@ -52,9 +52,13 @@ pub(crate) fn newton_step<const SIZE: usize>(
 
 /// How much of the majorant is added to the Hessian before a step: none near the bottom (Newton), a multiple of it where
 /// the Hessian leads astray. The majorant alone is the reweighted least-squares step, so the steps keep their scale even
-/// where the objective is piecewise linear and the Hessian vanishes.
+/// where the objective is piecewise linear and the Hessian vanishes. A share of its diagonal comes on top: with two levels
+/// of a factor the exponent, its coefficient and the floor give the same law in many ways, and both matrices are singular.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Damping(f64);
+
+/// The share of the majorant's diagonal that is added once more.
+const DIAGONAL: f64 = 1e-2;
 
 impl Damping {
     pub(crate) fn raise(&mut self) {
@@ -74,7 +78,10 @@ impl Damping {
         hessian: &[[f64; SIZE]; SIZE],
         majorant: &[[f64; SIZE]; SIZE],
     ) -> [[f64; SIZE]; SIZE] {
-        std::array::from_fn(|i| std::array::from_fn(|j| hessian[i][j] + self.0 * majorant[i][j]))
+        let share = |i, j| if i == j { 1.0 + DIAGONAL } else { 1.0 };
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| hessian[i][j] + self.0 * share(i, j) * majorant[i][j])
+        })
     }
 }
 

@@ -140,3 +140,70 @@ proptest! {
         }
     }
 }
+
+/// Small tables on which scipy (40 starts of L-BFGS-B or least_squares) once found a lower objective, with what it found.
+#[test]
+fn no_peer_is_lower_on_the_tables_where_one_was() {
+    // Squared: a coefficient at zero left its exponent's descent standing on a node of the grid.
+    let zero_term = [
+        (4.4, 800.0, 0.822),
+        (3.2, 4.2, 3.34),
+        (0.68, 910.0, 0.821),
+        (0.41, 61.0, 1.15),
+        (6.6, 4.1, 2.56),
+        (8.1, 190.0, 0.935),
+        (0.075, 4.1, 2.61),
+        (9.1, 710.0, 0.826),
+    ];
+    // Log-Huber with an outlier: least squares has its valley elsewhere.
+    let outlier = [
+        (0.17, 2.2, 1.02),
+        (2.9, 2.2, 0.466),
+        (0.17, 3.0, 0.629),
+        (2.9, 3.0, 0.484),
+        (0.17, 15.0, 0.615),
+        (2.9, 15.0, 0.434),
+        (0.17, 20.0, 0.598),
+        (2.9, 20.0, 0.443),
+        (0.17, 27.0, 0.631),
+        (2.9, 27.0, 0.429),
+        (0.17, 160.0, 0.573),
+        (2.9, 160.0, 0.424),
+    ];
+    // Two levels of both factors: the exponent, its coefficient and the floor give one law in many ways.
+    let two_levels = [
+        (0.85, 33.0, 0.41),
+        (12.0, 33.0, 0.709),
+        (0.85, 690.0, 0.684),
+        (12.0, 690.0, 0.671),
+        (0.85, 33.0, 0.732),
+        (12.0, 33.0, 0.715),
+        (0.85, 690.0, 0.685),
+        (12.0, 690.0, 0.676),
+        (0.85, 33.0, 0.717),
+        (12.0, 33.0, 0.713),
+        (0.85, 690.0, 0.7),
+        (12.0, 690.0, 0.674),
+    ];
+    // Measurements that x2 does not change.
+    let constant = [
+        (2.3, 3.2, 1.04),
+        (6.1, 3.2, 1.0),
+        (11.0, 3.2, 0.976),
+        (2.3, 80.0, 1.04),
+        (6.1, 80.0, 1.0),
+        (11.0, 80.0, 0.976),
+    ];
+    let huber = Objective::HuberLog { delta: 1e-3 };
+    let cases: [(&[_], Objective, f64); 4] = [
+        (&zero_term, Objective::Squared, 0.41189043529220537),
+        (&outlier, huber, 6.591504194351671e-4),
+        (&two_levels, huber, 6.225024731461789e-4),
+        (&constant, huber, 8.662436320501153e-8),
+    ];
+    for (points, objective, peer) in cases {
+        let options = FitOptions { objective, ..FitOptions::default() };
+        let found = fit(&Table::from_points(points), Form::Sum, &options).unwrap();
+        assert!(found.value <= peer * (1.0 + 1e-12), "{} above {peer}: {:?}", found.value, found.law);
+    }
+}

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LawError;
-use crate::fit::{Exponents, FitOptions, Objective, Rows, Screen, minimise};
+use crate::fit::{Care, Exponents, FitOptions, Objective, Rows, Screen, Valley, minimise};
 use crate::form::{Form, Law};
 use crate::table::Table;
 
@@ -84,7 +84,8 @@ pub fn bootstrap(
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let refit = |rows: &Rows, weight: &[f64]| {
         let problem = fit_options.problem(rows, weight, form);
-        let minimum = minimise(&problem, fit_options.range, &screen, 2, &[point.theta]);
+        let near = Valley { theta: point.theta, c: point.c };
+        let minimum = minimise(&problem, fit_options.range, &screen, Care::Quick, Some(near));
         problem.law(minimum.theta, &minimum.c)
     };
     let mut laws = Vec::with_capacity(options.draws);

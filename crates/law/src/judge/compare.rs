@@ -81,10 +81,10 @@ fn score(table: &Table, form: Form, options: &FitOptions) -> Result<FormScore, L
             Form::Product => 3,
             Form::Sum => 4,
         };
-    let left_out = leave_each_out(table, form, options);
+    let left_out = leave_each_out(table, options, &fit.law);
     let rows: usize = left_out.iter().map(|left| left.n).sum();
     let squares: f64 = left_out.iter().map(|left| left.rmse.powi(2) * left.n as f64).sum();
-    let holdout = hold_out_largest(table, form, options);
+    let holdout = hold_out_largest(table, options, &fit.law);
     Ok(FormScore {
         law: form,
         coefficients: fit.law,

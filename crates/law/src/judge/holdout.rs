@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::fit::{FitOptions, check, fit};
-use crate::form::{Form, Law};
+use crate::fit::{FitOptions, check, refit};
+use crate::form::Law;
 use crate::table::{Row, Table};
 
 /// A fit without one level of a factor, judged on that level.
@@ -41,18 +41,18 @@ impl Factor {
     }
 }
 
-/// Fits without the rows at `level`; `None` when too little remains.
+/// Fits without the rows at `level`, near the fit with them; `None` when too little remains.
 pub(crate) fn leave_out(
     table: &Table,
-    form: Form,
     options: &FitOptions,
+    near: &Law,
     factor: Factor,
     level: f64,
 ) -> Option<LeftOut> {
     let kept = table.filtered(|row| factor.of(row) != level);
     let left = table.filtered(|row| factor.of(row) == level);
-    check(&kept, form, options).ok()?;
-    let law = fit(&kept, form, options).ok()?.law;
+    check(&kept, near.form(), options).ok()?;
+    let law = refit(&kept, options, near).ok()?.law;
     let residuals: Vec<f64> = left.rows.iter().map(|row| row.y - law.predict(row.x1, row.x2)).collect();
     let n = residuals.len();
     Some(LeftOut {
@@ -66,30 +66,44 @@ pub(crate) fn leave_out(
     })
 }
 
-/// Leaves out each level of x1, then of x2.
-pub(crate) fn leave_each_out(table: &Table, form: Form, options: &FitOptions) -> Vec<LeftOut> {
+/// Leaves out each level of x1, then of x2; `fitted` is the law of the whole table.
+pub(crate) fn leave_each_out(table: &Table, options: &FitOptions, fitted: &Law) -> Vec<LeftOut> {
     let [first, second] = table.levels();
     let first = first.into_iter().map(|level| (Factor::X1, level));
     let second = second.into_iter().map(|level| (Factor::X2, level));
-    first.chain(second).filter_map(|(factor, level)| leave_out(table, form, options, factor, level)).collect()
+    first
+        .chain(second)
+        .filter_map(|(factor, level)| leave_out(table, options, fitted, factor, level))
+        .collect()
 }
 
 /// Holds out the largest x1: does the law predict a larger model than it has seen?
-pub(crate) fn hold_out_largest(table: &Table, form: Form, options: &FitOptions) -> Option<LeftOut> {
+pub(crate) fn hold_out_largest(table: &Table, options: &FitOptions, fitted: &Law) -> Option<LeftOut> {
     let largest = table.ranges()[0][1];
-    leave_out(table, form, options, Factor::X1, largest)
+    leave_out(table, options, fitted, Factor::X1, largest)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fit::fit;
+    use crate::form::Form;
     use crate::preset::Preset;
 
     #[test]
     fn every_level_is_left_out_once() {
         let table = Preset::Reasoning.table().unwrap();
-        let found = leave_each_out(&table, Form::Product, &FitOptions::default());
+        let options = FitOptions::default();
+        let law = fit(&table, Form::Product, &options).unwrap().law;
+        let found = leave_each_out(&table, &options, &law);
+        // A refit near the whole table's law ends where a fit from nothing ends.
+        for left in &found {
+            let factor = if left.column == table.columns[0] { Factor::X1 } else { Factor::X2 };
+            let alone =
+                fit(&table.filtered(|row| factor.of(row) != left.level), Form::Product, &options).unwrap();
+            assert!((alone.law.alpha() - left.coefficients.alpha()).abs() < 1e-9, "{left:?}");
+        }
         assert_eq!(found.len(), 4 + 7);
         assert_eq!(found.iter().map(|left| left.n).sum::<usize>(), 2 * 28);
     }
@@ -104,13 +118,13 @@ mod tests {
             }
         }
         let mut table = Table::from_points(&points);
-        let found = hold_out_largest(&table, Form::Product, &FitOptions::default()).unwrap();
+        let found = hold_out_largest(&table, &FitOptions::default(), &law).unwrap();
         assert!((found.level, found.n) == (7.0, 3) && found.rmse < 1e-8, "{found:?}");
         // Larger errors than promised at the largest model are a positive bias.
         table.rows.iter_mut().filter(|row| row.x1 == 7.0).for_each(|row| row.y += 0.05);
-        let found = hold_out_largest(&table, Form::Product, &FitOptions::default()).unwrap();
+        let found = hold_out_largest(&table, &FitOptions::default(), &law).unwrap();
         assert!((found.bias - 0.05).abs() < 1e-8);
         let two_sizes = table.filtered(|row| row.x1 != 2.0);
-        assert_eq!(hold_out_largest(&two_sizes, Form::Product, &FitOptions::default()), None);
+        assert_eq!(hold_out_largest(&two_sizes, &FitOptions::default(), &law), None);
     }
 }
