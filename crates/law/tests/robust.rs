@@ -71,7 +71,6 @@ fn huber_comes_much_closer_than_least_squares() {
         errors[15]
     };
     let (close, far) = (median(&robust), median(&FitOptions::default()));
-    println!("median largest relative error: huber-log {close}, squared {far}");
     assert!(close < 0.03 && far > 4.0 * close, "huber-log {close}, squared {far}");
 }
 
@@ -109,7 +108,6 @@ fn coverage(resample: Resample, tables: u64) -> [f64; 2] {
 fn intervals_hold_the_truth_at_their_stated_rate() {
     for resample in [Resample::Residuals, Resample::Cases] {
         let rates = coverage(resample, 250);
-        println!("{}: ratio {}, prediction {}", resample.name(), rates[0], rates[1]);
         for (rate, what) in rates.into_iter().zip(["α/β", "the error at (3, 100)"]) {
             assert!(
                 (0.887..=0.991).contains(&rate),
