@@ -105,6 +105,7 @@ def grids(repeats):
         "rows": 28,
         "numpy_seconds": spread([seconds for seconds, _, _ in passes]),
         "numpy_least": {"objective": passes[0][1], "law": passes[0][2]},
+        "shared_seconds": spread([grid_search.shared_pass(table)[0] for _ in range(repeats)]),
         "python_seconds_extrapolated": spread([grid_search.python_loop(table) for _ in range(repeats)]),
         "foveate_process_bootstrap_0": spread(without),
         "foveate_process_bootstrap_1000": spread(with_draws),

@@ -1,7 +1,7 @@
 """The kind of search the published exponents came from: every node of a grid of (A, alpha, beta, D) against every row.
 
-The numpy pass is the fastest plain form of it, in chunks that stay in the cache, on one thread; the Python loop is timed
-on a sample of the nodes and extrapolated.
+The numpy pass runs in chunks that stay in the cache, on one thread; the Python loop is timed on a sample of the nodes and
+extrapolated.
 """
 
 import time
@@ -16,25 +16,37 @@ def axes():
     return {name: np.linspace(*RANGES[name], count) for name, count in NODES.items()}
 
 
-def numpy_pass(table):
-    """One pass over all nodes: seconds, least sum of squares, its coefficients."""
+def numpy_pass(table, chunk=4096):
+    """One pass over all nodes, each evaluated as the law is written: seconds, least sum of squares, its coefficients."""
+    x1, x2, y = table
+    ln1, ln2 = np.log(x1), np.log(x2)
+    nodes = np.stack(np.meshgrid(*axes().values(), indexing="ij"), axis=-1).reshape(-1, 4)
+    start = time.perf_counter()
+    least, law = np.inf, None
+    for first in range(0, len(nodes), chunk):
+        a, alpha, beta, d = nodes[first : first + chunk].T[:, :, None]
+        residual = a * np.exp(-alpha * ln1 - beta * ln2) + d - y  # [4096, 28]
+        squares = np.einsum("nr,nr->n", residual, residual)
+        node = squares.argmin()
+        if squares[node] < least:
+            least, law = float(squares[node]), nodes[first + node].tolist()
+    return time.perf_counter() - start, least, dict(zip(NODES, law))
+
+
+def shared_pass(table):
+    """The same with one exponential for the 2,000 nodes that share both exponents: as fast as numpy gets."""
     x1, x2, y = table
     ln1, ln2 = np.log(x1), np.log(x2)
     grid = axes()
     start = time.perf_counter()
-    least, law = np.inf, None
+    least = np.inf
     scale, floor = np.meshgrid(grid["A"], grid["D"], indexing="ij")
     scale, floor = scale.reshape(-1, 1), floor.reshape(-1, 1)
     for alpha in grid["alpha"]:
         for beta in grid["beta"]:
-            # [2000, 28]: one exponential a row serves the 2,000 nodes that share it.
-            residual = scale * np.exp(-alpha * ln1 - beta * ln2) + (floor - y)
-            squares = np.einsum("nr,nr->n", residual, residual)
-            node = squares.argmin()
-            if squares[node] < least:
-                least = float(squares[node])
-                law = dict(A=scale[node, 0], alpha=alpha, beta=beta, D=floor[node, 0])
-    return time.perf_counter() - start, least, {name: float(value) for name, value in law.items()}
+            residual = scale * np.exp(-alpha * ln1 - beta * ln2) + (floor - y)  # [2000, 28]
+            least = min(least, float(np.einsum("nr,nr->n", residual, residual).min()))
+    return time.perf_counter() - start, least
 
 
 def python_loop(table, sample=20_000, seed=0):

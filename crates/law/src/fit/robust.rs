@@ -10,17 +10,15 @@ const TOLERANCE: f64 = 1e-10;
 const MOST_STEPS: usize = 200;
 const SETTLING_STEPS: usize = 3;
 
-/// Minimises the problem's objective over the coefficients; `start` replaces the least-squares start.
+/// Minimises the problem's objective over the coefficients; `start` replaces the least-squares start when it is better.
 pub(crate) fn minimise(problem: &Problem<'_>, design: &[Linear], start: Option<&Linear>) -> (f64, Linear) {
-    let mut value = f64::INFINITY;
-    let mut c = [0.0; 3];
+    let mut c = least_squares(problem, design, &relative_weights(problem));
+    let mut value = problem.value(design, &c);
     if let Some(start) = start {
-        (value, c) = (problem.value(design, start), *start);
-    }
-    // A law of zero has no logarithm and no way out.
-    if !value.is_finite() {
-        c = least_squares(problem, design, &relative_weights(problem));
-        value = problem.value(design, &c);
+        let at_start = problem.value(design, start);
+        if at_start < value {
+            (value, c) = (at_start, *start);
+        }
     }
     let columns = problem.columns();
     let mut damping = Damping::default();

@@ -7,6 +7,7 @@ use super::problem::{Derivatives, Exponents, Linear, Objective, PARAMETERS, Prob
 use super::robust;
 use super::screen::{Care, Grid, Screen, SearchRange, Valley};
 use super::solve::{Damping, newton_step};
+use crate::form::Form;
 
 const MOST_STEPS: usize = 300;
 /// Damped steps in a row that may gain nothing.
@@ -17,8 +18,8 @@ const TRACE_STEPS: usize = 6;
 /// are followed, and how often it is laid again.
 const HALF: i32 = 4;
 const SPREAD: f64 = 1.6;
-const FOLLOWED: usize = 6;
-const ROUNDS: usize = 4;
+const FOLLOWED: usize = 4;
+const ROUNDS: usize = 3;
 
 /// The bottom of a valley.
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +193,7 @@ pub(crate) fn minimise(
 ) -> Minimum {
     let grid = screen.grid(problem, care);
     let mut starts: Vec<Valley> = near.into_iter().collect();
-    if care == Care::Thorough {
+    if care == Care::Thorough && problem.form == Form::Sum {
         starts.extend(traced(problem, range, &grid));
     }
     starts.extend(grid.valleys(care));
