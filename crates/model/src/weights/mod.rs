@@ -167,11 +167,7 @@ impl Weights {
         if *tensor.shape() != expected {
             return Err(wrong_shape(tensor.shape().clone()));
         }
-        tensor.to_device(&self.shared.device).map_err(|error| WeightsError::Tensor {
-            file: source.file_of(stored),
-            name: full,
-            source: error,
-        })
+        tensor.to_device(&self.shared.device).map_err(WeightsError::tensor(source.file_of(stored), &full))
     }
 
     /// The shape of the tensor `name`, if there is one; it does not count as asked for.

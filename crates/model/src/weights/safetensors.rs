@@ -176,9 +176,8 @@ impl Source for SafeTensors {
                 });
             }
         };
-        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu).map_err(|source| {
-            WeightsError::Tensor { file: file.bytes.file.clone(), name: name.to_owned(), source }
-        })
+        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
+            .map_err(WeightsError::tensor(&file.bytes.file, name))
     }
 }
 

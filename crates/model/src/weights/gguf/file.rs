@@ -87,7 +87,7 @@ impl File {
         let values =
             entry.quantisation.expand_rows(&self.bytes[entry.at.clone()], rows, row_length, source_row);
         Tensor::from_vec(values, Shape::from(entry.shape.clone()), &Device::Cpu)
-            .map_err(|source| WeightsError::Tensor { file: file(), name: name.to_owned(), source })
+            .map_err(WeightsError::tensor(file(), name))
     }
 }
 
