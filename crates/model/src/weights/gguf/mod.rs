@@ -21,6 +21,7 @@ mod tokenizer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -120,11 +121,11 @@ impl GgufSource {
         let mut show = |stored: &str, shown: Option<String>, head_rows| {
             let recipe = Recipe { stored: stored.to_owned(), head_rows };
             match tensors.entry(shown.unwrap_or_else(|| stored.to_owned())) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
+                Entry::Vacant(entry) => {
                     entry.insert(recipe);
                     Ok(())
                 }
-                std::collections::btree_map::Entry::Occupied(entry) => Err(file.bytes.malformed(
+                Entry::Occupied(entry) => Err(file.bytes.malformed(
                     format!("tensor `{stored}`"),
                     format!("has the same meaning as `{}`: both are `{}`", entry.get().stored, entry.key()),
                 )),
@@ -142,13 +143,19 @@ impl GgufSource {
                 let interleaved = config.architecture == Architecture::Llama;
                 for (stored, entry) in &file.tensors {
                     let shown = names::decoder(stored, config.architecture == Architecture::Phi3);
-                    let rotary = stored.ends_with(".attn_q.weight")
-                        || stored.ends_with(".attn_k.weight")
-                        || stored.ends_with(".attn_q.bias")
-                        || stored.ends_with(".attn_k.bias");
+                    let rotary = interleaved && names::is_rotary(stored);
                     // A projection of another size is an error that `Weights::get` reports with both shapes.
-                    let whole = entry.shape[0] % config.head_width == 0;
-                    show(stored, shown, (interleaved && rotary && whole).then_some(config.head_width))?;
+                    let head_rows =
+                        (rotary && entry.shape[0] % config.head_width == 0).then_some(config.head_width);
+                    if head_rows.is_some() && entry.shape.len() == 1 && !entry.is_plain_vector() {
+                        return Err(WeightsError::Unsupported {
+                            file: file.bytes.file.clone(),
+                            field: format!("tensor `{stored}`: type"),
+                            value: format!("a bias in {:?}", entry.quantisation),
+                            supported: "biases in F32, F16, BF16".to_owned(),
+                        });
+                    }
+                    show(stored, shown, head_rows)?;
                 }
             }
             _ => {
