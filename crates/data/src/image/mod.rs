@@ -17,7 +17,7 @@ pub use anyres::{AnyResolution, FeatureWindow, Slot, fit_inside, select_best_res
 pub use decode::{Format, Limits, decode_bytes, decode_file};
 pub use error::{DecodeError, DecodeProblem, PreprocessError};
 pub use preprocess::{Layout, MAX_INTERMEDIATE_PIXELS, Preprocessor, Processed, Target};
-pub use resize::Filter;
+pub use resize::{Filter, PassOrder};
 
 /// Height and width in pixels, in the order in which the processors write them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

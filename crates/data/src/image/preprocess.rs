@@ -6,7 +6,7 @@
 use super::anyres::{AnyResolution, fit_inside, select_best_resolution};
 use super::crop::{CentreCrop, cut, pad_centred};
 use super::error::PreprocessError;
-use super::resize::{Filter, resize, resize_window};
+use super::resize::{Filter, PassOrder, Resampler};
 use super::{Image, Pixels, Size};
 
 /// Most pixels that a padded or resized image may have (384 MiB of RGB). An 11,000-pixel panorama can still be padded to
@@ -53,6 +53,8 @@ pub struct Preprocessor {
     pub resize: Option<Target>,
     /// The filter of every resize.
     pub filter: Filter,
+    /// Which side every resize does first.
+    pub order: PassOrder,
     /// Cuts this size from the centre; a smaller image gets black borders.
     pub crop: Option<Size>,
     /// Multiplies samples by this.
@@ -94,6 +96,7 @@ impl Preprocessor {
             pad_to_square: false,
             resize: Some(Target::ShortestEdge(side)),
             filter: Filter::Bicubic,
+            order: PassOrder::Pillow13,
             crop: Some(Size::square(side)),
             rescale: Some(1.0 / 255.0),
             normalise: true,
@@ -190,8 +193,8 @@ impl Preprocessor {
         bounded("tiling", best, original)?;
         bounded("resizing", Size::square(side), original)?;
 
-        let whole = resize(image, Size::square(side), self.filter);
-        let fitted = resize(image, fit_inside(original, best), self.filter);
+        let whole = self.resampler().resize(image, Size::square(side));
+        let fitted = self.resampler().resize(image, fit_inside(original, best));
         let padded = pad_centred(&fitted, best, [0; 3]);
         let layout =
             AnyResolution { original, rows: best.height / tile_side, columns: best.width / tile_side };
@@ -221,7 +224,11 @@ impl Preprocessor {
         }
         bounded("resizing", crop, original)?;
         let crop = CentreCrop::new(target, crop);
-        Ok(tables.apply(&crop.finish(resize_window(image, target, crop.window, self.filter))))
+        Ok(tables.apply(&crop.finish(self.resampler().resize_window(image, target, crop.window))))
+    }
+
+    fn resampler(&self) -> Resampler {
+        Resampler { filter: self.filter, order: self.order }
     }
 
     /// Rescaling and normalising map each of 256 levels to one value: f64 product cut to f32, then f32 arithmetic.

@@ -126,6 +126,7 @@ impl Reader<'_> {
             pad_to_square: class == Class::Llava && fields.do_pad.unwrap_or(false),
             resize: resize.filter(|_| fields.do_resize.unwrap_or(true)),
             filter: self.filter(fields.resample.as_ref())?,
+            order: default.order,
             crop: crop.filter(|_| fields.do_center_crop.unwrap_or(true)),
             rescale: fields.do_rescale.unwrap_or(true).then(|| fields.rescale_factor.unwrap_or(1.0 / 255.0)),
             normalise: fields.do_normalize.unwrap_or(true),

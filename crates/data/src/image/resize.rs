@@ -1,13 +1,15 @@
 //! Resampling in Pillow's order and arithmetic (`src/libImaging/Resample.c`), so that pixels equal the reference bit for
 //! bit: filter taps in f64, widened by the scale when shrinking (antialias), normalised, rounded to 22-bit fixed point; a
-//! horizontal pass that rounds and clips to 8 bits, then a vertical pass that does so again. A pass whose side does not
-//! change is left out.
+//! horizontal pass that rounds and clips to 8 bits, then a vertical pass that does so again ([`PassOrder`] has the one
+//! exception). A pass whose side does not change is left out.
 //!
 //! Only the window that a later crop keeps is computed. Each output pixel depends on nothing but its own taps, so the
 //! window equals the crop of the whole, and an image of 1 x 65,535 cannot ask for a strip of terabytes.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
+use super::crop::cut;
 use super::{Image, Size};
 
 /// A resampling filter by Pillow's name.
@@ -95,15 +97,15 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(input: u32, output: u32, first: u32, count: u32, filter: Filter) -> Taps {
+    fn new(input: u32, output: u32, kept: Range<usize>, filter: Filter) -> Taps {
         let scale = f64::from(input) / f64::from(output);
         let widening = scale.max(1.0);
         let support = filter.support() * widening;
         let step = 1.0 / widening;
-        let mut taps = Taps { starts: Vec::with_capacity(count as usize + 1), fixed: Vec::new() };
+        let mut taps = Taps { starts: Vec::with_capacity(kept.len() + 1), fixed: Vec::new() };
         let mut weights = Vec::new();
-        for index in first..first + count {
-            let center = (f64::from(index) + 0.5) * scale;
+        for index in kept {
+            let center = (index as f64 + 0.5) * scale;
             // Casts truncate and saturate at 0, as the reference's clamp does.
             let low = (center - support + 0.5) as usize;
             let high = ((center + support + 0.5) as usize).min(input as usize);
@@ -116,6 +118,20 @@ impl Taps {
         }
         taps.starts.push((0, taps.fixed.len()));
         taps
+    }
+
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The inputs that any output needs; from now on they are counted from the first of these.
+    fn take_origin(&mut self) -> Range<usize> {
+        let first = self.iter().map(|(start, _)| start).min().unwrap_or(0);
+        let end = self.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
+        for (start, _) in &mut self.starts {
+            *start -= first.min(*start);
+        }
+        first..end
     }
 
     /// First input and taps of each output.
@@ -134,75 +150,100 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// The whole image at another size.
-pub(super) fn resize(source: &Image, target: Size, filter: Filter) -> Image {
-    resize_window(source, target, Window::all(target), filter)
+/// Which side is resampled first. Rounding to 8 bits between the passes makes it visible, by a level here and there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum PassOrder {
+    /// Pillow 13: horizontal first, unless the height loses more than twice the pixels that the width does. With the
+    /// aspect kept that means images more than twice as tall as wide.
+    #[default]
+    Pillow13,
+    /// Pillow 12 and before, with which the published models were trained: always horizontal first.
+    HorizontalFirst,
 }
 
-/// The pixels in `window` of `source` resized to `target`. The window lies inside the target and holds a pixel.
-pub(super) fn resize_window(source: &Image, target: Size, window: Window, filter: Filter) -> Image {
-    let columns = window.left as usize..(window.left + window.size.width) as usize;
-    let vertical = (target.height != source.height())
-        .then(|| Taps::new(source.height(), target.height, window.top, window.size.height, filter));
-    let (first, last) = match &vertical {
-        None => (window.top as usize, (window.top + window.size.height) as usize),
-        // Starts and ends of consecutive outputs never decrease.
-        Some(taps) => {
-            let (mut first, mut last) = (usize::MAX, 0);
-            for (start, weights) in taps.iter() {
-                first = first.min(start);
-                last = last.max(start + weights.len());
-            }
-            (first, last)
-        }
-    };
+impl PassOrder {
+    fn vertical_first(self, from: Size, to: Size) -> bool {
+        let loss = |from: u32, to: u32| i64::from(from) - i64::from(to);
+        let (height, width) = (loss(from.height, to.height), loss(from.width, to.width));
+        self == PassOrder::Pillow13 && height > 0 && height > 2 * width
+    }
+}
 
-    let stride = 3 * window.size.width as usize;
-    let mut across = vec![0; (last - first) * stride];
-    if target.width == source.width() {
-        for (y, row) in across.chunks_exact_mut(stride).enumerate() {
-            row.copy_from_slice(&source.row(first + y)[3 * columns.start..3 * columns.end]);
-        }
-    } else {
-        let taps = Taps::new(source.width(), target.width, window.left, window.size.width, filter);
-        for (y, row) in across.chunks_exact_mut(stride).enumerate() {
-            horizontal(source.row(first + y), &taps, row);
-        }
+/// How to resample.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resampler {
+    pub(super) filter: Filter,
+    pub(super) order: PassOrder,
+}
+
+impl Resampler {
+    /// The whole image at another size.
+    pub(super) fn resize(self, source: &Image, target: Size) -> Image {
+        self.resize_window(source, target, Window::all(target))
     }
 
-    let data = match vertical {
-        None => across,
-        Some(taps) => {
-            let mut data = vec![0; window.size.height as usize * stride];
-            let mut sums = vec![0; stride];
-            for ((start, weights), row) in taps.iter().zip(data.chunks_exact_mut(stride)) {
-                let inputs = across[(start - first) * stride..].chunks_exact(stride);
-                sums.fill(ROUND);
-                for (&weight, input) in weights.iter().zip(inputs) {
-                    for (sum, &sample) in sums.iter_mut().zip(input) {
-                        *sum += weight * i32::from(sample);
-                    }
-                }
-                for (out, &sum) in row.iter_mut().zip(&sums) {
-                    *out = clip(sum);
+    /// The pixels in `window` of `source` resized to `target`. The window lies inside the target and holds a pixel.
+    pub(super) fn resize_window(self, source: &Image, target: Size, window: Window) -> Image {
+        let columns = window.left as usize..(window.left + window.size.width) as usize;
+        let rows = window.top as usize..(window.top + window.size.height) as usize;
+        let taps = |from: u32, to: u32, kept: &Range<usize>| {
+            (from != to).then(|| Taps::new(from, to, kept.clone(), self.filter))
+        };
+        let across = taps(source.width(), target.width, &columns);
+        let down = taps(source.height(), target.height, &rows);
+        match (across, down) {
+            (None, None) => cut(source, window.top, window.left, window.size),
+            (Some(across), None) => pass_across(source, rows, &across),
+            (None, Some(down)) => pass_down(source, columns, &down),
+            (Some(mut across), Some(mut down)) => {
+                if self.order.vertical_first(source.size(), target) {
+                    let strip = pass_down(source, across.take_origin(), &down);
+                    pass_across(&strip, 0..rows.len(), &across)
+                } else {
+                    let strip = pass_across(source, down.take_origin(), &across);
+                    pass_down(&strip, 0..columns.len(), &down)
                 }
             }
-            data
         }
-    };
-    Image { size: window.size, data }
+    }
 }
 
-fn horizontal(input: &[u8], taps: &Taps, output: &mut [u8]) {
-    for ((start, weights), out) in taps.iter().zip(output.chunks_exact_mut(3)) {
-        let mut sums = [ROUND; 3];
-        for (&weight, pixel) in weights.iter().zip(input[3 * start..].chunks_exact(3)) {
-            for (sum, &sample) in sums.iter_mut().zip(pixel) {
+/// The `rows` of `source`, resampled along each.
+fn pass_across(source: &Image, rows: Range<usize>, taps: &Taps) -> Image {
+    let size = Size { height: rows.len() as u32, width: taps.len() as u32 };
+    let mut data = Vec::with_capacity(3 * rows.len() * taps.len());
+    for y in rows {
+        let row = source.row(y);
+        data.extend(taps.iter().flat_map(|(start, weights)| {
+            let mut sums = [ROUND; 3];
+            for (&weight, pixel) in weights.iter().zip(row[3 * start..].chunks_exact(3)) {
+                for (sum, &sample) in sums.iter_mut().zip(pixel) {
+                    *sum += weight * i32::from(sample);
+                }
+            }
+            sums.map(clip)
+        }));
+    }
+    Image { size, data }
+}
+
+/// The `columns` of `source`, resampled along each.
+fn pass_down(source: &Image, columns: Range<usize>, taps: &Taps) -> Image {
+    let size = Size { height: taps.len() as u32, width: columns.len() as u32 };
+    let mut data = Vec::with_capacity(3 * columns.len() * taps.len());
+    let mut sums = vec![0; 3 * columns.len()];
+    for (start, weights) in taps.iter() {
+        sums.fill(ROUND);
+        for (y, &weight) in (start..).zip(weights) {
+            let samples = &source.row(y)[3 * columns.start..3 * columns.end];
+            for (sum, &sample) in sums.iter_mut().zip(samples) {
                 *sum += weight * i32::from(sample);
             }
         }
-        out.copy_from_slice(&sums.map(clip));
+        data.extend(sums.iter().map(|&sum| clip(sum)));
     }
+    Image { size, data }
 }
 
 #[cfg(test)]
@@ -213,6 +254,10 @@ mod tests {
     use super::*;
 
     const FILTERS: [Filter; 4] = [Filter::Box, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
+
+    fn resampler(filter: Filter) -> Resampler {
+        Resampler { filter, order: PassOrder::default() }
+    }
 
     fn grey_row(levels: &[u8]) -> Image {
         let data = levels.iter().flat_map(|&level| [level; 3]).collect();
@@ -227,7 +272,7 @@ mod tests {
     #[test]
     fn a_row_equals_pillow() {
         let row = grey_row(&[0, 255, 0, 0, 90, 200, 10]);
-        let resized = |width, filter| levels(&resize(&row, Size::new(1, width), filter));
+        let resized = |width, filter| levels(&resampler(filter).resize(&row, Size::new(1, width)));
         assert_eq!(resized(3, Filter::Bilinear), [109, 48, 109]);
         assert_eq!(resized(3, Filter::Bicubic), [108, 45, 110]);
         assert_eq!(resized(3, Filter::Lanczos), [103, 52, 109]);
@@ -253,8 +298,9 @@ mod tests {
             let target = Size { height, width };
             let (top, left) = (u32::from(cut[0]) % height, u32::from(cut[1]) % width);
             let size = Size::new(1 + u32::from(cut[2]) % (height - top), 1 + u32::from(cut[3]) % (width - left));
-            let whole = resize(&source, target, FILTERS[filter]);
-            let part = resize_window(&source, target, Window { top, left, size }, FILTERS[filter]);
+            let resampler = resampler(FILTERS[filter]);
+            let whole = resampler.resize(&source, target);
+            let part = resampler.resize_window(&source, target, Window { top, left, size });
             for y in 0..size.height as usize {
                 let row = &whole.row(y + top as usize)[3 * left as usize..][..3 * size.width as usize];
                 prop_assert_eq!(part.row(y), row);
@@ -266,7 +312,8 @@ mod tests {
             colour in any::<[u8; 3]>(), from in any::<[u8; 2]>(), to in any::<[u8; 2]>(), filter in 0usize..4,
         ) {
             let source = Image::filled(1 + u32::from(from[0]), 1 + u32::from(from[1]), colour);
-            let resized = resize(&source, Size::new(1 + u32::from(to[0]), 1 + u32::from(to[1])), FILTERS[filter]);
+            let target = Size::new(1 + u32::from(to[0]), 1 + u32::from(to[1]));
+            let resized = resampler(FILTERS[filter]).resize(&source, target);
             prop_assert!(resized.as_rgb().chunks_exact(3).all(|pixel| pixel == colour));
         }
     }

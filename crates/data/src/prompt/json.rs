@@ -14,7 +14,15 @@ struct Style {
 
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    let separators: Option<(String, String)> = options.get("separators")?;
+    let separators = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
+        None => None,
+        Some([item, key]) => Some((item.clone(), key.clone())),
+        Some(_) => {
+            let reason =
+                "tojson: `separators` takes two strings, the one between items and the one after a key";
+            return Err(Error::new(ErrorKind::InvalidOperation, reason));
+        }
+    };
     // With an indent Python leaves out the space before the line break.
     let item = if indent.is_some() { "," } else { ", " };
     let (item_separator, key_separator) = separators.unwrap_or_else(|| (item.to_owned(), ": ".to_owned()));

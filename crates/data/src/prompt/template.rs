@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
@@ -176,8 +177,8 @@ impl ChatTemplate {
 impl Jinja {
     fn environment(&self, clock: Clock) -> Result<Environment<'_>, PromptError> {
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| self.error(&error))?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_formatter(|out, state, value| match value.kind() {
             // Jinja prints Python's names.
