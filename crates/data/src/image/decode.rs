@@ -10,6 +10,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder};
 
 use super::error::{DecodeError, DecodeProblem};
@@ -128,10 +129,13 @@ fn decode(bytes: &[u8], limits: &Limits) -> Result<Image, DecodeProblem> {
             metadata.max_alloc = Some(64 << 20);
             finish(PngDecoder::with_limits(input, metadata).map_err(header)?, format, limits)
         }
-        Format::Jpeg => {
-            check_jpeg_end(bytes)?;
-            finish(JpegDecoder::new(input).map_err(header)?, format, limits)
-        }
+        Format::Jpeg => match super::jpeg::decode(bytes, limits)? {
+            None => finish(JpegDecoder::new(input).map_err(header)?, format, limits),
+            Some(pixels) => {
+                let orientation = JpegDecoder::new(input).and_then(|mut decoder| decoder.orientation());
+                upright(DynamicImage::ImageRgb8(pixels), orientation, format)
+            }
+        },
         Format::WebP => finish(WebPDecoder::new(input).map_err(header)?, format, limits),
         Format::Bmp => finish(BmpDecoder::new(input).map_err(header)?, format, limits),
     }
@@ -145,10 +149,18 @@ fn finish<D: ImageDecoder>(mut decoder: D, format: Format, limits: &Limits) -> R
     let mut memory = image::Limits::no_limits();
     memory.max_alloc = Some(16 * size.area() + (64 << 20));
     decoder.set_limits(memory).map_err(body)?;
-    // A broken EXIF block must not cost the user the picture.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(body)?;
-    decoded.apply_orientation(orientation);
+    let orientation = decoder.orientation();
+    let decoded = DynamicImage::from_decoder(decoder).map_err(body)?;
+    upright(decoded, orientation, format)
+}
+
+/// RGB, turned as the EXIF block says. A broken block must not cost the user the picture.
+fn upright(
+    mut decoded: DynamicImage,
+    orientation: image::ImageResult<Orientation>,
+    format: Format,
+) -> Result<Image, DecodeProblem> {
+    decoded.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     let (width, height) = (decoded.width(), decoded.height());
     Image::from_rgb(width, height, to_rgb(decoded)).ok_or_else(|| DecodeProblem::Body {
         format,
@@ -185,44 +197,6 @@ fn check_png_header(bytes: &[u8], limits: &Limits) -> Result<(), DecodeProblem> 
             format: Format::Png,
             reason: "the first chunk is no IHDR of width and height".to_owned(),
         }),
-    }
-}
-
-/// The decoder fills a truncated scan with grey; Pillow refuses such a file, and so do we: after the first
-/// start-of-scan there must be an end-of-image marker. (An embedded thumbnail has its own, before the scan.)
-fn check_jpeg_end(bytes: &[u8]) -> Result<(), DecodeProblem> {
-    let problem = |reason: &str| DecodeProblem::Header { format: Format::Jpeg, reason: reason.to_owned() };
-    let mut at = 2;
-    loop {
-        let marker = match bytes.get(at..at + 2) {
-            None => return Err(problem("it ends before the start of the first scan (marker FF DA)")),
-            Some([0xff, 0xff]) => {
-                at += 1; // fill byte
-                continue;
-            }
-            Some([0xff, marker]) => *marker,
-            // Bytes between segments: the decoder skips them too.
-            Some(_) => {
-                at += 1;
-                continue;
-            }
-        };
-        match marker {
-            0xda => break,
-            0x01 | 0xd0..=0xd8 | 0x00 => at += 2, // no length follows
-            _ => match bytes.get(at + 2..at + 4) {
-                Some([high, low]) => at += 2 + usize::from(u16::from_be_bytes([*high, *low]).max(2)),
-                _ => return Err(problem("it ends inside a segment length")),
-            },
-        }
-    }
-    if bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]) {
-        Ok(())
-    } else {
-        Err(DecodeProblem::Body {
-            format: Format::Jpeg,
-            reason: "it is truncated, no end-of-image marker (FF D9) follows the scan".to_owned(),
-        })
     }
 }
 

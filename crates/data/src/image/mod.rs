@@ -9,6 +9,7 @@ mod crop;
 mod decode;
 mod error;
 mod gif;
+mod jpeg;
 mod preprocess;
 mod processor_config;
 mod resize;

@@ -59,7 +59,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     // Lossless WebP: 14 bits each for width - 1 and height - 1, after RIFF, chunk header and signature byte.
     let mut webp = real("cat-lossless.webp");
     let start = webp.windows(4).position(|tag| tag == b"VP8L").unwrap() + 9;
-    webp[start..start + 3].fill(0xff);
+    webp[start..start + 3].copy_from_slice(&[0xfe, 0xbf, 0xff]);
     webp[start + 3] |= 0x0f;
 
     vec![("PNG", png), ("JPEG", jpeg), ("GIF", gif), ("BMP", bmp), ("WebP", webp)]

@@ -5,9 +5,6 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::fixture;
 
-const LOSSY: [&str; 5] =
-    ["astronaut-420.jpg", "astronaut-444.jpg", "astronaut-progressive.jpg", "coffee-lossy.webp", "grey.jpg"];
-
 fn load(name: &str) -> Image {
     decode_file(&fixture("images").join(name), &Limits::default()).unwrap()
 }
@@ -40,6 +37,7 @@ fn distance(ours: &Image, theirs: &Image) -> (u8, f64) {
     (differences.iter().copied().max().unwrap(), sum / differences.len() as f64)
 }
 
+/// Our JPEG decoder computes what libjpeg-turbo computes; only lossy WebP is another decoder's.
 #[test]
 fn decoded_as_pillow_decodes() {
     let mut exact = 0;
@@ -47,14 +45,14 @@ fn decoded_as_pillow_decodes() {
         let copy = copy.unwrap().file_name().into_string().unwrap();
         let name = copy.strip_suffix(".png").unwrap();
         let (largest, mean) = distance(&load(name), &load(&format!("decoded/{copy}")));
-        if LOSSY.contains(&name) || name == "coffee-orientation-6.jpg" {
+        if name == "coffee-lossy.webp" {
             assert!(largest <= 4 && mean <= 0.1, "{name}: largest {largest}, mean {mean}");
         } else {
-            assert_eq!(largest, 0, "{name}");
+            assert_eq!(largest, 0, "{name}: mean {mean}");
             exact += 1;
         }
     }
-    assert!(exact >= 5);
+    assert!(exact >= 10);
 }
 
 #[test]
@@ -68,8 +66,7 @@ fn every_orientation_is_turned_upright() {
         let planes = expected.tensor(&format!("decoded/{name}")).unwrap().data().to_vec();
         let rgb =
             (0..16 * 24).flat_map(|at| [0, 1, 2].map(|channel| planes[channel * 16 * 24 + at])).collect();
-        let (largest, mean) = distance(&ours, &Image::from_rgb(24, 16, rgb).unwrap());
-        assert!(largest <= 4 && mean <= 0.3, "{name}: largest {largest}, mean {mean}");
+        assert!(ours == Image::from_rgb(24, 16, rgb).unwrap(), "{name}");
     }
 }
 
