@@ -1,8 +1,8 @@
 //! Images: from the bytes of a file to the pixels a vision tower reads.
 //!
-//! [`decode_file`] gives 8-bit RGB, upright; a [`Preprocessor`] resizes, crops, pads or tiles it and normalises, as the
-//! "slow" (Pillow) image processors of Hugging Face do. Those of today's `load_image` apply the EXIF orientation and
-//! `convert("RGB")`, and so does the decoder here.
+//! [`decode_file`] gives 8-bit RGB, upright: what transformers' `load_image` makes of a file, which applies the EXIF
+//! orientation and then `convert("RGB")`. (A Pillow image handed straight to one of its processors is not turned.)
+//! A [`Preprocessor`] resizes, crops, pads or tiles it and normalises, as the "slow" processors of Hugging Face do.
 
 mod anyres;
 mod crop;

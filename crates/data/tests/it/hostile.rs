@@ -137,6 +137,19 @@ fn a_zip_in_the_clothes_of_a_jpeg_is_refused() {
     }
 }
 
+#[test]
+fn a_jpeg_of_endless_scans_is_refused() {
+    let whole = real("orientation-1.jpg");
+    let scan = whole.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+    let (head, body) = (&whole[..scan], &whole[scan..whole.len() - 2]);
+    let repeated = |times| [head, &body.repeat(times), &[0xff, 0xd9]].concat();
+    assert!(decode_bytes("twice", &repeated(2), &Limits::default()).is_ok());
+    let found = problem(&repeated(101));
+    assert_eq!(found.to_string(), "JPEG pixels: it has more than 100 scans");
+    let found = problem(&[head, &[0xff, 0xd9]].concat());
+    assert!(found.to_string().contains("before the start of the first scan"), "{found}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

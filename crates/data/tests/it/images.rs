@@ -55,6 +55,41 @@ fn decoded_as_pillow_decodes() {
     assert!(exact >= 10);
 }
 
+#[derive(serde::Deserialize)]
+struct Jpegs {
+    files: Vec<Jpeg>,
+}
+
+#[derive(serde::Deserialize)]
+struct Jpeg {
+    name: String,
+    hex: String,
+    size: [u32; 2],
+    crc32: u32,
+}
+
+/// The checksum of PNG and zlib.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum: u32, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1)))
+    })
+}
+
+/// Every chroma layout, baseline and progressive, restarts, and sides at which a rule of the edges changes.
+#[test]
+fn small_jpegs_equal_pillow() {
+    let text = std::fs::read_to_string(fixture("jpegs.json")).unwrap();
+    let jpegs: Jpegs = serde_json::from_str(&text).unwrap();
+    for Jpeg { name, hex, size, crc32: expected } in &jpegs.files {
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let image = decode_bytes(name, &bytes, &Limits::default()).unwrap();
+        assert_eq!([image.width(), image.height()], *size, "{name}");
+        assert_eq!(crc32(image.as_rgb()), *expected, "{name}");
+    }
+    assert!(jpegs.files.len() > 40);
+}
+
 #[test]
 fn every_orientation_is_turned_upright() {
     let bytes = std::fs::read(fixture("images/expected.safetensors")).unwrap();

@@ -121,13 +121,14 @@ impl Plane {
     fn enlarged_row(&self, y: usize, out: &mut Vec<u8>) {
         out.clear();
         // Of two output rows the first leans to the input row above, the second to the one below.
-        let leaning = |y: usize| self.row(if y % 2 == 0 { (y / 2).saturating_sub(1) } else { y / 2 + 1 });
+        let leaning =
+            |y: usize| self.row(if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { y / 2 + 1 });
         match self.enlarge {
             Enlarge::Repeat { across, down } => {
                 out.extend(self.row(y / down).iter().flat_map(|&sample| std::iter::repeat_n(sample, across)));
             }
             Enlarge::Down => {
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 let pairs = self.row(y / 2).iter().zip(leaning(y));
                 out.extend(
                     pairs.map(|(&near, &far)| ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8),

@@ -118,11 +118,7 @@ impl Scan {
     }
 
     /// DC and AC table of each component, those that the scan needs.
-    fn tables<'a>(
-        &self,
-        state: &'a State,
-        progressive: bool,
-    ) -> Result<Vec<(Option<&'a Table>, Option<&'a Table>)>, DecodeProblem> {
+    fn tables<'a>(&self, state: &'a State, progressive: bool) -> Result<Vec<Tables<'a>>, DecodeProblem> {
         let find = |tables: &'a [Option<Table>; 4], slot: usize, needed: bool, kind: &str| {
             let table = tables.get(slot).and_then(Option::as_ref);
             if needed && table.is_none() {
@@ -145,7 +141,7 @@ impl Scan {
         decoder: &mut Decoder<'_>,
         block: &mut [i16; 64],
         place: usize,
-        tables: (Option<&Table>, Option<&Table>),
+        tables: Tables<'_>,
         progressive: bool,
     ) {
         if self.start == 0 {
@@ -165,6 +161,9 @@ impl Scan {
         }
     }
 }
+
+/// The DC and the AC table of a component.
+type Tables<'a> = (Option<&'a Table>, Option<&'a Table>);
 
 struct Decoder<'a> {
     bits: Bits<'a>,
