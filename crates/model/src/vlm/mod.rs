@@ -1,0 +1,226 @@
+//! Vision-language models: LLaVA-1.5 (Liu et al., arXiv 2310.03744) and LLaVA-NeXT.
+//!
+//! Encode → compress → project → splice → generate. Compression is the caller's: it stands between
+//! [`Vlm::encode`] and [`Vlm::project`], and [`Vlm::image_rows`] goes through with none.
+//! Tensors, whatever layout they are stored in: `vision_tower.…`, `multi_modal_projector.linear_{1,2}`, `image_newline`
+//! (LLaVA-NeXT only), `language_model.…`.
+
+mod config;
+mod names;
+mod pack;
+mod projector;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{D, Tensor};
+
+pub use config::{FeatureSelect, ImageLayout, VlmConfig};
+pub use names::published_names;
+pub use pack::Tiling;
+pub use projector::Projector;
+
+use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
+use crate::generate::{Part, Prompt};
+use crate::llm::Decoder;
+use crate::vision::{BlockIndex, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+use crate::weights::Weights;
+use crate::{ModelError, Result};
+
+/// A stretch of a prompt before images are put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Token ids.
+    Tokens(Vec<u32>),
+    /// The place of the next image.
+    Image,
+}
+
+/// The normalised pixels of one image.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// One square picture, `[3, side, side]`.
+    Single(Tensor),
+    /// The whole picture and its tiles row by row, `[1 + rows · columns, 3, side, side]`.
+    Tiled {
+        /// The pixels.
+        tiles: Tensor,
+        /// How they lie.
+        tiling: Tiling,
+    },
+}
+
+/// What the tower gave for an image, before compression.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// What the projector reads of each tile, `[tiles, n, d]`; n = patches, and the class token where configured.
+    pub rows: Tensor,
+    /// The states and attention asked for beyond that.
+    pub extra: VisionOutput,
+}
+
+/// A vision tower, a projector and a language model.
+#[derive(Clone, Debug)]
+pub struct Vlm {
+    tower: VisionTower,
+    projector: Projector,
+    /// What ends a row of patches, `[D]`.
+    newline: Option<Tensor>,
+    decoder: Arc<Decoder>,
+    config: VlmConfig,
+}
+
+impl Vlm {
+    /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
+    /// tower, for checkpoints of the original layout that do not include it.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
+    /// is not part of the model.
+    pub fn open(folder: &Path, tower: Option<&Path>) -> Result<Self> {
+        let mut config = VlmConfig::from_json(&read_config(folder)?)?;
+        let weights = published_names(Weights::open(folder)?);
+        let Some(tower) = tower.filter(|_| config.vision.is_none()) else {
+            return Self::load(config, &weights);
+        };
+        let vision = VisionConfig::from_json(&read_config(tower)?)?;
+        config.vision = Some(vision.clone());
+        // Original checkpoints may hold a tower that was trained along; that one counts.
+        let included = weights.pp("vision_tower");
+        let tower = if included.names().is_empty() {
+            VisionTower::open(tower)?
+        } else {
+            VisionTower::load(vision, &included)?
+        };
+        Self::join(config, tower, &weights)
+    }
+
+    /// Builds the model from weights under the published names, see [`published_names`].
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or is not part of the model; a configuration without a tower.
+    pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self> {
+        let vision = config.vision.clone().ok_or_else(|| {
+            let name = config.tower_name.as_deref().unwrap_or("missing");
+            ModelError::config(
+                "mm_vision_tower",
+                name,
+                "its folder must be given, the checkpoint does not include it",
+            )
+        })?;
+        let tower = VisionTower::load(vision, &weights.pp("vision_tower"))?;
+        Self::join(config, tower, weights)
+    }
+
+    fn join(config: VlmConfig, tower: VisionTower, weights: &Weights) -> Result<Self> {
+        for state in &config.feature_states {
+            state.resolve(tower.config().blocks())?;
+        }
+        let input = tower.config().width() * config.feature_states.len();
+        let newline = match config.layout {
+            ImageLayout::Single => None,
+            ImageLayout::Tiles { .. } => Some(weights.get(config.text.width, "image_newline")?),
+        };
+        let model = Self {
+            projector: Projector::load(&config, input, &weights.pp("multi_modal_projector"))?,
+            decoder: Arc::new(Decoder::load(config.text.clone(), &weights.pp("language_model"))?),
+            tower,
+            newline,
+            config,
+        };
+        let tied = model.config.text.tied;
+        refuse_unused(weights, |name| match name.split_once('.') {
+            Some(("vision_tower", rest)) => harmless_in_tower(rest),
+            Some(("language_model", rest)) => harmless_in_decoder(rest, tied),
+            _ => false,
+        })?;
+        Ok(model)
+    }
+
+    /// The configuration that the model was built from.
+    pub fn config(&self) -> &VlmConfig {
+        &self.config
+    }
+
+    /// The vision tower.
+    pub fn tower(&self) -> &VisionTower {
+        &self.tower
+    }
+
+    /// The language model.
+    pub fn decoder(&self) -> &Arc<Decoder> {
+        &self.decoder
+    }
+
+    /// Runs the tower over tiles `[tiles, 3, side, side]`. `states` and `attention` ask for more than the projector
+    /// reads: a compressor's.
+    ///
+    /// # Errors
+    /// Pixels of another size, or a state or block that the tower does not have.
+    pub fn encode(
+        &self,
+        pixels: &Tensor,
+        states: &[HiddenState],
+        attention: &[BlockIndex],
+    ) -> Result<Features> {
+        let own = &self.config.feature_states;
+        let wanted: Vec<HiddenState> = states.iter().chain(own).copied().collect();
+        let mut output = self.tower.forward(pixels, &Wanted { states: &wanted, attention })?;
+        let select = |nth: usize| match self.config.select {
+            FeatureSelect::Patches => output.patches(nth),
+            FeatureSelect::WithClass => Ok(output.states[nth].clone()),
+        };
+        let rows = (states.len()..wanted.len()).map(select).collect::<Result<Vec<_>>>()?;
+        let rows = Tensor::cat(&rows, D::Minus1)?; // [tiles, n, d · states]
+        output.states.truncate(states.len());
+        Ok(Features { rows, extra: output })
+    }
+
+    /// `[.., d] -> [.., D]`: tower width to the language model's.
+    ///
+    /// # Errors
+    /// Another last dimension.
+    pub fn project(&self, rows: &Tensor) -> Result<Tensor> {
+        self.projector.forward(rows)
+    }
+
+    /// The rows `[positions, D]` that stand for an image, without compression.
+    ///
+    /// # Errors
+    /// Pixels of another size, or an image that is tiled for a model that is not, or the other way round.
+    pub fn image_rows(&self, image: &Image) -> Result<Tensor> {
+        match (image, &self.newline) {
+            (Image::Single(pixels), None) => {
+                let features = self.encode(&pixels.unsqueeze(0)?, &[], &[])?; // [1, 576, d]
+                Ok(self.project(&features.rows)?.squeeze(0)?) // [576, D]
+            }
+            (Image::Tiled { tiles, tiling }, Some(newline)) => {
+                let features = self.encode(tiles, &[], &[])?; // [1 + rows · columns, 576, d]
+                pack::pack(&self.project(&features.rows)?, tiling, features.extra.grid, newline)
+            }
+            (Image::Single(_), Some(_)) => {
+                Err(ModelError::option("image", "one picture", "this model reads tiles"))
+            }
+            (Image::Tiled { .. }, None) => {
+                Err(ModelError::option("image", "tiles", "this model reads one picture"))
+            }
+        }
+    }
+
+    /// Puts images, `[positions, D]` each, at their places in a prompt.
+    ///
+    /// # Errors
+    /// [`ModelError::ImageCount`] when there are more or fewer images than places.
+    pub fn prompt(&self, segments: &[Segment], images: &[Tensor]) -> Result<Prompt> {
+        let places = segments.iter().filter(|segment| **segment == Segment::Image).count();
+        if places != images.len() {
+            return Err(ModelError::ImageCount { places, images: images.len() });
+        }
+        let mut images = images.iter();
+        let parts = segments.iter().filter_map(|segment| match segment {
+            Segment::Tokens(tokens) => Some(Part::Tokens(tokens.clone())),
+            Segment::Image => images.next().cloned().map(Part::Rows),
+        });
+        Ok(Prompt { parts: parts.collect() })
+    }
+}
