@@ -3,7 +3,7 @@
 //! The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p. Each filter keeps a prefix
 //! of the tokens sorted by score, the best token always included.
 
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{ModelError, Result};

@@ -44,6 +44,8 @@ pub struct DecoderConfig {
     pub activation: Activation,
     /// Epsilon of the norms.
     pub norm_eps: f64,
+    /// How many of a head's channels turn with the position, from the first; even.
+    pub rotary_width: usize,
     /// Base of the rotary frequencies.
     pub rotary_theta: f64,
     /// Their scaling.
@@ -183,9 +185,6 @@ impl DecoderConfig {
     pub(crate) fn from_value(value: &Value, architecture: Architecture) -> Result<Self> {
         let stored: Stored =
             serde_json::from_value(value.clone()).map_err(|error| ModelError::json("config.json", &error))?;
-        if let Some(part) = stored.partial_rotary_factor.filter(|part| *part != 1.0) {
-            return Err(ModelError::config("partial_rotary_factor", part, "only 1 is supported"));
-        }
         let defaults = architecture.defaults();
         let heads = stored.num_attention_heads.unwrap_or(32);
         let width = stored.hidden_size.unwrap_or(defaults.width);
@@ -194,6 +193,7 @@ impl DecoderConfig {
             Some(groups) => groups.unwrap_or(heads),
             None => defaults.groups.unwrap_or(heads),
         };
+        let head_width = stored.head_dim.unwrap_or(width / heads.max(1));
         let rotary = Rotation::read(&stored)?;
         let biased = stored.attention_bias.unwrap_or(false);
         let config = Self {
@@ -204,9 +204,10 @@ impl DecoderConfig {
             blocks,
             heads,
             groups,
-            head_width: stored.head_dim.unwrap_or(width / heads.max(1)),
+            head_width,
             activation: stored.hidden_act.unwrap_or(Activation::Silu),
             norm_eps: stored.rms_norm_eps.unwrap_or(defaults.norm_eps),
+            rotary_width: (head_width as f64 * stored.partial_rotary_factor.unwrap_or(1.0)) as usize,
             rotary_theta: rotary.theta,
             rotary_scaling: rotary.scaling,
             context: stored.max_position_embeddings.unwrap_or(defaults.context),
@@ -249,6 +250,17 @@ impl DecoderConfig {
         }
         if self.head_width == 0 || self.head_width % 2 != 0 {
             return Err(ModelError::config("head_dim", self.head_width, "must be even and at least 2"));
+        }
+        if self.rotary_width == 0 || self.rotary_width % 2 != 0 || self.rotary_width > self.head_width {
+            let expected =
+                format!("must leave an even number of at most head_dim = {} channels", self.head_width);
+            return Err(ModelError::config("partial_rotary_factor", self.rotary_width, expected));
+        }
+        if let RotaryScaling::Divisors(divisors) = &self.rotary_scaling {
+            if divisors.len() != self.rotary_width / 2 || divisors.iter().any(|divisor| !(*divisor > 0.0)) {
+                let expected = format!("must be {} positive numbers", self.rotary_width / 2);
+                return Err(ModelError::config("rope_freqs", format!("{divisors:?}"), expected));
+            }
         }
         if self.windows.len() != self.blocks {
             let expected = format!("must have one entry for each of {} blocks", self.blocks);

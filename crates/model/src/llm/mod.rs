@@ -80,7 +80,7 @@ impl Decoder {
                 .collect::<Result<_>>()?,
             norm: RmsNorm::load(&model.pp("norm"), config.width, config.norm_eps)?,
             head,
-            rotary: Rotary::new(config.head_width, config.rotary_theta, config.rotary_scaling),
+            rotary: Rotary::new(config.rotary_width, config.rotary_theta, &config.rotary_scaling),
             config,
         })
     }

@@ -2,12 +2,11 @@
 //! channel `i` turns together with channel `i + width/2`.
 
 use candle_core::{D, Device, Tensor};
-use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
 /// How the rotation frequencies are changed to reach beyond the trained context.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RotaryScaling {
     /// Frequencies as trained.
@@ -28,6 +27,8 @@ pub enum RotaryScaling {
         /// The context length of the first training, in tokens.
         original: f64,
     },
+    /// Frequency i divided by divisor i, as llama.cpp stores the Llama 3 rule.
+    Divisors(Vec<f32>),
 }
 
 /// The rotation frequencies of one model, in radians per position.
@@ -44,11 +45,12 @@ pub struct RotaryTables {
 }
 
 impl Rotary {
-    /// Frequencies `theta^(−2i/width)` for `i < width/2`, scaled.
-    pub fn new(width: usize, theta: f64, scaling: RotaryScaling) -> Self {
+    /// Frequencies `theta^(−2i/width)` for `i < width/2`, scaled. A head may be wider: only its first `width` channels
+    /// turn.
+    pub fn new(width: usize, theta: f64, scaling: &RotaryScaling) -> Self {
         // In f32 like the reference: at position 4000 the rounding of a frequency is visible in the fourth digit.
         let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / width as f32);
-        Self { frequencies: (0..width / 2).map(|pair| scaled(frequency(pair), scaling)).collect() }
+        Self { frequencies: (0..width / 2).map(|pair| scaled(pair, frequency(pair), scaling)).collect() }
     }
 
     /// The tables for `positions`: one list of equal length per batch row, or a single list for all rows.
@@ -69,23 +71,29 @@ impl Rotary {
 }
 
 impl RotaryTables {
-    /// Turns each head: `[b, heads, t, width] -> [b, heads, t, width]`.
+    /// Turns each head: `[b, heads, t, head width] -> [b, heads, t, head width]`.
     ///
     /// # Errors
     /// A shape that does not fit the tables.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.dim(D::Minus1)? / 2;
+        let (width, half) = (x.dim(D::Minus1)?, self.cos.dim(D::Minus1)?);
         let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
         let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
         let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
-        Ok(Tensor::cat(&[turned_first, turned_second], D::Minus1)?)
+        let mut parts = vec![turned_first, turned_second];
+        if width > 2 * half {
+            parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
+        }
+        Ok(Tensor::cat(&parts, D::Minus1)?)
     }
 }
 
-fn scaled(frequency: f32, scaling: RotaryScaling) -> f32 {
-    match scaling {
+fn scaled(pair: usize, frequency: f32, scaling: &RotaryScaling) -> f32 {
+    match *scaling {
         RotaryScaling::None => frequency,
         RotaryScaling::Linear { factor } => frequency / factor as f32,
+        // A configuration is checked to have one for each pair.
+        RotaryScaling::Divisors(ref divisors) => frequency / divisors.get(pair).copied().unwrap_or(1.0),
         RotaryScaling::Llama3 { factor, low, high, original } => {
             let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
             if wavelength > original / low {
@@ -106,7 +114,7 @@ mod tests {
     use super::*;
 
     fn rotate(x: &Tensor, at: u32) -> Vec<f32> {
-        let rotary = Rotary::new(4, 10_000.0, RotaryScaling::None);
+        let rotary = Rotary::new(4, 10_000.0, &RotaryScaling::None);
         let tables = rotary.tables(&[vec![at]], &Device::Cpu).unwrap();
         tables.rotate(x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
@@ -132,10 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn channels_beyond_the_rotary_width_stay() {
+        let x = Tensor::new(&[1.0_f32, 0.0, 7.0, 8.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let tables = Rotary::new(2, 10_000.0, &RotaryScaling::None).tables(&[vec![1]], &Device::Cpu).unwrap();
+        let got = tables.rotate(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(got, [1.0_f32.cos(), 1.0_f32.sin(), 7.0, 8.0]);
+    }
+
+    #[test]
     fn llama3_keeps_high_divides_low_and_joins_between() {
         let scaling = RotaryScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
-        let plain = Rotary::new(128, 500_000.0, RotaryScaling::None).frequencies;
-        let changed = Rotary::new(128, 500_000.0, scaling).frequencies;
+        let plain = Rotary::new(128, 500_000.0, &RotaryScaling::None).frequencies;
+        let changed = Rotary::new(128, 500_000.0, &scaling).frequencies;
+        let divisors: Vec<f32> = plain.iter().zip(&changed).map(|(plain, changed)| plain / changed).collect();
+        let divided = Rotary::new(128, 500_000.0, &RotaryScaling::Divisors(divisors)).frequencies;
+        assert!(
+            divided.iter().zip(&changed).all(|(a, b)| (a / b - 1.0).abs() < 1e-6),
+            "llama.cpp's form of the rule"
+        );
         let ratio: Vec<f32> = plain.iter().zip(&changed).map(|(plain, changed)| plain / changed).collect();
         assert_eq!(ratio[0], 1.0);
         assert_eq!(*ratio.last().unwrap(), 8.0);
