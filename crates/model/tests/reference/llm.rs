@@ -5,17 +5,21 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_model::generate::{GenerateOptions, Prompt, Session};
-use foveate_model::llm::{Decoder, Input, Padding};
+use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
 use tokenizers::Tokenizer;
 
-use crate::common::{Expected, TOLERANCE, apart, folder};
+use crate::common::{Expected, TOLERANCE, apart, config, folder, weights};
 
 const MODELS: [&str; 6] = ["llama-tied", "llama-untied", "llama3-rope", "mistral", "qwen2", "phi3"];
+
+fn open(name: &str) -> Decoder {
+    Decoder::load(DecoderConfig::from_json(&config(name)).unwrap(), &weights(name)).unwrap()
+}
 
 fn each(check: impl Fn(&Decoder, &Expected)) {
     for name in MODELS {
         println!("{name}");
-        check(&Decoder::open(&folder(name)).unwrap(), &Expected::of(name));
+        check(&open(name), &Expected::of(name));
     }
 }
 
@@ -85,7 +89,7 @@ fn a_padded_row_equals_the_row_alone() {
 fn greedy_tokens_over_32_steps() {
     for name in MODELS {
         let expected = Expected::of(name);
-        let decoder = Arc::new(Decoder::open(&folder(name)).unwrap());
+        let decoder = Arc::new(open(name));
         let tokenizer = Tokenizer::from_file(folder(name).join("tokenizer.json")).unwrap();
         let prompt = Prompt::tokens(expected.ids("in.prompt_ids"));
         let options = GenerateOptions { max_tokens: 32, ..GenerateOptions::default() };

@@ -1,15 +1,21 @@
 //! Vision towers: every hidden state, and the attention of the last two blocks.
 
-use candle_core::Tensor;
-use foveate_model::vision::{BlockIndex, HiddenState, VisionOutput, VisionTower, Wanted};
+use std::collections::HashMap;
 
-use crate::common::{Expected, folder};
+use candle_core::{DType, Tensor, Var};
+use foveate_model::Weights;
+use foveate_model::vision::{BlockIndex, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+
+use crate::common::{Expected, TOLERANCE, apart, config, tensors, weights};
 
 const TOWERS: [&str; 4] = ["clip", "clip-full", "siglip", "dinov2"];
 
 fn open(name: &str) -> (VisionTower, Expected) {
     println!("{name}");
-    (VisionTower::open(&folder(name)).unwrap(), Expected::of(name))
+    (
+        VisionTower::load(VisionConfig::from_json(&config(name)).unwrap(), &weights(name)).unwrap(),
+        Expected::of(name),
+    )
 }
 
 fn forward(tower: &VisionTower, pixels: &Tensor, states: &[HiddenState]) -> VisionOutput {
@@ -40,7 +46,7 @@ fn all_hidden_states() {
         assert_eq!(patches.dims()[1], output.grid.patches());
         assert_eq!(whole.dims()[1], output.grid.patches() + first);
         let cut = whole.narrow(1, first, output.grid.patches()).unwrap();
-        assert!(crate::common::apart(&patches, &cut) < crate::common::TOLERANCE);
+        assert!(apart(&patches, &cut) < TOLERANCE);
     }
 }
 
@@ -59,7 +65,7 @@ fn attention_of_chosen_blocks() {
                 let attention = expected.get(&format!("out.attentions.layers.{block}")); // [b, heads, n, n]
                 let class = attention.narrow(2, 0, 1).unwrap().squeeze(2).unwrap(); // [b, heads, n]
                 let found = inputs.class_attention_by_head().unwrap();
-                assert!(crate::common::apart(&found, &class) < 1e-5);
+                assert!(apart(&found, &class) < 1e-5);
             }
         }
     }
@@ -74,7 +80,7 @@ fn a_batch_row_equals_the_image_alone() {
         let together = forward(&tower, pixels, &state).states.remove(0);
         for row in 0..pixels.dims()[0] {
             let alone = forward(&tower, &pixels.narrow(0, row, 1).unwrap(), &state).states.remove(0);
-            assert!(crate::common::apart(&alone, &together.narrow(0, row, 1).unwrap()) < 1e-5);
+            assert!(apart(&alone, &together.narrow(0, row, 1).unwrap()) < 1e-5);
         }
     }
 }
@@ -100,4 +106,31 @@ fn other_sizes_and_states_are_refused() {
     let message =
         clip.forward(expected.get("in.pixel_values"), &Wanted::states(&wanted)).unwrap_err().to_string();
     assert!(message.contains("hidden state 5") && message.contains("0..=4"), "{message}");
+}
+
+#[test]
+fn every_tensor_that_is_read_gets_a_gradient() {
+    for name in TOWERS {
+        let expected = Expected::of(name);
+        let variables: HashMap<String, Var> = tensors(name)
+            .into_iter()
+            .filter(|(_, tensor)| tensor.dtype() == DType::F32)
+            .map(|(name, tensor)| (name, Var::from_tensor(&tensor).unwrap()))
+            .collect();
+        let of_variables =
+            variables.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let weights = Weights::from_tensors(of_variables);
+        let tower = VisionTower::load(VisionConfig::from_json(&config(name)).unwrap(), &weights).unwrap();
+        // DINOv2 also through its resized position table.
+        let pixels = if name == "dinov2" { "in.5x9.pixel_values" } else { "in.pixel_values" };
+        let last = forward(&tower, expected.get(pixels), &[HiddenState::from_end(1)]).states.remove(0);
+        let gradients = last.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let unread = weights.unused();
+        for (tensor, variable) in variables.iter().filter(|(tensor, _)| !unread.contains(tensor)) {
+            let gradient =
+                gradients.get(variable).unwrap_or_else(|| panic!("{name}: {tensor} gets no gradient"));
+            let size = gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(size.is_finite() && size > 0.0, "{name}: {tensor}: {size}");
+        }
+    }
 }
