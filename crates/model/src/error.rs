@@ -10,10 +10,10 @@ use crate::weights::WeightsError;
 pub enum ModelError {
     /// A checkpoint could not be read, or a tensor in it is missing or has another shape.
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(Box<WeightsError>),
     /// A tensor operation failed.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(Box<candle_core::Error>),
     /// A field of a configuration has a value that the model cannot be built with.
     #[error("configuration field `{field}` is {value}: {expected}")]
     Config {
@@ -125,6 +125,19 @@ pub enum ModelError {
     /// A batch without rows, or a row without tokens.
     #[error("the input has no tokens")]
     EmptyInput,
+}
+
+// Boxed: both are several times as large as everything else that a result here carries.
+impl From<WeightsError> for ModelError {
+    fn from(error: WeightsError) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(Box::new(error))
+    }
 }
 
 impl ModelError {

@@ -244,23 +244,23 @@ impl DecoderConfig {
                 return Err(ModelError::config(field, value, "must be at least 1"));
             }
         }
-        if self.heads % self.groups != 0 {
+        if !self.heads.is_multiple_of(self.groups) {
             let expected = format!("must divide num_attention_heads = {}", self.heads);
             return Err(ModelError::config("num_key_value_heads", self.groups, expected));
         }
-        if self.head_width == 0 || self.head_width % 2 != 0 {
+        if self.head_width == 0 || !self.head_width.is_multiple_of(2) {
             return Err(ModelError::config("head_dim", self.head_width, "must be even and at least 2"));
         }
-        if self.rotary_width == 0 || self.rotary_width % 2 != 0 || self.rotary_width > self.head_width {
+        if self.rotary_width == 0 || !self.rotary_width.is_multiple_of(2) || self.rotary_width > self.head_width {
             let expected =
                 format!("must leave an even number of at most head_dim = {} channels", self.head_width);
             return Err(ModelError::config("partial_rotary_factor", self.rotary_width, expected));
         }
-        if let RotaryScaling::Divisors(divisors) = &self.rotary_scaling {
-            if divisors.len() != self.rotary_width / 2 || divisors.iter().any(|divisor| !(*divisor > 0.0)) {
-                let expected = format!("must be {} positive numbers", self.rotary_width / 2);
-                return Err(ModelError::config("rope_freqs", format!("{divisors:?}"), expected));
-            }
+        if let RotaryScaling::Divisors(divisors) = &self.rotary_scaling
+            && !(divisors.len() == self.rotary_width / 2 && divisors.iter().all(|divisor| *divisor > 0.0))
+        {
+            let expected = format!("must be {} positive numbers", self.rotary_width / 2);
+            return Err(ModelError::config("rope_freqs", format!("{divisors:?}"), expected));
         }
         if self.windows.len() != self.blocks {
             let expected = format!("must have one entry for each of {} blocks", self.blocks);
@@ -356,11 +356,11 @@ impl Rotation {
                 ));
             }
         };
-        if let RotaryScaling::Llama3 { low, high, .. } = scaling {
-            if high <= low {
-                let expected = format!("must be above low_freq_factor = {low}");
-                return Err(ModelError::config("rope_scaling.high_freq_factor", high, expected));
-            }
+        if let RotaryScaling::Llama3 { low, high, .. } = scaling
+            && high <= low
+        {
+            let expected = format!("must be above low_freq_factor = {low}");
+            return Err(ModelError::config("rope_scaling.high_freq_factor", high, expected));
         }
         Ok(Self { theta, scaling })
     }

@@ -18,7 +18,7 @@ use crate::{ModelError, Result};
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
     let (b, heads, t, width) = q.dims4()?;
     let (_, groups, n, _) = k.dims4()?;
-    if groups == 0 || heads % groups != 0 {
+    if groups == 0 || !heads.is_multiple_of(groups) {
         return Err(ModelError::shape("attention heads over key groups", &[groups], &[heads]));
     }
     let each = heads / groups;

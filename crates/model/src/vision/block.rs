@@ -1,6 +1,8 @@
 //! The transformer block that CLIP, SigLIP and DINOv2 share, and the walk over the blocks that stops as soon as
 //! everything that was asked for is there.
 
+use std::collections::BTreeMap;
+
 use candle_core::{D, Tensor};
 
 use super::{BlockIndex, HiddenState, VisionStates, Wanted};
@@ -155,26 +157,22 @@ pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Resu
     let Some(&last) = states_at.iter().chain(&attention_at).max() else {
         return Ok(VisionStates { states: Vec::new(), attention: Vec::new(), blocks_run: 0 });
     };
-    let mut states = vec![None; states_at.len()];
-    let mut attention = vec![None; attention_at.len()];
+    // Only the states that are asked for are kept: all 25 of CLIP-L for five tiles would be 300 MB.
+    let mut kept = BTreeMap::new();
     let mut x = start;
-    for index in 0..=last {
-        for (slot, _) in states.iter_mut().zip(&states_at).filter(|(_, at)| **at == index) {
-            *slot = Some(x.clone());
+    for (index, block) in blocks[..last].iter().enumerate() {
+        if states_at.contains(&index) || attention_at.contains(&index) {
+            kept.insert(index, x.clone());
         }
-        if attention_at.contains(&index) {
-            let inputs = blocks[index].attention_inputs(&x)?;
-            for (slot, _) in attention.iter_mut().zip(&attention_at).filter(|(_, at)| **at == index) {
-                *slot = Some(inputs.clone());
-            }
-        }
-        if index < last {
-            x = blocks[index].forward(&x)?;
-        }
+        x = block.forward(&x)?;
     }
+    kept.insert(last, x);
     Ok(VisionStates {
-        states: states.into_iter().flatten().collect(),
-        attention: attention.into_iter().flatten().collect(),
+        states: states_at.iter().map(|at| kept[at].clone()).collect(),
+        attention: attention_at
+            .iter()
+            .map(|at| blocks[*at].attention_inputs(&kept[at]))
+            .collect::<Result<_>>()?,
         blocks_run: last,
     })
 }
@@ -198,7 +196,7 @@ pub(super) fn validate(
             return Err(ModelError::config(field, value, "must be at least 1"));
         }
     }
-    if shape.width % shape.heads != 0 {
+    if !shape.width.is_multiple_of(shape.heads) {
         let expected = format!("must divide hidden_size = {}", shape.width);
         return Err(ModelError::config("num_attention_heads", shape.heads, expected));
     }

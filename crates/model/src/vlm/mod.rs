@@ -72,7 +72,8 @@ pub struct Vlm {
 
 impl Vlm {
     /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
-    /// tower, for checkpoints of the original layout that do not include it.
+    /// tower, for checkpoints of the original layout that do not include it; where it is `None`, the name in the
+    /// configuration is tried as a folder, seen from `folder`.
     ///
     /// # Errors
     /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
@@ -80,7 +81,8 @@ impl Vlm {
     pub fn open(folder: &Path, tower: Option<&Path>) -> Result<Self> {
         let mut config = VlmConfig::from_json(&read_config(folder)?)?;
         let weights = published_names(Weights::open(folder)?);
-        let Some(tower) = tower.filter(|_| config.vision.is_none()) else {
+        let beside = config.tower_name.as_ref().map(|name| folder.join(name)).filter(|path| path.is_dir());
+        let Some(tower) = tower.or(beside.as_deref()).filter(|_| config.vision.is_none()) else {
             return Self::load(config, &weights);
         };
         let vision = VisionConfig::from_json(&read_config(tower)?)?;

@@ -32,6 +32,10 @@ fn published_name(name: &str) -> Option<String> {
             return Some(format!("{published}{rest}"));
         }
     }
+    // transformers 5 again, as it saves: published prefixes, but the tower without `vision_model`.
+    if let Some(rest) = name.strip_prefix("vision_tower.").filter(|rest| !rest.starts_with("vision_model.")) {
+        return Some(format!("vision_tower.vision_model.{rest}"));
+    }
     // What is left below `model.` is the original LLaVA's language model.
     ["model.layers.", "model.embed_tokens.", "model.norm."]
         .iter()
@@ -66,6 +70,7 @@ mod tests {
                 "model.vision_tower.vision_model.pre_layrnorm.bias",
                 "vision_tower.vision_model.pre_layrnorm.bias",
             ),
+            ("vision_tower.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
             ("model.vision_tower.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
         ] {
             assert_eq!(published_name(stored).as_deref(), Some(published));

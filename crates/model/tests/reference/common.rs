@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use foveate_model::Weights;
 
 /// Max-abs on logits and hidden states, as the fixtures' metadata says.
 pub(crate) const TOLERANCE: f32 = 1e-4;
@@ -61,10 +60,6 @@ pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
         }
     }
     tensors
-}
-
-pub(crate) fn weights(name: &str) -> Weights {
-    Weights::from_tensors(tensors(name))
 }
 
 pub(crate) fn config(name: &str) -> String {

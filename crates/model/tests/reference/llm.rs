@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_model::generate::{GenerateOptions, Prompt, Session};
-use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
+use foveate_model::llm::{Decoder, Input, Padding};
 use tokenizers::Tokenizer;
 
-use crate::common::{Expected, TOLERANCE, apart, config, folder, weights};
+use crate::common::{Expected, TOLERANCE, apart, folder};
 
 const MODELS: [&str; 6] = ["llama-tied", "llama-untied", "llama3-rope", "mistral", "qwen2", "phi3"];
 
 fn open(name: &str) -> Decoder {
-    Decoder::load(DecoderConfig::from_json(&config(name)).unwrap(), &weights(name)).unwrap()
+    Decoder::open(&folder(name)).unwrap()
 }
 
 fn each(check: impl Fn(&Decoder, &Expected)) {

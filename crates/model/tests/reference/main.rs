@@ -4,3 +4,4 @@
 mod common;
 mod llm;
 mod vision;
+mod vlm;

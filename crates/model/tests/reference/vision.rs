@@ -6,14 +6,14 @@ use candle_core::{DType, Tensor, Var};
 use foveate_model::Weights;
 use foveate_model::vision::{BlockIndex, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
 
-use crate::common::{Expected, TOLERANCE, apart, config, tensors, weights};
+use crate::common::{Expected, TOLERANCE, apart, config, folder, tensors};
 
 const TOWERS: [&str; 4] = ["clip", "clip-full", "siglip", "dinov2"];
 
 fn open(name: &str) -> (VisionTower, Expected) {
     println!("{name}");
     (
-        VisionTower::load(VisionConfig::from_json(&config(name)).unwrap(), &weights(name)).unwrap(),
+        VisionTower::open(&folder(name)).unwrap(),
         Expected::of(name),
     )
 }
