@@ -4,9 +4,14 @@
 //! the shape that they need; a missing or wrongly shaped tensor is an error that says so, and after a model is built
 //! [`Weights::unused`] lists what it never asked for.
 
+mod bytes;
 mod error;
+pub mod gguf;
 mod memory;
+mod onnx;
+mod safetensors;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::path::Path;
@@ -81,7 +86,32 @@ impl Weights {
     /// [`WeightsError::Io`], [`WeightsError::NotACheckpoint`], and [`WeightsError::Malformed`] or
     /// [`WeightsError::Unsupported`] naming the file and the field.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        Err(WeightsError::NotACheckpoint { path: path.to_owned(), reason: "no reader yet".to_owned() })
+        if path.is_dir() {
+            return Ok(Self::from_source(Arc::new(safetensors::SafeTensors::open_folder(path)?)));
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "safetensors" => Ok(Self::from_source(Arc::new(safetensors::SafeTensors::open(path)?))),
+            "gguf" => gguf::GgufFile::open(path)?.weights(),
+            "onnx" => Ok(Self::from_source(Arc::new(onnx::Onnx::open(path)?))),
+            _ => Err(WeightsError::NotACheckpoint {
+                path: path.to_owned(),
+                reason: format!(
+                    "the name ends in `{extension}`, expected a folder, .safetensors, .gguf or .onnx"
+                ),
+            }),
+        }
+    }
+
+    /// The tensors of a safetensors file that is in memory, for example a model inside of the program; `name` stands
+    /// for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn from_safetensors(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
+        Ok(Self::from_source(Arc::new(safetensors::SafeTensors::from_bytes(bytes::Bytes::held(
+            name, bytes,
+        ))?)))
     }
 
     pub(crate) fn from_source(source: Arc<dyn Source>) -> Self {
