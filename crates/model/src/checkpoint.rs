@@ -28,9 +28,9 @@ pub(crate) fn refuse_unused(weights: &Weights, harmless: impl Fn(&str) -> bool) 
 }
 
 /// Tensors that published checkpoints carry and that a language model does not read: tables that follow from the
-/// configuration, and a copy of the tied head.
+/// configuration or are read as a part of it (`rope_freqs`), and a copy of the tied head.
 pub(crate) fn harmless_in_decoder(name: &str, tied: bool) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
+    name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight" || (tied && name == "lm_head.weight")
 }
 
 /// The same for a vision tower: everything that only the pooled output passes, the text half of a two-tower file, the

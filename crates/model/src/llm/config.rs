@@ -251,7 +251,10 @@ impl DecoderConfig {
         if self.head_width == 0 || !self.head_width.is_multiple_of(2) {
             return Err(ModelError::config("head_dim", self.head_width, "must be even and at least 2"));
         }
-        if self.rotary_width == 0 || !self.rotary_width.is_multiple_of(2) || self.rotary_width > self.head_width {
+        if self.rotary_width == 0
+            || !self.rotary_width.is_multiple_of(2)
+            || self.rotary_width > self.head_width
+        {
             let expected =
                 format!("must leave an even number of at most head_dim = {} channels", self.head_width);
             return Err(ModelError::config("partial_rotary_factor", self.rotary_width, expected));

@@ -7,6 +7,7 @@
 mod block;
 mod cache;
 mod config;
+mod gguf;
 mod padding;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use padding::Padding;
 use crate::checkpoint::{harmless_in_decoder, read_config, refuse_unused};
 use crate::nn::{Linear, RmsNorm, Rotary};
 use crate::weights::Weights;
+use crate::weights::gguf::GgufFile;
 use crate::{ModelError, Result};
 
 /// What a pass reads.
@@ -46,14 +48,18 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Opens a folder with `config.json` and weights.
+    /// Opens a folder with `config.json` and weights, or a GGUF file.
     ///
     /// # Errors
     /// A file that cannot be read, a configuration that is not a decoder's, a tensor that is missing, has another shape
     /// or is not part of the model.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let config = DecoderConfig::from_json(&read_config(folder)?)?;
-        let weights = Weights::open(folder)?;
+    pub fn open(path: &Path) -> Result<Self> {
+        let (config, weights) = if path.is_dir() {
+            (DecoderConfig::from_json(&read_config(path)?)?, Weights::open(path)?)
+        } else {
+            let file = GgufFile::open(path)?;
+            (DecoderConfig::from_gguf(&file)?, file.weights()?)
+        };
         let decoder = Self::load(config, &weights)?;
         refuse_unused(&weights, |name| harmless_in_decoder(name, decoder.config.tied))?;
         Ok(decoder)

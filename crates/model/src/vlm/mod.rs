@@ -6,6 +6,7 @@
 //! (LLaVA-NeXT only), `language_model.…`.
 
 mod config;
+mod llama_cpp;
 mod names;
 mod pack;
 mod projector;
@@ -94,7 +95,7 @@ impl Vlm {
         } else {
             VisionTower::load(vision, &included)?
         };
-        Self::join(config, tower, &weights)
+        Self::complete(config, tower, &weights)
     }
 
     /// Builds the model from weights under the published names, see [`published_names`].
@@ -111,10 +112,23 @@ impl Vlm {
             )
         })?;
         let tower = VisionTower::load(vision, &weights.pp("vision_tower"))?;
-        Self::join(config, tower, weights)
+        Self::complete(config, tower, weights)
     }
 
-    fn join(config: VlmConfig, tower: VisionTower, weights: &Weights) -> Result<Self> {
+    /// Adds everything but the tower, and sees that no tensor is left over.
+    fn complete(config: VlmConfig, tower: VisionTower, weights: &Weights) -> Result<Self> {
+        let tied = config.text.tied;
+        let model = Self::join(config, tower, weights, &weights.pp("language_model"))?;
+        refuse_unused(weights, |name| match name.split_once('.') {
+            Some(("vision_tower", rest)) => harmless_in_tower(rest),
+            Some(("language_model", rest)) => harmless_in_decoder(rest, tied),
+            _ => false,
+        })?;
+        Ok(model)
+    }
+
+    /// `weights` holds the projector, `language` starts where a language model's own file starts.
+    fn join(config: VlmConfig, tower: VisionTower, weights: &Weights, language: &Weights) -> Result<Self> {
         for state in &config.feature_states {
             state.resolve(tower.config().blocks())?;
         }
@@ -123,20 +137,13 @@ impl Vlm {
             ImageLayout::Single => None,
             ImageLayout::Tiles { .. } => Some(weights.get(config.text.width, "image_newline")?),
         };
-        let model = Self {
+        Ok(Self {
             projector: Projector::load(&config, input, &weights.pp("multi_modal_projector"))?,
-            decoder: Arc::new(Decoder::load(config.text.clone(), &weights.pp("language_model"))?),
+            decoder: Arc::new(Decoder::load(config.text.clone(), language)?),
             tower,
             newline,
             config,
-        };
-        let tied = model.config.text.tied;
-        refuse_unused(weights, |name| match name.split_once('.') {
-            Some(("vision_tower", rest)) => harmless_in_tower(rest),
-            Some(("language_model", rest)) => harmless_in_decoder(rest, tied),
-            _ => false,
-        })?;
-        Ok(model)
+        })
     }
 
     /// The configuration that the model was built from.

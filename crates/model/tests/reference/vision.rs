@@ -12,10 +12,7 @@ const TOWERS: [&str; 4] = ["clip", "clip-full", "siglip", "dinov2"];
 
 fn open(name: &str) -> (VisionTower, Expected) {
     println!("{name}");
-    (
-        VisionTower::open(&folder(name)).unwrap(),
-        Expected::of(name),
-    )
+    (VisionTower::open(&folder(name)).unwrap(), Expected::of(name))
 }
 
 fn forward(tower: &VisionTower, pixels: &Tensor, states: &[HiddenState]) -> VisionOutput {
