@@ -65,6 +65,52 @@ impl Dinov2Config {
         Self { hidden_size: 384, num_attention_heads: 6, image_size: 518, ..Self::default() }
     }
 
+    /// Reads the dimensions off the tensors, for files without a configuration (ONNX). What shapes cannot tell is as
+    /// published: heads of width 64, patches of 14 pixels unless the convolution says otherwise.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] naming a tensor that is missing or has a shape that no DINOv2 has.
+    pub fn from_shapes(weights: &Weights) -> Result<Self> {
+        let dims = |name: &'static str| match weights.shape(name) {
+            Some(shape) if shape.dims().iter().all(|size| *size > 0) => Ok(shape.into_dims()),
+            Some(shape) => Err(ModelError::config(name, format!("{shape:?}"), "must not be empty")),
+            None => Err(ModelError::config(name, "missing", "must be there to tell the dimensions")),
+        };
+        let unexpected = |name, found: &[usize], expected: &str| {
+            Err(ModelError::config(name, format!("of shape {found:?}"), format!("must be {expected}")))
+        };
+        let convolution = "embeddings.patch_embeddings.projection.weight";
+        let (width, patch) = match dims(convolution)?[..] {
+            [width, 3, patch, other] if patch == other => (width, patch),
+            ref found => return unexpected(convolution, found, "[width, 3, patch, patch]"),
+        };
+        let table = "embeddings.position_embeddings";
+        let side = match dims(table)?[..] {
+            [1, count, other] if other == width && (count - 1).isqrt().pow(2) == count - 1 => {
+                (count - 1).isqrt()
+            }
+            ref found => return unexpected(table, found, "[1, 1 + side², width]"),
+        };
+        let widening = "encoder.layer.0.mlp.fc1.weight";
+        let mlp_ratio = match dims(widening)?[..] {
+            [hidden, other] if other == width && hidden.is_multiple_of(width) => hidden / width,
+            ref found => return unexpected(widening, found, "[a multiple of width, width]"),
+        };
+        let blocks =
+            (0..).take_while(|block| weights.contains(&format!("encoder.layer.{block}.norm1.weight")));
+        let config = Self {
+            hidden_size: width,
+            mlp_ratio,
+            num_hidden_layers: blocks.count(),
+            num_attention_heads: width / 64,
+            image_size: side * patch,
+            patch_size: patch,
+            ..Self::default()
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
     fn shape(&self) -> BlockShape {
         BlockShape {
             width: self.hidden_size,

@@ -198,19 +198,22 @@ pub enum VisionTower {
 }
 
 impl VisionTower {
-    /// Opens a folder with `config.json` and weights of a tower alone, or of a two-tower model.
+    /// Opens a folder with `config.json` and weights of a tower alone or of a two-tower model, or an ONNX file of DINOv2.
     ///
     /// # Errors
     /// A file that cannot be read, a configuration that is not a tower's, a tensor that is missing, has another shape or
-    /// is not part of the model.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let config = VisionConfig::from_json(&read_config(folder)?)?;
-        let mut weights = Weights::open(folder)?;
-        if !weights.pp("dinov2").names().is_empty() {
-            // A classifier's file keeps the tower below this prefix, and its own layer beside it.
-            weights = weights.pp("dinov2").rename(|_| None);
+    /// is not part of the model. What an ONNX file holds besides the tower (a head, constants) is not looked at.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut weights = Weights::open(path)?;
+        // Below these prefixes a classifier's file or an export keeps the tower, beside layers of its own.
+        let prefix = ["dinov2", "backbone"].into_iter().find(|prefix| !weights.pp(prefix).names().is_empty());
+        if let Some(prefix) = prefix {
+            weights = weights.pp(prefix).rename(|_| None);
         }
-        let tower = Self::load(config, &weights)?;
+        if !path.is_dir() {
+            return Self::load(VisionConfig::Dinov2(Dinov2Config::from_shapes(&weights)?), &weights);
+        }
+        let tower = Self::load(VisionConfig::from_json(&read_config(path)?)?, &weights)?;
         refuse_unused(&weights, harmless_in_tower)?;
         Ok(tower)
     }

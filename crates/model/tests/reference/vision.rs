@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, Var};
 use foveate_model::Weights;
-use foveate_model::vision::{BlockIndex, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+use foveate_model::vision::{
+    BlockIndex, Dinov2Config, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted,
+};
 
 use crate::common::{Expected, TOLERANCE, apart, config, folder, tensors};
 
@@ -91,6 +93,20 @@ fn dinov2_at_other_sizes() {
         expected.assert_close(&format!("out.{size}.hidden_states.0"), &output.states[0]);
         expected.assert_close(&format!("out.{size}.hidden_states.4"), &output.states[1]);
     }
+}
+
+#[test]
+fn dinov2_dimensions_can_be_read_off_the_tensors() {
+    let weights = Weights::from_tensors(tensors("dinov2"));
+    let VisionConfig::Dinov2(stored) = VisionConfig::from_json(&config("dinov2")).unwrap() else { panic!() };
+    // The fixture's heads are not 64 wide, and its epsilon is not the published one.
+    let message = Dinov2Config::from_shapes(&weights).unwrap_err().to_string();
+    assert!(message.contains("num_attention_heads") && message.contains('0'), "{message}");
+    let wide =
+        weights.rename(|name| (name == "encoder.layer.0.mlp.fc1.weight").then(|| "elsewhere".to_owned()));
+    let message = Dinov2Config::from_shapes(&wide).unwrap_err().to_string();
+    assert!(message.contains("encoder.layer.0.mlp.fc1.weight") && message.contains("missing"), "{message}");
+    assert_eq!(stored.image_size, 42);
 }
 
 #[test]
