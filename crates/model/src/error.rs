@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use crate::weights::WeightsError;
 
+/// The largest size that a configuration may state. Products of three stay far from overflow.
+pub(crate) const LARGEST_SIZE: usize = 1 << 20;
+/// The most blocks that a configuration may state.
+pub(crate) const MOST_BLOCKS: usize = 4096;
+
 /// An error of a model: its weights, its configuration, or a tensor operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,6 +148,14 @@ impl From<candle_core::Error> for ModelError {
 impl ModelError {
     pub(crate) fn config(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
         Self::Config { field, value: value.to_string(), expected: expected.into() }
+    }
+
+    /// Refuses a size of 0 or above `most`.
+    pub(crate) fn check_size(field: &'static str, value: usize, most: usize) -> Result<()> {
+        if (1..=most).contains(&value) {
+            return Ok(());
+        }
+        Err(Self::config(field, value, format!("must be in 1..={most}")))
     }
 
     pub(crate) fn option(option: &'static str, value: impl ToString, expected: &'static str) -> Self {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
 use crate::nn::{Activation, RotaryScaling};
 use crate::{ModelError, Result};
 
@@ -189,6 +190,8 @@ impl DecoderConfig {
         let heads = stored.num_attention_heads.unwrap_or(32);
         let width = stored.hidden_size.unwrap_or(defaults.width);
         let blocks = stored.num_hidden_layers.unwrap_or(32);
+        // Before anything is made for each block: the number may be hostile.
+        ModelError::check_size("num_hidden_layers", blocks, MOST_BLOCKS)?;
         let groups = match stored.num_key_value_heads {
             Some(groups) => groups.unwrap_or(heads),
             None => defaults.groups.unwrap_or(heads),
@@ -230,26 +233,25 @@ impl DecoderConfig {
     /// # Errors
     /// [`ModelError::Config`] naming the first field that no decoder can be built with.
     pub fn validate(&self) -> Result<()> {
-        let positive = [
+        let sizes = [
             ("vocab_size", self.vocabulary),
             ("hidden_size", self.width),
             ("intermediate_size", self.hidden),
-            ("num_hidden_layers", self.blocks),
             ("num_attention_heads", self.heads),
             ("num_key_value_heads", self.groups),
+            ("head_dim", self.head_width),
             ("max_position_embeddings", self.context),
         ];
-        for (field, value) in positive {
-            if value == 0 {
-                return Err(ModelError::config(field, value, "must be at least 1"));
-            }
+        for (field, value) in sizes {
+            ModelError::check_size(field, value, LARGEST_SIZE)?;
         }
+        ModelError::check_size("num_hidden_layers", self.blocks, MOST_BLOCKS)?;
         if !self.heads.is_multiple_of(self.groups) {
             let expected = format!("must divide num_attention_heads = {}", self.heads);
             return Err(ModelError::config("num_key_value_heads", self.groups, expected));
         }
-        if self.head_width == 0 || !self.head_width.is_multiple_of(2) {
-            return Err(ModelError::config("head_dim", self.head_width, "must be even and at least 2"));
+        if !self.head_width.is_multiple_of(2) {
+            return Err(ModelError::config("head_dim", self.head_width, "must be even"));
         }
         if self.rotary_width == 0
             || !self.rotary_width.is_multiple_of(2)
@@ -458,6 +460,11 @@ mod tests {
                 ["factor", "missing", "positive"],
             ),
             (r#"{"model_type": "llama", "hidden_act": "mish"}"#, ["mish", "silu", "gelu"]),
+            (
+                r#"{"model_type": "mistral", "num_hidden_layers": 18446744073709551615}"#,
+                ["num_hidden_layers", "18446744073709551615", "4096"],
+            ),
+            (r#"{"model_type": "llama", "vocab_size": 0}"#, ["vocab_size", "0", "1..="]),
             (r#"{"model_type": "mistral", "sliding_window": 0}"#, ["sliding_window", "0", "at least 1"]),
         ] {
             let message = DecoderConfig::from_json(json).unwrap_err().to_string();

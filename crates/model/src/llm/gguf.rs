@@ -1,6 +1,7 @@
 //! A decoder from a GGUF file of llama.cpp.
 
 use super::{Architecture, DecoderConfig};
+use crate::error::MOST_BLOCKS;
 use crate::nn::{Activation, RotaryScaling};
 use crate::weights::gguf::{self, GgufFile, RopeScaling};
 use crate::{ModelError, Result};
@@ -13,6 +14,8 @@ impl DecoderConfig {
     /// "longrope", whose frequencies change in the middle of a long text.
     pub fn from_gguf(file: &GgufFile) -> Result<Self> {
         let stored = file.language_model()?;
+        // Before anything is made for each block: the number may be hostile.
+        ModelError::check_size("block_count", stored.layers, MOST_BLOCKS)?;
         let token =
             |key: &str| file.metadata().get::<u64>(key).map(|id| id.and_then(|id| u32::try_from(id).ok()));
         let ends = [token("tokenizer.ggml.eos_token_id")?, token("tokenizer.ggml.eot_token_id")?];

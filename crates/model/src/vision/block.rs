@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, Tensor};
 
 use super::{BlockIndex, HiddenState, VisionStates, Wanted};
+use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
 use crate::nn::{Activation, LayerNorm, Linear, attention, softmax};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
@@ -184,18 +185,17 @@ pub(super) fn validate(
     image_size: usize,
     patch_size: usize,
 ) -> Result<()> {
-    let positive = [
+    let sizes = [
         ("hidden_size", shape.width),
         ("intermediate_size", shape.hidden),
         ("num_attention_heads", shape.heads),
-        ("num_hidden_layers", blocks),
+        ("image_size", image_size),
         ("patch_size", patch_size),
     ];
-    for (field, value) in positive {
-        if value == 0 {
-            return Err(ModelError::config(field, value, "must be at least 1"));
-        }
+    for (field, value) in sizes {
+        ModelError::check_size(field, value, LARGEST_SIZE)?;
     }
+    ModelError::check_size("num_hidden_layers", blocks, MOST_BLOCKS)?;
     if !shape.width.is_multiple_of(shape.heads) {
         let expected = format!("must divide hidden_size = {}", shape.width);
         return Err(ModelError::config("num_attention_heads", shape.heads, expected));

@@ -114,7 +114,7 @@ impl Dinov2Config {
     fn shape(&self) -> BlockShape {
         BlockShape {
             width: self.hidden_size,
-            hidden: self.hidden_size * self.mlp_ratio,
+            hidden: self.hidden_size.saturating_mul(self.mlp_ratio),
             heads: self.num_attention_heads,
             eps: self.layer_norm_eps,
             activation: self.hidden_act,

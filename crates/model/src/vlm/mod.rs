@@ -24,7 +24,7 @@ pub use projector::Projector;
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
 use crate::llm::Decoder;
-use crate::vision::{BlockIndex, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+use crate::vision::{BlockIndex, Grid, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 
@@ -203,9 +203,9 @@ impl Vlm {
                 let features = self.encode(&pixels.unsqueeze(0)?, &[], &[])?; // [1, 576, d]
                 Ok(self.project(&features.rows)?.squeeze(0)?) // [576, D]
             }
-            (Image::Tiled { tiles, tiling }, Some(newline)) => {
+            (Image::Tiled { tiles, tiling }, Some(_)) => {
                 let features = self.encode(tiles, &[], &[])?; // [1 + rows · columns, 576, d]
-                pack::pack(&self.project(&features.rows)?, tiling, features.extra.grid, newline)
+                self.arrange(&self.project(&features.rows)?, tiling, features.extra.grid) // [positions, D]
             }
             (Image::Single(_), Some(_)) => {
                 Err(ModelError::option("image", "one picture", "this model reads tiles"))
@@ -213,6 +213,18 @@ impl Vlm {
             (Image::Tiled { .. }, None) => {
                 Err(ModelError::option("image", "tiles", "this model reads one picture"))
             }
+        }
+    }
+
+    /// Arranges projected tiles `[1 + rows · columns, V, D]`, the whole picture first, as LLaVA-NeXT reads them:
+    /// `[positions, D]`. `grid` is that of one tile's V rows, after compression where there is one.
+    ///
+    /// # Errors
+    /// Tiles that do not fit `tiling` and `grid`; a model that reads no tiles.
+    pub fn arrange(&self, tiles: &Tensor, tiling: &Tiling, grid: Grid) -> Result<Tensor> {
+        match &self.newline {
+            Some(newline) => pack::pack(tiles, tiling, grid, newline),
+            None => Err(ModelError::option("image", "tiles", "this model reads one picture")),
         }
     }
 
