@@ -76,11 +76,17 @@ pub enum WeightsError {
         /// The tensor's name.
         name: String,
         /// The tensor library's reason.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
 impl WeightsError {
+    /// [`WeightsError::Tensor`], ready for `map_err`.
+    pub(crate) fn tensor(file: impl Into<String>, name: &str) -> impl FnOnce(candle_core::Error) -> Self {
+        let (file, name) = (file.into(), name.to_owned());
+        |source| Self::Tensor { file, name, source: Box::new(source) }
+    }
+
     pub(crate) fn malformed(file: &str, field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Malformed { file: file.to_owned(), field: field.into(), reason: reason.into() }
     }

@@ -167,11 +167,7 @@ impl Weights {
         if *tensor.shape() != expected {
             return Err(wrong_shape(tensor.shape().clone()));
         }
-        tensor.to_device(&self.shared.device).map_err(|error| WeightsError::Tensor {
-            file: source.file_of(stored),
-            name: full,
-            source: error,
-        })
+        tensor.to_device(&self.shared.device).map_err(WeightsError::tensor(source.file_of(stored), &full))
     }
 
     /// The shape of the tensor `name`, if there is one; it does not count as asked for.
@@ -242,11 +238,11 @@ impl Weights {
 
     /// The existing name most similar to `name`. Bounded, since a hostile file may hold many long names.
     fn nearest(&self, name: &str) -> Option<String> {
-        const MOST_NAMES: usize = 20_000;
+        const MOST_NAMES: usize = 5_000;
         const LONGEST_NAME: usize = 200;
         let candidates = self.shared.names.keys().filter(|candidate| candidate.len() <= LONGEST_NAME);
         let nearest =
-            candidates.take(MOST_NAMES).min_by_key(|candidate| strsim::damerau_levenshtein(candidate, name));
+            candidates.take(MOST_NAMES).min_by_key(|candidate| strsim::levenshtein(candidate, name));
         nearest.filter(|_| name.len() <= LONGEST_NAME).cloned()
     }
 }

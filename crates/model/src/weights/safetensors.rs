@@ -94,8 +94,8 @@ impl SafeTensors {
             weight_map: BTreeMap<String, String>,
         }
         let bytes = Bytes::map(path)?;
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| bytes.malformed("index", format!("is not what it should be: {error}")))?;
+        let index: Index =
+            serde_json::from_slice(&bytes).map_err(|error| bytes.malformed("index", error.to_string()))?;
         let mut files: Vec<File> = Vec::new();
         let mut position: BTreeMap<&str, usize> = BTreeMap::new();
         let mut owner = BTreeMap::new();
@@ -123,10 +123,10 @@ impl SafeTensors {
             }
             owner.insert(name.clone(), place);
         }
-        for file in &files {
-            if let Some(extra) = file.tensors.keys().find(|name| !owner.contains_key(*name)) {
-                let reason = format!("lists every tensor but `{extra}` of {}", file.bytes.file);
-                return Err(bytes.malformed("weight_map", reason));
+        // What a file holds beyond the index is shown as well, as transformers loads it.
+        for (place, file) in files.iter().enumerate() {
+            for name in file.tensors.keys() {
+                owner.entry(name.clone()).or_insert(place);
             }
         }
         Ok(Self { origin: folder.display().to_string(), files, owner })
@@ -176,9 +176,8 @@ impl Source for SafeTensors {
                 });
             }
         };
-        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu).map_err(|source| {
-            WeightsError::Tensor { file: file.bytes.file.clone(), name: name.to_owned(), source }
-        })
+        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
+            .map_err(WeightsError::tensor(&file.bytes.file, name))
     }
 }
 

@@ -128,10 +128,11 @@ fn an_index_joins_its_files_and_stays_in_its_folder() {
             .to_string()
             .contains("weight_map: `a`: is `../one.safetensors`, expected the plain name")
     );
-    write("two.safetensors", &shard("a"));
-    write("one.safetensors", &file(GOOD, &[0; 20]));
-    index(r#"{"a":"one.safetensors"}"#);
-    assert!(open().unwrap_err().to_string().contains("weight_map: lists every tensor but `b`"));
+    index(r#"{"b":"two.safetensors"}"#);
+    write("two.safetensors", &file(GOOD, &[0; 20]));
+    assert_eq!(open().unwrap(), ["a", "b", "c", "ids"]);
+    index(r#"{"b":7}"#);
+    assert!(open().unwrap_err().to_string().contains("index.json: index: invalid type: integer `7`"));
 }
 
 /// Reads with both implementations. What we accept, the reference crate must accept with the same shapes; what it accepts

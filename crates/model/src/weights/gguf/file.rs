@@ -59,6 +59,7 @@ impl File {
         let pair_count = cursor.count(13, || "metadata count".to_owned())?;
         let metadata = Metadata::read(&bytes, &mut cursor, pair_count)?;
         let alignment = alignment(&metadata)?;
+        refuse_parts(&metadata)?;
 
         let mut table = Vec::with_capacity(tensor_count);
         for index in 0..tensor_count {
@@ -87,7 +88,7 @@ impl File {
         let values =
             entry.quantisation.expand_rows(&self.bytes[entry.at.clone()], rows, row_length, source_row);
         Tensor::from_vec(values, Shape::from(entry.shape.clone()), &Device::Cpu)
-            .map_err(|source| WeightsError::Tensor { file: file(), name: name.to_owned(), source })
+            .map_err(WeightsError::tensor(file(), name))
     }
 }
 
@@ -99,6 +100,19 @@ fn alignment(metadata: &Metadata) -> Result<u64, WeightsError> {
         Ok(alignment)
     } else {
         Err(metadata.invalid(KEY, format!("is {alignment}, expected a power of two up to 2^30")))
+    }
+}
+
+/// Models cut into several files are joined by llama.cpp's own tool before they get here.
+fn refuse_parts(metadata: &Metadata) -> Result<(), WeightsError> {
+    const KEY: &str = "split.count";
+    match metadata.get::<u64>(KEY)? {
+        Some(parts) if parts > 1 => Err(metadata.unsupported(
+            KEY,
+            &parts.to_string(),
+            "a whole model in one file (`llama-gguf-split --merge`)",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -167,9 +167,10 @@ fn rope_scaling(file: &File, architecture: &str, rotary_width: usize) -> Result<
                 expected: (rotary_width / 2).into(),
             });
         }
-        let to_error =
-            |source| WeightsError::Tensor { file: file.bytes.file.clone(), name: name.to_owned(), source };
-        let values = file.tensor(name, |row| row)?.to_vec1::<f32>().map_err(to_error)?;
+        let values = file
+            .tensor(name, |row| row)?
+            .to_vec1::<f32>()
+            .map_err(WeightsError::tensor(&file.bytes.file, name))?;
         Ok(Some(values))
     };
     if let (Some(short), Some(long)) =

@@ -115,6 +115,7 @@ fn broken_metadata_is_named() {
     );
     let nested = [&9u32.to_le_bytes()[..], &[0; 8]].concat();
     assert!(error(&Writer::default().pair("a", 9, &nested)).contains("an array of arrays is not supported"));
+    assert!(error(&Writer::default().u32("split.count", 3)).contains("`split.count`: `3` is not supported"));
     assert!(error(&Writer::default().u32("general.alignment", 3)).contains("is 3, expected a power of two"));
 }
 
@@ -165,6 +166,26 @@ fn sentence_piece() -> Writer {
         .f32s("tokenizer.ggml.scores", &scores)
         .u32("tokenizer.ggml.bos_token_id", 1)
         .u32("tokenizer.ggml.eos_token_id", 2)
+}
+
+/// A vocabulary of byte-level BPE; `Ġ` stands for a space.
+fn byte_level() -> Writer {
+    Writer::default()
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", "qwen2")
+        .texts("tokenizer.ggml.tokens", &["<s>", "h", "i", "Ġ", "1", "2", "hi", "Ġhi", "<tool>"])
+        .i32s("tokenizer.ggml.token_type", &[3, 1, 1, 1, 1, 1, 1, 1, 4])
+        .texts("tokenizer.ggml.merges", &["h i", "Ġ hi"])
+        .u32("tokenizer.ggml.bos_token_id", 0)
+        .pair("tokenizer.ggml.add_bos_token", 7, &[1])
+}
+
+#[test]
+fn user_defined_tokens_are_found_in_text_and_kept_in_it() {
+    let tokenizer = open(&byte_level()).unwrap().tokenizer().unwrap().tokenizer;
+    let encoding = tokenizer.encode("hi hi<tool>12", true).unwrap();
+    assert_eq!(encoding.get_tokens(), ["<s>", "hi", "Ġhi", "<tool>", "1", "2"]);
+    assert_eq!(tokenizer.decode(encoding.get_ids(), true).unwrap(), "hi hi<tool>12");
 }
 
 #[test]
@@ -238,12 +259,12 @@ proptest! {
 
     #[test]
     fn mutated_files_never_panic(
-        tokenizer in any::<bool>(),
+        kind in 0..3usize,
         cut in any::<prop::sample::Index>(),
         keep in prop::bool::weighted(0.7),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut bytes = if tokenizer { sentence_piece() } else { tiny_llama() }.bytes();
+        let mut bytes = [tiny_llama(), sentence_piece(), byte_level()][kind].bytes();
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;

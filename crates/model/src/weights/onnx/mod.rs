@@ -139,18 +139,20 @@ impl Source for Onnx {
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
         let missing = || WeightsError::Missing { file: self.origin(), name: name.to_owned(), nearest: None };
         let recipe = *self.tensors.get(name).ok_or_else(missing)?;
-        let to_error = |source| WeightsError::Tensor { file: self.origin(), name: name.to_owned(), source };
+        let to_error = || WeightsError::tensor(self.origin(), name);
         let read = |index: usize| {
             let initialiser: &Initialiser = &self.graph.initialisers[index];
             let values = initialiser.values(&self.graph.bytes)?;
-            Tensor::from_vec(values, initialiser.shape.as_slice(), &Device::Cpu).map_err(to_error)
+            Tensor::from_vec(values, initialiser.shape.as_slice(), &Device::Cpu).map_err(to_error())
         };
         match recipe {
             Recipe::Plain(index) => read(index),
             Recipe::Transposed(index) => {
-                read(index)?.t().and_then(|tensor| tensor.contiguous()).map_err(to_error)
+                read(index)?.t().and_then(|tensor| tensor.contiguous()).map_err(to_error())
             }
-            Recipe::Joined(first, second) => Tensor::cat(&[read(first)?, read(second)?], 1).map_err(to_error),
+            Recipe::Joined(first, second) => {
+                Tensor::cat(&[read(first)?, read(second)?], 1).map_err(to_error())
+            }
         }
     }
 }
