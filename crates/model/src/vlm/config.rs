@@ -187,7 +187,7 @@ impl VlmConfig {
         Ok(config)
     }
 
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         if self.feature_states.is_empty() {
             return Err(ModelError::config(
                 "vision_feature_layer",

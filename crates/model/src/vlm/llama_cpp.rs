@@ -34,13 +34,17 @@ impl Vlm {
             vision: Some(vision.clone()),
             tower_name: None,
             text: DecoderConfig::from_gguf(language)?,
-            feature_states: vec![HiddenState::from_end(1)],
+            feature_states: match projector.metadata().get::<Vec<i64>>("clip.vision.feature_layer")? {
+                Some(states) => states.into_iter().map(HiddenState::from).collect(),
+                None => vec![HiddenState::from_end(1)],
+            },
             select: FeatureSelect::Patches,
             layout: ImageLayout::Single,
             projector_activation: Activation::Gelu,
             projector_bias: true,
             image_token: None,
         };
+        config.validate()?;
         let (language, projector) = (language.weights()?, projector.weights()?);
         let tower = VisionTower::load(vision, &projector.pp("vision_tower"))?;
         let tied = config.text.tied;

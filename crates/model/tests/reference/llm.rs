@@ -1,6 +1,7 @@
 //! Language models: hidden states, logits, greedy continuations; by tokens, by steps, in padded batches.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -83,6 +84,24 @@ fn a_padded_row_equals_the_row_alone() {
             assert!(apart(&alone, &cut(&together)) < TOLERANCE / 10.0);
         }
     });
+}
+
+#[test]
+fn a_llama_in_k_quants() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf");
+    let decoder = Arc::new(Decoder::open(&folder.join("llama-q4km.gguf")).unwrap());
+    let expected = Expected::read(&folder.join("llama-q4km.expected.safetensors"));
+    let prompt = expected.ids("in.prompt_ids");
+    let tokens = Tensor::new(&prompt[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let states = decoder.hidden_states(Input::Tokens(&tokens), &Padding::none(1)).unwrap();
+    expected.assert_close("out.hidden_states.0", &states[0]);
+    expected.assert_close("out.last_hidden_state", &states[1]);
+    expected.assert_close("out.logits", &decoder.logits(&states[1]).unwrap());
+    let options = GenerateOptions { max_tokens: 32, ..GenerateOptions::default() };
+    let answer = Session::new(decoder)
+        .generate_tokens(&Prompt::tokens(prompt), &options, |_| Ok(ControlFlow::Continue(())))
+        .unwrap();
+    assert_eq!(answer.tokens, expected.ids("out.greedy_ids"));
 }
 
 #[test]

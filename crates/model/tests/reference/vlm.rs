@@ -9,7 +9,7 @@ use foveate_model::vision::HiddenState;
 use foveate_model::vlm::{Image, ImageLayout, Segment, Tiling, Vlm, VlmConfig, published_names};
 use foveate_model::{ModelError, Weights};
 
-use crate::common::{Expected, config, folder, tensors};
+use crate::common::{Expected, apart, config, folder, tensors};
 
 /// The placeholder in the fixtures' token lists.
 const IMAGE: u32 = 5;
@@ -91,27 +91,46 @@ fn check_language(model: &Vlm, expected: &Expected, case: &str, rows: &[Tensor])
     assert_eq!(generate(&model.prompt(&segments, &other).unwrap()).reused_positions, first_image);
 }
 
+/// LLaVA-1.5 from pixels on, with one image and with two. `states` are those of the tower to look at.
+fn check_llava(model: &Vlm, expected: &Expected, states: &[usize]) {
+    for case in ["", "two."] {
+        let pixels = expected.get(&format!("in.{case}pixel_values"));
+        let extra: Vec<HiddenState> = states.iter().copied().map(HiddenState::new).collect();
+        let features = model.encode(pixels, &extra, &[]).unwrap();
+        for (state, found) in states.iter().zip(&features.extra.states) {
+            expected.assert_close(&format!("out.{case}vision_hidden_states.{state}"), found);
+        }
+        let projected = model.project(&features.rows).unwrap();
+        expected.assert_close(&format!("out.{case}image_features"), &projected);
+        let rows: Vec<Tensor> = (0..pixels.dims()[0])
+            .map(|image| model.image_rows(&Image::Single(pixels.get(image).unwrap())).unwrap())
+            .collect();
+        for (image, rows) in rows.iter().enumerate() {
+            assert!(apart(rows, &projected.get(image).unwrap()) < 1e-5);
+        }
+        check_language(model, expected, case, &rows);
+    }
+}
+
 #[test]
 fn llava_in_five_layouts_with_one_and_two_images() {
     for (name, values) in LLAVA {
-        let (model, expected) = (open(name), Expected::of(values));
-        for case in ["", "two."] {
-            let pixels = expected.get(&format!("in.{case}pixel_values"));
-            let features =
-                model.encode(pixels, &[HiddenState::from_end(1), HiddenState::new(0)], &[]).unwrap();
-            expected.assert_close(&format!("out.{case}vision_hidden_states.3"), &features.extra.states[0]);
-            expected.assert_close(&format!("out.{case}vision_hidden_states.0"), &features.extra.states[1]);
-            let projected = model.project(&features.rows).unwrap();
-            expected.assert_close(&format!("out.{case}image_features"), &projected);
-            let rows: Vec<Tensor> = (0..pixels.dims()[0])
-                .map(|image| model.image_rows(&Image::Single(pixels.get(image).unwrap())).unwrap())
-                .collect();
-            for (image, rows) in rows.iter().enumerate() {
-                assert!(crate::common::apart(rows, &projected.get(image).unwrap()) < 1e-5);
-            }
-            check_language(&model, &expected, case, &rows);
-        }
+        check_llava(&open(name), &Expected::of(values), &[3, 0]);
     }
+}
+
+#[test]
+fn llava_from_a_pair_of_llama_cpp_files() {
+    let folder = folder("llava-gguf");
+    // Of the second, the blocks that are read are named; in the first the two halves of the MLP go by each other's name.
+    for projector in ["mmproj.gguf", "mmproj-feature-layer.gguf"] {
+        println!("{projector}");
+        let model = Vlm::open_llama_cpp(&folder.join("model.gguf"), &folder.join(projector)).unwrap();
+        check_llava(&model, &Expected::of("llava-original"), &[2, 0]);
+    }
+    let swapped = Vlm::open_llama_cpp(&folder.join("mmproj.gguf"), &folder.join("model.gguf"));
+    let message = swapped.unwrap_err().to_string();
+    assert!(message.contains("model.gguf") && message.contains("general.architecture"), "{message}");
 }
 
 /// The tiles that transformers chose for a case's image: how many there are, the longer side has more.
