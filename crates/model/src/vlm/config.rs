@@ -46,6 +46,9 @@ pub struct VlmConfig {
     pub select: FeatureSelect,
     /// Whether images are tiled.
     pub layout: ImageLayout,
+    /// Whether a single picture is padded to a square before it is resized, rather than cropped; `None` where
+    /// `preprocessor_config.json` says it.
+    pub pad_to_square: Option<bool>,
     /// The activation between the projector's layers.
     pub projector_activation: Activation,
     /// Whether the projector's layers have a bias.
@@ -141,6 +144,7 @@ impl VlmConfig {
             feature_states: stored.vision_feature_layer.map_or_else(second_last, Vec::from),
             select: stored.vision_feature_select_strategy.unwrap_or(FeatureSelect::Patches),
             layout,
+            pad_to_square: None,
             projector_activation: stored.projector_hidden_act.unwrap_or(Activation::Gelu),
             projector_bias: stored.multimodal_projector_bias.unwrap_or(true),
             image_token: stored.image_token_index.or(Some(32_000)),
@@ -157,11 +161,16 @@ impl VlmConfig {
             return Err(ModelError::config("mm_projector_type", projector, "only mlp2x_gelu is supported"));
         }
         let merge = stored.mm_patch_merge_type.as_deref().unwrap_or("flat");
-        let aspect = stored.image_aspect_ratio.as_deref().unwrap_or("pad");
+        let aspect = stored.image_aspect_ratio.as_deref().unwrap_or("square");
         let layout = match (aspect, merge) {
-            ("anyres", "spatial_unpad") => ImageLayout::Tiles {
-                resolutions: stored.image_grid_pinpoints.unwrap_or_else(|| next_resolutions(336)),
-            },
+            ("pad" | "square", _) => ImageLayout::Single,
+            ("anyres", "spatial_unpad") => {
+                // Here the width stands first.
+                let stored = stored.image_grid_pinpoints;
+                let swapped =
+                    stored.map(|list| list.into_iter().map(|(width, height)| (height, width)).collect());
+                ImageLayout::Tiles { resolutions: swapped.unwrap_or_else(|| next_resolutions(336)) }
+            }
             ("anyres", other) => {
                 return Err(ModelError::config(
                     "mm_patch_merge_type",
@@ -169,7 +178,9 @@ impl VlmConfig {
                     "only spatial_unpad goes with anyres",
                 ));
             }
-            _ => ImageLayout::Single,
+            (other, _) => {
+                return Err(ModelError::config("image_aspect_ratio", other, "must be pad, square or anyres"));
+            }
         };
         let config = Self {
             vision: None,
@@ -178,6 +189,7 @@ impl VlmConfig {
             feature_states: stored.mm_vision_select_layer.map_or_else(second_last, Vec::from),
             select: stored.mm_vision_select_feature.unwrap_or(FeatureSelect::Patches),
             layout,
+            pad_to_square: Some(aspect == "pad"),
             projector_activation: Activation::Gelu,
             projector_bias: true,
             // The original code splits prompts at the text `<image>`; the vocabulary has no token for it.
@@ -240,10 +252,15 @@ mod tests {
     fn the_original_layout_names_its_tower() {
         let json = r#"{"model_type": "llava_llama", "mm_vision_tower": "openai/clip-vit-large-patch14-336",
             "mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -2, "mm_vision_select_feature": "patch",
-            "image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad", "hidden_size": 4096}"#;
+            "image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad", "hidden_size": 4096,
+            "image_grid_pinpoints": [[672, 336], [1008, 336]]}"#;
         let config = VlmConfig::from_json(json).unwrap();
         assert_eq!(config.tower_name.as_deref(), Some("openai/clip-vit-large-patch14-336"));
         assert!(matches!(&config.layout, ImageLayout::Tiles { resolutions } if resolutions[0] == (336, 672)));
+        let padded = VlmConfig::from_json(&json.replace("anyres", "pad")).unwrap();
+        assert_eq!((padded.layout, padded.pad_to_square), (ImageLayout::Single, Some(true)));
+        let message = VlmConfig::from_json(&json.replace("anyres", "anyres_max_9")).unwrap_err().to_string();
+        assert!(message.contains("anyres_max_9") && message.contains("square"), "{message}");
         let message = VlmConfig::from_json(&json.replace("mlp2x_gelu", "linear")).unwrap_err().to_string();
         assert!(message.contains("mm_projector_type") && message.contains("mlp2x_gelu"), "{message}");
     }

@@ -40,6 +40,7 @@ impl Vlm {
             },
             select: FeatureSelect::Patches,
             layout: ImageLayout::Single,
+            pad_to_square: Some(true),
             projector_activation: Activation::Gelu,
             projector_bias: true,
             image_token: None,

@@ -4,6 +4,28 @@
 //! [`Vlm::encode`] and [`Vlm::project`], and [`Vlm::image_rows`] goes through with none.
 //! Tensors, whatever layout they are stored in: `vision_tower.…`, `multi_modal_projector.linear_{1,2}`, `image_newline`
 //! (LLaVA-NeXT only), `language_model.…`.
+//!
+//! ```
+//! # use std::{ops::ControlFlow, path::Path};
+//! # use candle_core::{DType, Device, Tensor};
+//! use foveate_model::generate::{GenerateOptions, Session};
+//! use foveate_model::vlm::{Segment, Vlm};
+//!
+//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None)?;
+//! let pixels = Tensor::zeros((3, 28, 28), DType::F32, &Device::Cpu)?; // 4 x 4 patches
+//! let features = model.encode(&pixels.unsqueeze(0)?, &[], &[])?;
+//! assert_eq!(features.rows.dims(), [1, 16, 32]); // a compressor would make fewer of them
+//! let rows = model.project(&features.rows)?.squeeze(0)?;
+//! assert_eq!(rows.dims(), [16, 48]); // the width of the language model
+//!
+//! let prompt = [Segment::Tokens(vec![1, 40]), Segment::Image, Segment::Tokens(vec![50, 60])];
+//! let prompt = model.prompt(&prompt, &[rows])?;
+//! let mut session = Session::new(model.decoder().clone());
+//! let options = GenerateOptions { max_tokens: 1, ..GenerateOptions::default() };
+//! let answer = session.generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(())))?;
+//! assert_eq!(answer.prompt_positions, 2 + 16 + 2);
+//! # Ok::<(), foveate_model::ModelError>(())
+//! ```
 
 mod config;
 mod llama_cpp;

@@ -1,12 +1,16 @@
 //! How an answer ends, what a session keeps, and that draws can be repeated.
 
+use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use foveate_model::ModelError;
 use foveate_model::generate::{Draw, Finish, GenerateOptions, Generated, Prompt, Sampling, Session};
-use foveate_model::llm::{Decoder, DecoderConfig};
+use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
 use foveate_model::weights::Weights;
+use foveate_model::weights::gguf::GgufFile;
 use proptest::prelude::*;
 use tokenizers::Tokenizer;
 
@@ -117,6 +121,46 @@ fn the_context_is_a_limit_with_a_name() {
     assert!(matches!(generate(Vec::new()).unwrap_err(), ModelError::EmptyInput));
     // A refused prompt leaves the session usable.
     assert_eq!(generate(setting.prompt.clone()).unwrap().tokens, full.tokens);
+}
+
+#[test]
+fn a_prompt_read_in_chunks_equals_one_pass() {
+    // Longer than a session reads at once.
+    let prompt: Vec<u32> = (0..700).map(|at| 6 + (at * at + 5 * at) % 378).collect();
+    let decoder = Arc::new(Decoder::open(&folder("llama3-rope")).unwrap());
+    let tokens = Tensor::new(&prompt[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let hidden = decoder.forward_uncached(Input::Tokens(&tokens), &Padding::none(1)).unwrap();
+    let scores = decoder.last_logits(&hidden).unwrap();
+    let best = scores.squeeze(0).unwrap().argmax(0).unwrap().to_scalar::<u32>().unwrap();
+    let one = GenerateOptions { max_tokens: 1, ..options() };
+    let answer = Session::new(decoder)
+        .generate_tokens(&Prompt::tokens(prompt), &one, |_| Ok(ControlFlow::Continue(())))
+        .unwrap();
+    assert_eq!((answer.tokens, answer.prompt_positions), (vec![best], 700));
+}
+
+/// Needs the file that `scripts/fetch-test-weights.sh` fetches, in the folder that `FOVEATE_TEST_WEIGHTS` names.
+#[test]
+fn smollm2_knows_the_capital_of_france() {
+    let folder = std::env::var_os("FOVEATE_TEST_WEIGHTS").unwrap_or_default();
+    let path = Path::new(&folder).join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !path.is_file() {
+        // Not `eprintln!`, which the test runner hides when a test passes.
+        _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED SmolLM2: no {}; run scripts/fetch-test-weights.sh",
+            path.display()
+        );
+        return;
+    }
+    let tokenizer = GgufFile::open(&path).unwrap().tokenizer().unwrap().tokenizer;
+    // The model's chat template, written out.
+    let prompt = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+        <|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
+    let prompt = Prompt::tokens(tokenizer.encode(prompt, false).unwrap().get_ids());
+    let mut session = Session::new(Arc::new(Decoder::open(&path).unwrap()));
+    let answer = session.generate(&prompt, &options(), &tokenizer, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), ("The capital of France is Paris.", Finish::End));
 }
 
 #[test]
