@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use foveate_model::Weights;
-use foveate_model::weights::gguf::{Architecture, GgufFile, RopeScaling};
+use foveate_model::weights::gguf::{Activation, Architecture, GgufFile, RopeScaling};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
@@ -31,22 +31,92 @@ fn published(test: &str, file: &str) -> Option<PathBuf> {
 const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const DINOV2: &str = "vit_s_focus.onnx";
 
+fn bits(weights: &Weights, name: &str) -> Vec<u32> {
+    let tensor = weights.get(weights.shape(name).unwrap(), name).unwrap();
+    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Both must hold the same names, shapes and bits.
+fn assert_same(found: &Weights, expected: &Weights) {
+    assert_eq!(found.names(), expected.names());
+    for name in expected.names() {
+        assert_eq!(found.shape(&name), expected.shape(&name), "{name}");
+        let (found, expected) = (bits(found, &name), bits(expected, &name));
+        let differing = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
+        assert_eq!(differing, 0, "{name}: {differing} of {} numbers differ", expected.len());
+    }
+}
+
 #[test]
 fn random_blocks_expand_to_the_bits_that_gguf_py_gives() {
     let file = GgufFile::open(&fixture("gguf-blocks/blocks.gguf")).unwrap();
     let expected = Weights::open(&fixture("gguf-blocks/expected.safetensors")).unwrap();
-    let found = file.weights().unwrap();
-    assert_eq!(found.names(), expected.names());
-    assert_eq!(found.names().len(), 13);
-    for name in expected.names() {
-        let shape = expected.shape(&name).unwrap();
-        let bits = |weights: &Weights| -> Vec<u32> {
-            let values = weights.get(shape.clone(), &name).unwrap().flatten_all().unwrap().to_vec1::<f32>();
-            values.unwrap().into_iter().map(f32::to_bits).collect()
-        };
-        let (found, expected) = (bits(&found), bits(&expected));
-        let differing = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
-        assert_eq!(differing, 0, "{name}: {differing} of {} numbers differ", expected.len());
+    assert_eq!(expected.names().len(), 13);
+    assert_same(&file.weights().unwrap(), &expected);
+}
+
+#[test]
+fn blocks_of_llama_cpps_quantiser_expand_to_the_bits_that_gguf_py_gives() {
+    let found = Weights::open(&fixture("gguf/blocks.gguf")).unwrap();
+    let expected = Weights::open(&fixture("gguf/blocks.expected.safetensors")).unwrap().pp("out");
+    assert_eq!(expected.names().len(), 12);
+    assert_same(&found, &expected.rename(|_| None));
+}
+
+/// The same numbers as a llama.cpp pair and in the original LLaVA layout, stored in f16 by both.
+#[test]
+fn a_llama_cpp_pair_has_the_names_and_numbers_of_the_checkpoint_it_was_made_from() {
+    let original = fixture("models/llava-original");
+    let language = Weights::open(&original).unwrap();
+    let tower = Weights::open(&original.join("vision_tower")).unwrap();
+
+    let found = Weights::open(&fixture("models/llava-gguf/model.gguf")).unwrap();
+    for name in found.names() {
+        assert_eq!(found.shape(&name), language.shape(&name), "{name}");
+        assert_eq!(bits(&found, &name), bits(&language, &name), "{name}");
+    }
+    let left = ["0.bias", "0.weight", "2.bias", "2.weight"].map(|name| format!("model.mm_projector.{name}"));
+    assert_eq!(language.unused(), left);
+
+    // One has its feed-forward layers exchanged, as the published files have; the other says which block is read.
+    for (file, feature_layers) in [("mmproj.gguf", vec![]), ("mmproj-feature-layer.gguf", vec![2])] {
+        let file = GgufFile::open(&fixture("models/llava-gguf").join(file)).unwrap();
+        let config = file.image_encoder().unwrap();
+        assert_eq!((config.image, config.patch, config.width, config.feed_forward), (28, 7, 32, 48));
+        assert_eq!((config.layers, config.heads, config.activation), (2, 4, Activation::QuickGelu));
+        assert_eq!(config.feature_layers, feature_layers);
+        let found = file.weights().unwrap();
+        for name in found.pp("vision_tower").names() {
+            assert_eq!(bits(&found.pp("vision_tower"), &name), bits(&tower, &name), "{name}");
+        }
+        for (ours, theirs) in [("linear_1", "0"), ("linear_2", "2")] {
+            for kind in ["weight", "bias"] {
+                let found = bits(&found.pp("multi_modal_projector").pp(ours), kind);
+                assert_eq!(found, bits(&language.pp("model.mm_projector").pp(theirs), kind), "{ours}.{kind}");
+            }
+        }
+        assert!(found.unused().is_empty(), "{:?}", found.unused());
+        // 5 tensors before the blocks, 16 in each, 4 of the projector.
+        assert_eq!(found.names().len(), 5 + 2 * 16 + 4);
+    }
+}
+
+#[test]
+fn a_k_quant_llama_and_its_tokenizer_are_read() {
+    let file = GgufFile::open(&fixture("gguf/llama-q4km.gguf")).unwrap();
+    let config = file.language_model().unwrap();
+    assert_eq!((config.vocabulary, config.width, config.heads, config.key_value_heads), (384, 256, 8, 4));
+    assert!(!config.tied_embeddings);
+    // The same vocabulary as a tokenizer.json: both must give the same ids, the leading `<s>` included.
+    let gguf = file.tokenizer().unwrap();
+    assert!(gguf.add_beginning && gguf.chat_template.is_some());
+    let json = tokenizers::Tokenizer::from_file(fixture("models/llama-untied/tokenizer.json")).unwrap();
+    for text in ["What colour is the small square?", " <image>\n1234 é</s>", "<|im_start|>user\n\n  🦀 don't"]
+    {
+        let (found, expected) =
+            (gguf.tokenizer.encode(text, true).unwrap(), json.encode(text, true).unwrap());
+        assert_eq!(found.get_ids(), expected.get_ids(), "{text:?}");
     }
 }
 

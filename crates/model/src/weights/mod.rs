@@ -52,7 +52,7 @@ pub(crate) trait Source: Send + Sync {
 /// assert_eq!(layer.get(2, "bias")?.to_vec1::<f32>()?, [1.0, 2.0]);
 /// let error = layer.get(3, "bias").unwrap_err().to_string();
 /// assert!(error.contains("`encoder.layers.0.bias` has shape [2], expected [3]"));
-/// let error = layer.get(2, "bais").unwrap_err().to_string();
+/// let error = layer.get(2, "biases").unwrap_err().to_string();
 /// assert!(error.contains("the nearest name is `encoder.layers.0.bias`"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -245,6 +245,17 @@ impl Weights {
             candidates.take(MOST_NAMES).min_by_key(|candidate| strsim::levenshtein(candidate, name));
         nearest.filter(|_| name.len() <= LONGEST_NAME).cloned()
     }
+}
+
+/// The number of elements of a shape from a file, if all its strides are numbers, too: `[0, 2^40, 2^40]` has none.
+fn elements(shape: &[u64]) -> Option<u64> {
+    shape.iter().try_fold(1u64, |product, length| product.checked_mul((*length).max(1)))?;
+    Some(shape.iter().product())
+}
+
+/// A shape from a file, if its lengths are numbers of this machine.
+fn usable(shape: &[u64]) -> Option<Vec<usize>> {
+    shape.iter().map(|length| usize::try_from(*length).ok()).collect()
 }
 
 impl std::fmt::Debug for Weights {

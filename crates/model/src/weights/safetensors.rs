@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
 use super::bytes::Bytes;
-use super::{Source, WeightsError};
+use super::{Source, WeightsError, elements, usable};
 
 /// The format's limit on the header, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -241,14 +241,16 @@ fn place(
                 supported: "F32, F16, BF16".to_owned(),
             });
         };
-        let needed = shape.iter().try_fold(bits, |product, length| product.checked_mul(*length));
-        if needed != Some((end - start) * 8) {
+        let needed = elements(&shape).and_then(|elements| elements.checked_mul(bits));
+        let (Some(needed), Some(shape)) = (needed, usable(&shape)) else {
+            return Err(
+                bytes.malformed(field("shape"), format!("{shape:?} is more than this machine can address"))
+            );
+        };
+        if needed != (end - start) * 8 {
             let reason = format!("{shape:?} of dtype {dtype} does not fit its {} bytes", end - start);
             return Err(bytes.malformed(field("shape"), reason));
         }
-        let shape: Option<Vec<usize>> = shape.iter().map(|length| usize::try_from(*length).ok()).collect();
-        let shape =
-            shape.ok_or_else(|| bytes.malformed(field("shape"), "has a length beyond this machine"))?;
         // Inside the file, whose size is a usize.
         let at = (data_start + start) as usize..(data_start + end) as usize;
         tensors.insert(name, Entry { dtype: known, shape, at });

@@ -30,6 +30,9 @@ pub struct ImageEncoderConfig {
     pub feed_forward: usize,
     /// Blocks in the file. Converters drop those after the hidden state that LLaVA reads: 23 of CLIP-L's 24.
     pub layers: usize,
+    /// The blocks, counted from 1, whose outputs the projector reads, where the file says so. Without the key, as in the
+    /// published LLaVA-1.5 files, it is the output of the last block in the file.
+    pub feature_layers: Vec<usize>,
     /// Attention heads.
     pub heads: usize,
     /// Epsilon of the layer norms.
@@ -67,13 +70,21 @@ impl ImageEncoderConfig {
             let length = values.len();
             values.try_into().map_err(|_| metadata.invalid(&key, format!("has {length} values, expected 3")))
         };
+        const FEATURES: &str = "clip.vision.feature_layer";
+        let layers = size("block_count")?;
+        let feature_layers: Vec<i64> = metadata.get(FEATURES)?.unwrap_or_default();
+        let in_file = |layer: &i64| usize::try_from(*layer).ok().filter(|layer| (1..=layers).contains(layer));
+        let feature_layers = feature_layers.iter().map(in_file).collect::<Option<_>>().ok_or_else(|| {
+            metadata.invalid(FEATURES, format!("is {feature_layers:?}, expected blocks 1 to {layers}"))
+        })?;
         const EPSILON: &str = "clip.vision.attention.layer_norm_epsilon";
         Ok(Self {
             image: size("image_size")?,
             patch: size("patch_size")?,
             width: size("embedding_length")?,
             feed_forward: size("feed_forward_length")?,
-            layers: size("block_count")?,
+            layers,
+            feature_layers,
             heads: size("attention.head_count")?,
             norm_epsilon: positive(metadata, EPSILON)?
                 .ok_or_else(|| metadata.invalid(EPSILON, "is missing, expected a number above 0"))?,

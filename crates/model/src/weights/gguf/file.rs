@@ -26,6 +26,13 @@ pub(super) struct TensorEntry {
     at: Range<usize>,
 }
 
+impl TensorEntry {
+    /// Whether it is a vector whose numbers can be told apart without expanding blocks.
+    pub(super) fn is_plain_vector(&self) -> bool {
+        self.shape.len() == 1 && self.quantisation.block().0 == 1
+    }
+}
+
 /// The header of a GGUF file, with access to its tensors under their stored names.
 pub(super) struct File {
     pub(super) bytes: Arc<Bytes>,
@@ -71,7 +78,7 @@ impl File {
     }
 
     /// Reads a tensor as f32 in its stored shape; row r of the result is row `source_row(r)` of the file, where a row
-    /// is a run along the last dimension.
+    /// is a run along the last dimension, or one number of a vector that is not quantised.
     pub(super) fn tensor(
         &self,
         name: &str,
@@ -83,8 +90,9 @@ impl File {
             name: name.to_owned(),
             nearest: None,
         })?;
-        let row_length = entry.shape.last().copied().unwrap_or(1);
-        let rows = entry.shape.iter().rev().skip(1).product();
+        let elements: usize = entry.shape.iter().product();
+        let row_length = if entry.is_plain_vector() { 1 } else { entry.shape.last().copied().unwrap_or(1) };
+        let rows = elements / row_length;
         let values =
             entry.quantisation.expand_rows(&self.bytes[entry.at.clone()], rows, row_length, source_row);
         Tensor::from_vec(values, Shape::from(entry.shape.clone()), &Device::Cpu)

@@ -150,10 +150,15 @@ impl Metadata {
         WeightsError::Unsupported {
             file: self.bytes.file.clone(),
             field: format!("metadata `{key}`"),
-            value: format!("`{value}`"),
+            value: format!("`{}`", shorten(value)),
             supported: supported.to_owned(),
         }
     }
+}
+
+/// Text for an error message: a hostile file's token may be a gigabyte.
+pub(super) fn shorten(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(at, _)| &text[..at])
 }
 
 fn read_kind(

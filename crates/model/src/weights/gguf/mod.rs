@@ -21,6 +21,7 @@ mod tokenizer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use candle_core::{Shape, Tensor};
 
 use super::bytes::Bytes;
 use super::{Source, Weights, WeightsError};
-use file::File;
+use file::{File, TensorEntry};
 
 pub use dequantise::Quantisation;
 pub use encoder_config::{Activation, ImageEncoderConfig};
@@ -120,38 +121,40 @@ impl GgufSource {
         let mut show = |stored: &str, shown: Option<String>, head_rows| {
             let recipe = Recipe { stored: stored.to_owned(), head_rows };
             match tensors.entry(shown.unwrap_or_else(|| stored.to_owned())) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
+                Entry::Vacant(entry) => {
                     entry.insert(recipe);
                     Ok(())
                 }
-                std::collections::btree_map::Entry::Occupied(entry) => Err(file.bytes.malformed(
+                Entry::Occupied(entry) => Err(file.bytes.malformed(
                     format!("tensor `{stored}`"),
                     format!("has the same meaning as `{}`: both are `{}`", entry.get().stored, entry.key()),
                 )),
             }
         };
-        match architecture {
-            "clip" => {
+        match (architecture, Architecture::named(architecture)) {
+            ("clip", _) => {
                 let swapped = encoder_config::feed_forward_is_swapped(&file);
                 for stored in file.tensors.keys() {
                     show(stored, names::encoder(stored, swapped), None)?;
                 }
             }
-            _ if Architecture::named(architecture).is_some() => {
-                let config = LanguageModelConfig::read(&file)?;
-                let interleaved = config.architecture == Architecture::Llama;
+            (_, Some(architecture)) => {
+                let fused = architecture == Architecture::Phi3;
+                let interleaved = |name: &str| architecture == Architecture::Llama && names::is_rotary(name);
+                // A file without such tensors, say a vocabulary alone, may do without a configuration.
+                let head_width = match file.tensors.keys().any(|name| interleaved(name)) {
+                    true => LanguageModelConfig::read(&file)?.head_width,
+                    false => 1,
+                };
                 for (stored, entry) in &file.tensors {
-                    let shown = names::decoder(stored, config.architecture == Architecture::Phi3);
-                    let rotary = stored.ends_with(".attn_q.weight")
-                        || stored.ends_with(".attn_k.weight")
-                        || stored.ends_with(".attn_q.bias")
-                        || stored.ends_with(".attn_k.bias");
-                    // A projection of another size is an error that `Weights::get` reports with both shapes.
-                    let whole = entry.shape[0] % config.head_width == 0;
-                    show(stored, shown, (interleaved && rotary && whole).then_some(config.head_width))?;
+                    let head_rows = match interleaved(stored) {
+                        true => interleaved_head_rows(&file, stored, entry, head_width)?,
+                        false => None,
+                    };
+                    show(stored, names::decoder(stored, fused), head_rows)?;
                 }
             }
-            _ => {
+            (_, None) => {
                 for stored in file.tensors.keys() {
                     show(stored, None, None)?;
                 }
@@ -159,6 +162,25 @@ impl GgufSource {
         }
         Ok(Self { tensors, file })
     }
+}
+
+/// The rows of a head of a `llama` file's q or k projection, which [`names::rotary_source_row`] needs. `None` for a
+/// projection of another size than the configuration says: `Weights::get` reports it with both shapes.
+fn interleaved_head_rows(
+    file: &File,
+    stored: &str,
+    entry: &TensorEntry,
+    head_width: usize,
+) -> Result<Option<usize>, WeightsError> {
+    if entry.shape.len() == 1 && !entry.is_plain_vector() {
+        return Err(WeightsError::Unsupported {
+            file: file.bytes.file.clone(),
+            field: format!("tensor `{stored}`: type"),
+            value: format!("a bias in {:?}", entry.quantisation),
+            supported: "biases in F32, F16, BF16".to_owned(),
+        });
+    }
+    Ok(entry.shape[0].is_multiple_of(head_width).then_some(head_width))
 }
 
 impl Source for GgufSource {

@@ -93,6 +93,12 @@ fn look_up<'a>(table: &[(&str, &'a str)], stem: &str) -> Option<&'a str> {
     table.iter().find(|(stored, _)| *stored == stem).map(|(_, name)| *name)
 }
 
+/// Whether the tensor's rows are channels that the rotary embedding turns.
+pub(super) fn is_rotary(stored: &str) -> bool {
+    let stem = weight_or_bias(stored).map_or(stored, |(stem, _)| stem);
+    stem.ends_with(".attn_q") || stem.ends_with(".attn_k")
+}
+
 /// Which row of a `llama` file's q or k projection holds row `row` of the Hugging Face checkpoint.
 ///
 /// The original Llama code rotates neighbouring pairs of a head's channels, transformers rotates channel i of the first

@@ -37,6 +37,21 @@ fn tensors_have_hugging_face_names_and_row_order() {
 }
 
 #[test]
+fn biases_follow_their_rows() {
+    let writer = tiny_llama().counting("blk.0.attn_q.bias", &[8]).counting("blk.0.attn_v.bias", &[4]);
+    let file = open(&writer).unwrap();
+    assert!(file.language_model().unwrap().attention_bias);
+    let attention = file.weights().unwrap().pp("model.layers.0.self_attn");
+    let bias = |name, length: usize| attention.get(length, name).unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(bias("q_proj.bias", 8), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    assert_eq!(bias("v_proj.bias", 4), [0.0, 1.0, 2.0, 3.0]);
+    // One Q8_0 block of 32 as a bias.
+    let quantised = tiny_llama().data(&[0; 512]).entry("blk.0.attn_q.bias", &[32], 8, 1024);
+    let error = open(&quantised).unwrap().weights().unwrap_err().to_string();
+    assert!(error.contains("tensor `blk.0.attn_q.bias`: type: a bias in Q8_0 is not supported"), "{error}");
+}
+
+#[test]
 fn the_configuration_is_read_and_checked() {
     let config = open(&tiny_llama()).unwrap().language_model().unwrap();
     assert_eq!((config.vocabulary, config.head_width, config.rotary_width), (10, 4, 4));

@@ -22,7 +22,7 @@ use tokenizers::{AddedToken, PostProcessorWrapper, SplitDelimiterBehavior, Token
 
 use super::super::WeightsError;
 use super::merges;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, shorten};
 
 /// A tokenizer with the ids and the template that go with it.
 pub struct GgufTokenizer {
@@ -363,9 +363,4 @@ fn same_length(metadata: &Metadata, key: &str, found: usize, expected: usize) ->
         return Ok(());
     }
     Err(metadata.invalid(key, format!("has {found} entries for {expected} tokens")))
-}
-
-/// Text for an error message: a hostile file's token may be a gigabyte.
-fn shorten(text: &str) -> &str {
-    text.char_indices().nth(40).map_or(text, |(at, _)| &text[..at])
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::super::WeightsError;
 use super::super::bytes::Bytes;
+use super::super::{WeightsError, elements, usable};
 use super::protobuf::{Broken, Field, Fields, Value};
 
 pub(super) struct Graph {
@@ -126,9 +126,7 @@ impl Initialiser {
         if external {
             return Err(found.unsupported(bytes, "data in another file", "data in the file itself"));
         }
-        let elements = dimensions.iter().try_fold(1u64, |product, length| product.checked_mul(*length));
-        let shape: Option<Vec<usize>> =
-            dimensions.iter().map(|length| usize::try_from(*length).ok()).collect();
+        let (elements, shape) = (elements(&dimensions), usable(&dimensions));
         let (Some(elements), Some(shape)) = (elements, shape) else {
             let reason = format!("{dimensions:?} are too many elements");
             return Err(bytes.malformed(format!("initialiser `{}`: dims", found.name), reason));
