@@ -29,15 +29,19 @@ impl Vlm {
     /// # Errors
     /// As [`open_llama_cpp`](Self::open_llama_cpp).
     pub fn from_llama_cpp(language: &GgufFile, projector: &GgufFile) -> Result<Self> {
-        let vision = VisionConfig::Clip(ClipConfig::from(&projector.image_encoder()?));
+        let encoder = projector.image_encoder()?;
+        let vision = VisionConfig::Clip(ClipConfig::from(&encoder));
+        let feature_states = if encoder.feature_layers.is_empty() {
+            vec![HiddenState::from_end(1)]
+        } else {
+            // "Layer n" counts the blocks that have run: hidden state n.
+            encoder.feature_layers.into_iter().map(HiddenState::new).collect()
+        };
         let config = VlmConfig {
             vision: Some(vision.clone()),
             tower_name: None,
             text: DecoderConfig::from_gguf(language)?,
-            feature_states: match projector.metadata().get::<Vec<i64>>("clip.vision.feature_layer")? {
-                Some(states) => states.into_iter().map(HiddenState::from).collect(),
-                None => vec![HiddenState::from_end(1)],
-            },
+            feature_states,
             select: FeatureSelect::Patches,
             layout: ImageLayout::Single,
             pad_to_square: Some(true),

@@ -5,6 +5,7 @@
 
 mod common;
 mod generate;
+mod hostile;
 mod llm;
 mod vision;
 mod vlm;
