@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::{Source, WeightsError};
+use super::gguf::Quantisation;
+use super::{Source, Stored, WeightsError};
 
 pub(super) struct InMemory(HashMap<String, Tensor>);
 
@@ -25,6 +26,17 @@ impl Source for InMemory {
 
     fn shape(&self, name: &str) -> Option<Shape> {
         self.0.get(name).map(|tensor| tensor.shape().clone())
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let tensor = self.0.get(name)?;
+        let format = match tensor.dtype() {
+            DType::F32 => Some(Quantisation::F32),
+            DType::F16 => Some(Quantisation::F16),
+            DType::BF16 => Some(Quantisation::BF16),
+            _ => None,
+        };
+        Some(Stored { format, bytes: (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64 })
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {

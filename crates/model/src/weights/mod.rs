@@ -33,8 +33,27 @@ pub(crate) trait Source: Send + Sync {
     fn names(&self) -> Vec<String>;
     /// The shape of a stored tensor, without reading it.
     fn shape(&self, name: &str) -> Option<Shape>;
+    /// How a tensor is stored, without reading it.
+    fn stored(&self, name: &str) -> Option<Stored>;
     /// A stored tensor as f32 on the CPU; only called with a name that [`Source::names`] lists.
     fn read(&self, name: &str) -> Result<Tensor, WeightsError>;
+}
+
+/// How the numbers of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Their format; `None` for one that no model computes with, such as integers.
+    pub format: Option<gguf::Quantisation>,
+    /// The bytes they take.
+    pub bytes: u64,
+}
+
+impl Stored {
+    /// `count` numbers of `format`.
+    fn numbers(format: gguf::Quantisation, count: usize) -> Self {
+        let (length, bytes) = format.block();
+        Self { format: Some(format), bytes: (count.div_ceil(length) * bytes) as u64 }
+    }
 }
 
 /// The tensors of a checkpoint whose names start with a prefix.
@@ -173,6 +192,11 @@ impl Weights {
     /// The shape of the tensor `name`, if there is one; it does not count as asked for.
     pub fn shape(&self, name: &str) -> Option<Shape> {
         self.shared.source.shape(self.shared.names.get(&format!("{}{name}", self.prefix))?)
+    }
+
+    /// How the tensor `name` is stored, if there is one; it does not count as asked for.
+    pub fn stored(&self, name: &str) -> Option<Stored> {
+        self.shared.source.stored(self.shared.names.get(&format!("{}{name}", self.prefix))?)
     }
 
     /// Whether there is a tensor `name`.

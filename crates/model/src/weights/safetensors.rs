@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
 use super::bytes::Bytes;
-use super::{Source, WeightsError, elements, usable};
+use super::gguf::Quantisation;
+use super::{Source, Stored, WeightsError, elements, usable};
 
 /// The format's limit on the header, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -153,6 +154,17 @@ impl Source for SafeTensors {
 
     fn shape(&self, name: &str) -> Option<Shape> {
         self.entry(name).map(|(_, entry)| Shape::from(entry.shape.clone()))
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let (_, entry) = self.entry(name)?;
+        let format = match entry.dtype {
+            Dtype::F32 => Some(Quantisation::F32),
+            Dtype::F16 => Some(Quantisation::F16),
+            Dtype::BF16 => Some(Quantisation::BF16),
+            Dtype::Other => None,
+        };
+        Some(Stored { format, bytes: entry.at.len() as u64 })
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use candle_core::{Shape, Tensor};
 
 use super::bytes::Bytes;
-use super::{Source, Weights, WeightsError};
+use super::{Source, Stored, Weights, WeightsError};
 use file::{File, TensorEntry};
 
 pub use dequantise::Quantisation;
@@ -195,6 +195,11 @@ impl Source for GgufSource {
     fn shape(&self, name: &str) -> Option<Shape> {
         let recipe = self.tensors.get(name)?;
         Some(Shape::from(self.file.tensors.get(&recipe.stored)?.shape.clone()))
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let entry = self.file.tensors.get(&self.tensors.get(name)?.stored)?;
+        Some(Stored::numbers(entry.quantisation, entry.shape.iter().product()))
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {

@@ -6,7 +6,8 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::super::bytes::Bytes;
-use super::super::{WeightsError, elements, usable};
+use super::super::gguf::Quantisation;
+use super::super::{Stored, WeightsError, elements, usable};
 use super::protobuf::{Broken, Field, Fields, Value};
 
 pub(super) struct Graph {
@@ -150,6 +151,17 @@ impl Initialiser {
         // The only values of 16-bit types outside of raw_data are in int32_data, which nobody writes for weights.
         let reason = format!("hold {held} bytes, but the shape {:?} needs {elements} × {size}", self.shape);
         Err(bytes.malformed(format!("initialiser `{}`: values", self.name), reason))
+    }
+
+    /// The format of the values and their bytes; integers, such as shapes, count as they lie in `raw_data`.
+    pub(super) fn stored(&self) -> Stored {
+        let format = match self.data_type {
+            FLOAT => Quantisation::F32,
+            FLOAT16 => Quantisation::F16,
+            BFLOAT16 => Quantisation::BF16,
+            _ => return Stored { format: None, bytes: self.raw.as_ref().map_or(0, |raw| raw.len() as u64) },
+        };
+        Stored::numbers(format, self.shape.iter().product())
     }
 
     /// The values as f32.

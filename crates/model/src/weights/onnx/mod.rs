@@ -16,7 +16,7 @@ use std::path::Path;
 use candle_core::{Device, Shape, Tensor};
 
 use super::bytes::Bytes;
-use super::{Source, WeightsError};
+use super::{Source, Stored, WeightsError};
 use graph::{Graph, Initialiser};
 
 /// The initialisers of one file.
@@ -134,6 +134,18 @@ impl Source for Onnx {
 
     fn shape(&self, name: &str) -> Option<Shape> {
         self.tensors.get(name).map(|recipe| self.shape_of(*recipe))
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let of = |index: usize| self.graph.initialisers[index].stored();
+        Some(match *self.tensors.get(name)? {
+            Recipe::Plain(index) | Recipe::Transposed(index) => of(index),
+            Recipe::Joined(first, second) => {
+                let (first, second) = (of(first), of(second));
+                let format = first.format.filter(|_| first.format == second.format);
+                Stored { format, bytes: first.bytes + second.bytes }
+            }
+        })
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
