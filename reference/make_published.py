@@ -57,11 +57,14 @@ def smollm2(folder):
     texts, leads = [], []
     for text in TEXTS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        for _ in range(CONTINUED):
-            with torch.no_grad():
-                scores = model(torch.tensor([ids])).logits[0]
-            ids.append(int(scores[-1].argmax()))
-        # The last score row belongs to all ids but the one appended after it.
+        with torch.no_grad():
+            # Past the end token as well: those positions count like any other.
+            prompt = torch.tensor([ids])
+            ids = model.generate(
+                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, min_new_tokens=0, max_new_tokens=CONTINUED,
+                eos_token_id=-1, pad_token_id=2,
+            )[0].tolist()
+            scores = model(torch.tensor([ids[:-1]])).logits[0]
         best = scores.topk(2).values
         leads += (best[:, 0] - best[:, 1]).tolist()
         texts.append({"ids": ids[:-1], "next": scores.argmax(-1).tolist()})
