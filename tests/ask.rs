@@ -1,6 +1,7 @@
 //! `foveate ask` on models that are small enough to lie beside the tests, judged by what the references answered.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
@@ -114,9 +115,14 @@ fn the_document_counts_tokens_and_times_every_stage() {
     assert_eq!(sorted(ms.keys().map(String::as_str).collect()), stages);
     let of = |stage: &str| number(&ms[stage]);
     assert_eq!((of("query"), of("compress")), (0.0, 0.0));
-    assert!(["decode_image", "tower", "project", "prefill", "decode_per_token"].iter().all(|at| of(at) > 0.0));
+    assert!(
+        ["decode_image", "tower", "project", "prefill", "decode_per_token"].iter().all(|at| of(at) > 0.0)
+    );
     let before = of("decode_image") + of("tower") + of("project") + of("prefill");
-    assert!(of("first_token") >= before - 0.01 && of("total") >= of("first_token") + 31.0 * of("decode_per_token") - 0.1);
+    assert!(
+        of("first_token") >= before - 0.01
+            && of("total") >= of("first_token") + 31.0 * of("decode_per_token") - 0.1
+    );
 }
 
 fn sorted(mut fields: Vec<&str>) -> Vec<&str> {
@@ -227,7 +233,8 @@ fn a_broken_checkpoint_names_the_file_and_the_field() {
     std::fs::write(model.join("model.safetensors"), &weights).unwrap();
 
     let config = std::fs::read_to_string(model.join("config.json")).unwrap();
-    std::fs::write(model.join("config.json"), config.replace("\"hidden_size\": 48", "\"hidden_size\": 50")).unwrap();
+    std::fs::write(model.join("config.json"), config.replace("\"hidden_size\": 48", "\"hidden_size\": 50"))
+        .unwrap();
     let shape = refused();
     assert!(shape.contains("48") && (shape.contains("50") || shape.contains("head")), "{shape}");
     std::fs::write(model.join("config.json"), config.replace("\"llava\"", "\"bert\"")).unwrap();
@@ -250,4 +257,24 @@ fn a_tower_that_lies_elsewhere_can_be_named() {
     let mut arguments = ask(text(&model), QUESTION, &images);
     arguments.extend(["--tower", &tower]);
     assert_eq!(succeeds(&arguments), format!("{}\n", expected("llava-original")["greedy_text"]));
+}
+
+/// The published weights, tokenizer and chat template of one GGUF file, from the folder that
+/// `scripts/fetch-test-weights.sh` fills.
+#[test]
+fn smollm2_knows_the_capital_of_france() {
+    let Some(folder) = std::env::var_os("FOVEATE_TEST_WEIGHTS") else {
+        // Not `eprintln!`, which the test runner hides when a test passes.
+        _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED smollm2_knows_the_capital_of_france: FOVEATE_TEST_WEIGHTS is not set; \
+             run scripts/fetch-test-weights.sh"
+        );
+        return;
+    };
+    let model = PathBuf::from(folder).join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    let document = json(&["ask", text(&model), "What is the capital of France?", "--json"]);
+    assert_eq!(document["answer"], "The capital of France is Paris.");
+    // With the system sentence that the template puts in front.
+    assert_eq!((number(&document["text_tokens"]), number(&document["new_tokens"])), (37.0, 7.0));
 }

@@ -57,7 +57,10 @@ fn documents_are_one_line_each() {
     let document: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(document["new_tokens"], 12);
     assert_eq!(document["visual_tokens"], 0);
-    assert_eq!(format!("{}\n", document["answer"].as_str().unwrap()), answered(&model(), "What is this?", &[]));
+    assert_eq!(
+        format!("{}\n", document["answer"].as_str().unwrap()),
+        answered(&model(), "What is this?", &[])
+    );
 }
 
 #[test]

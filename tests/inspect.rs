@@ -10,7 +10,10 @@ fn inspect(path: &str) -> Value {
 
 fn parameters(document: &Value) -> Vec<(String, f64)> {
     let parts = document["parts"].as_array().unwrap();
-    parts.iter().map(|part| (part["part"].as_str().unwrap().to_owned(), number(&part["parameters"]))).collect()
+    parts
+        .iter()
+        .map(|part| (part["part"].as_str().unwrap().to_owned(), number(&part["parameters"])))
+        .collect()
 }
 
 /// A Llama of `blocks` blocks, by hand: q and o, k and v, three of the feed-forward layer, two norms; the embedding, and
@@ -25,7 +28,9 @@ fn a_vision_language_model_has_parts_a_ladder_and_a_cost_at_each_rung() {
     // Width 48, keys of width 24, feed-forward 80, 2 blocks, its own head.
     let language = llama(48.0, 24.0, 80.0, 2.0, 2.0);
     let projector = 32.0 * 48.0 + 48.0 + 48.0 * 48.0 + 48.0;
-    for folder in ["llava-1.5", "llava-1.5-v5", "llava-1.5-v5-flat", "llava-original", "llava-original-embedded"] {
+    for folder in
+        ["llava-1.5", "llava-1.5-v5", "llava-1.5-v5-flat", "llava-original", "llava-original-embedded"]
+    {
         let document = inspect(&format!("models/{folder}"));
         assert_eq!(document["architecture"], "LLaVA-1.5 (CLIP, Llama)", "{folder}");
         assert_eq!(document["kind"], "vision-language-model");
@@ -45,8 +50,12 @@ fn a_vision_language_model_has_parts_a_ladder_and_a_cost_at_each_rung() {
         assert_eq!(tokens, [16.0, 4.0, 1.0]);
         let flops: Vec<f64> = cost.iter().map(|cost| number(&cost["flops"])).collect();
         assert!(flops.is_sorted_by(|more, fewer| more > fewer), "{flops:?}");
-        let stages: Vec<&str> =
-            cost[0]["stages"].as_array().unwrap().iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+        let stages: Vec<&str> = cost[0]["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["stage"].as_str().unwrap())
+            .collect();
         assert_eq!(stages, ["tower", "project", "prefill", "decode"]);
     }
 }
@@ -66,7 +75,9 @@ fn language_models_are_counted_in_every_form() {
     assert_eq!(tied["kind"], "language-model");
     assert_eq!(tied["language_model"]["tied_embeddings"], true);
     assert_eq!(tied["dtypes"][0]["dtype"], "bf16");
-    for (folder, family) in [("llama-untied", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("phi3", "Phi-3")] {
+    for (folder, family) in
+        [("llama-untied", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("phi3", "Phi-3")]
+    {
         let document = inspect(&format!("models/{folder}"));
         assert_eq!(document["architecture"], family);
         assert_eq!(parameters(&document), [("language model".to_owned(), number(&document["parameters"]))]);
@@ -74,7 +85,10 @@ fn language_models_are_counted_in_every_form() {
         let of = |field: &str| number(&language[field]);
         if family == "Llama" {
             let keys = of("key_value_heads") * of("head_width");
-            assert_eq!(number(&document["parameters"]), llama(of("width"), keys, of("feed_forward"), of("blocks"), 2.0));
+            assert_eq!(
+                number(&document["parameters"]),
+                llama(of("width"), keys, of("feed_forward"), of("blocks"), 2.0)
+            );
         }
     }
     let gguf = inspect("gguf/llama-q4km.gguf");
@@ -96,7 +110,11 @@ fn towers_are_told_apart() {
         ("models/clip-full", "CLIP", vec!["text tower", "vision tower"]),
         ("models/siglip", "SigLIP", vec!["text tower", "vision tower"]),
         ("models/dinov2", "DINOv2", vec!["vision tower"]),
-        ("models/llava-gguf/mmproj.gguf", "CLIP and projector of LLaVA-1.5", vec!["vision tower", "projector"]),
+        (
+            "models/llava-gguf/mmproj.gguf",
+            "CLIP and projector of LLaVA-1.5",
+            vec!["vision tower", "projector"],
+        ),
     ] {
         let document = inspect(folder);
         assert_eq!((&document["architecture"], &document["kind"]), (&name.into(), &"vision-tower".into()));
@@ -112,7 +130,13 @@ fn towers_are_told_apart() {
 #[test]
 fn people_read_the_same() {
     let card = succeeds(&["inspect", &fixture("models/llava-1.5")]);
-    for part in ["LLaVA-1.5 (CLIP, Llama)", "language model: 2 blocks of width 48", "tokens: 16, 4, 1", "f16", "prefill"] {
+    for part in [
+        "LLaVA-1.5 (CLIP, Llama)",
+        "language model: 2 blocks of width 48",
+        "tokens: 16, 4, 1",
+        "f16",
+        "prefill",
+    ] {
         assert!(card.contains(part), "{part}: {card}");
     }
     let card = succeeds(&["inspect", &fixture("models/dinov2"), "--text-tokens", "9"]);
@@ -128,13 +152,18 @@ fn errors_name_the_file_and_the_field() {
     std::fs::write(path("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     std::fs::copy(fixture("models/clip/model.safetensors"), path("model.safetensors")).unwrap();
     let message = refuses(&["inspect", text(folder.path())]);
-    assert!(message.contains("bert") && message.contains("config.json") && message.contains("siglip"), "{message}");
+    assert!(
+        message.contains("bert") && message.contains("config.json") && message.contains("siglip"),
+        "{message}"
+    );
     std::fs::write(path("config.json"), "{").unwrap();
     assert!(refuses(&["inspect", text(folder.path())]).contains("config.json"));
     std::fs::write(path("config.json"), r#"{"model_type": "llama", "num_attention_heads": 0}"#).unwrap();
     let message = refuses(&["inspect", text(folder.path())]);
     assert!(message.contains("config.json") && message.contains("num_attention_heads"), "{message}");
-    for (name, bytes) in [("a.gguf", &b"GGML"[..]), ("a.onnx", b"\xff"), ("a.safetensors", &[255; 16]), ("a.bin", b"")] {
+    for (name, bytes) in
+        [("a.gguf", &b"GGML"[..]), ("a.onnx", b"\xff"), ("a.safetensors", &[255; 16]), ("a.bin", b"")]
+    {
         std::fs::write(path(name), bytes).unwrap();
         let message = refuses(&["inspect", text(&path(name))]);
         assert!(message.contains(name), "{message}");

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use clap::Args;
 pub(crate) use files::{in_config, in_file, is_gguf, read_json};
-pub(crate) use prompt::Asked;
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::ChatTemplate;
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Tiling, Vlm};
+pub(crate) use prompt::Asked;
 use tokenizers::Tokenizer;
 
 use crate::failure::Failure;

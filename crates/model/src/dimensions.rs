@@ -2,8 +2,8 @@
 
 use foveate_law::cost::{LlmDimensions, TowerDimensions};
 
-use crate::llm::{Architecture, DecoderConfig};
 use crate::Result;
+use crate::llm::{Architecture, DecoderConfig};
 use crate::vision::VisionConfig;
 use crate::vlm::{FeatureSelect, Vlm, VlmConfig};
 

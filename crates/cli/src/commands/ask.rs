@@ -62,9 +62,8 @@ impl Arguments {
         let mut session = Session::new(model.decoder.clone());
         let before = decode + started.elapsed();
         let mut stream = Stream::new(!self.json);
-        let answer = generate(&model, &mut session, &asked, &looked, &options, before, |text| {
-            stream.show(text)
-        })?;
+        let answer =
+            generate(&model, &mut session, &asked, &looked, &options, before, |text| stream.show(text))?;
         stream.finish()?;
         if self.json { print_json(&answer) } else { Ok(()) }
     }

@@ -110,8 +110,7 @@ impl<'a> Conversation<'a> {
         let asked = self.model.prompt(&self.messages, &[])?;
         let before = started.elapsed();
         let looked = Looked::default();
-        let answer =
-            generate(&self.model, &mut self.session, &asked, &looked, self.options, before, show)?;
+        let answer = generate(&self.model, &mut self.session, &asked, &looked, self.options, before, show)?;
         self.messages.push(Message::assistant(answer.text()));
         Ok(answer)
     }

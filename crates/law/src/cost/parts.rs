@@ -104,9 +104,8 @@ mod tests {
     #[test]
     fn a_prompt_read_in_two_halves_costs_what_one_reading_does_and_one_head_more() {
         let llm = Catalogue::builtin().llm("smollm2-135m").unwrap().clone();
-        let flops = |prompt, cached| {
-            llm.stages(&Workload::new(prompt, 1), cached, Dtype::F32).unwrap()[0].flops
-        };
+        let flops =
+            |prompt, cached| llm.stages(&Workload::new(prompt, 1), cached, Dtype::F32).unwrap()[0].flops;
         let head = 2.0 * (llm.hidden * llm.vocab) as f64;
         assert_eq!(flops(30, 0) + flops(80, 30), flops(80, 0) + head);
         assert_eq!(flops(80, 80), head);

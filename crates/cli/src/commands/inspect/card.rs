@@ -135,8 +135,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped_from_the_right() {
-        assert_eq!(["7", "999", "1000", "1234567"].map(|text| exact(text.parse().unwrap_or(0))), [
-            "7", "999", "1 000", "1 234 567"
-        ]);
+        assert_eq!(
+            ["7", "999", "1000", "1234567"].map(|text| exact(text.parse().unwrap_or(0))),
+            ["7", "999", "1 000", "1 234 567"]
+        );
     }
 }

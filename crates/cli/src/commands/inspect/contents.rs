@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use foveate_model::Weights;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
 use foveate_model::vlm::{VlmConfig, published_names};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
-use foveate_model::Weights;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,7 +27,10 @@ pub(crate) struct Contents {
 
 /// What a model is made of, as far as it was told.
 pub(crate) enum Kind {
-    Vlm { config: Box<VlmConfig>, vision: Option<VisionConfig> },
+    Vlm {
+        config: Box<VlmConfig>,
+        vision: Option<VisionConfig>,
+    },
     Language(Box<DecoderConfig>),
     Tower(VisionConfig),
     /// Tensors whose model is not known.
@@ -66,7 +69,8 @@ impl Contents {
         if !onnx {
             return Ok(Contents::new("tensors without a configuration".into(), Kind::Tensors, &weights, &[]));
         }
-        let shown = match ["dinov2", "backbone"].iter().find(|prefix| !weights.pp(prefix).names().is_empty()) {
+        let shown = match ["dinov2", "backbone"].iter().find(|prefix| !weights.pp(prefix).names().is_empty())
+        {
             Some(prefix) => weights.pp(prefix).rename(|_| None),
             None => weights.clone(),
         };
@@ -97,16 +101,13 @@ impl Contents {
             let dtype = stored.format.map_or_else(|| "other".to_owned(), |format| dtype(format));
             // Integers (position ids, shapes of a graph) are no parameters.
             let parameters = stored.format.map_or(0, |_| shape.elem_count() as u64);
-            let format = formats.entry(dtype.clone()).or_insert(Format {
-                dtype,
-                tensors: 0,
-                parameters: 0,
-                bytes: 0,
-            });
+            let format =
+                formats.entry(dtype.clone()).or_insert(Format { dtype, tensors: 0, parameters: 0, bytes: 0 });
             format.tensors += 1;
             format.parameters += parameters;
             format.bytes += stored.bytes;
-            let part = parts.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |part| part.1);
+            let part =
+                parts.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |part| part.1);
             *counted.entry(part).or_default() += parameters;
         }
         let order = |part: &str| parts.iter().position(|(_, name)| *name == part).unwrap_or(parts.len());
@@ -174,7 +175,8 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
         return Ok(Contents::new(tower_name(&vision).into(), Kind::Tower(vision), &weights, parts));
     }
     if !LANGUAGE_MODELS.contains(&kind) {
-        let known: Vec<&str> = ["llava", "llava_next"].into_iter().chain(LANGUAGE_MODELS).chain(VISION).collect();
+        let known: Vec<&str> =
+            ["llava", "llava_next"].into_iter().chain(LANGUAGE_MODELS).chain(VISION).collect();
         return Err(Failure::user(format!(
             "{}: `model_type` is {kind}, known are {}",
             path.join("config.json").display(),

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use foveate_law::cost::{
-    Dtype, LlmDimensions, Stage, StageCost, TowerDimensions, Workload, projector_flops,
-};
+use foveate_law::cost::{Dtype, LlmDimensions, Stage, StageCost, TowerDimensions, Workload, projector_flops};
 use foveate_model::ImageCost;
 use foveate_model::vision::{Grid, VisionConfig};
 use foveate_model::vlm::{ImageLayout, Tiling, VlmConfig};
@@ -119,9 +117,7 @@ impl Report {
             parameters,
             tensors: contents.tensors(),
             bytes: contents.bytes,
-            memory: MEMORY
-                .map(|dtype| MemoryAs { dtype, bytes: parameters as f64 * dtype.bytes() })
-                .into(),
+            memory: MEMORY.map(|dtype| MemoryAs { dtype, bytes: parameters as f64 * dtype.bytes() }).into(),
             architecture: contents.architecture,
             kind: "tensors",
             parts: contents.parts,
@@ -199,7 +195,8 @@ fn ladder(
                     flops: projector_flops(tiles * rows, image.states * image.tower.hidden, llm.hidden),
                 },
             ];
-            let prompt = Workload::new(workload.text_tokens.saturating_add(visual_tokens), workload.answer_tokens);
+            let prompt =
+                Workload::new(workload.text_tokens.saturating_add(visual_tokens), workload.answer_tokens);
             Ok(question(visual_tokens, before, &llm.stages(&prompt, 0, Dtype::F32)?))
         })
         .collect()
