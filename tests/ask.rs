@@ -189,6 +189,8 @@ fn what_cannot_be_used_is_named() {
 
     let nothing = refuses(&["ask", "no-such-model", QUESTION]);
     assert!(nothing.contains("no-such-model"), "{nothing}");
+    let tower = refuses(&["ask", &fixture("models/clip"), QUESTION]);
+    assert!(tower.contains("clip: a vision tower alone"), "{tower}");
     let picture = refuses(&["ask", &cat, QUESTION]);
     assert!(picture.contains("cat.png"), "{picture}");
     let hot = refuses(&["ask", &model, QUESTION, "--temperature", "-1"]);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use clap::Args;
-pub(crate) use files::{in_config, in_file, is_gguf, read_json};
+pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::ChatTemplate;
 use foveate_model::llm::Decoder;

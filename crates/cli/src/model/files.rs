@@ -20,6 +20,56 @@ use crate::failure::Failure;
 /// The longest JSON file of a model that is read here, in bytes.
 const MOST_JSON_BYTES: u64 = 4 << 20;
 
+/// What a folder holds, by the `model_type` of its configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// LLaVA of any version.
+    Vlm,
+    /// A language model alone.
+    Language,
+    /// A vision tower alone, or with the text tower that it was trained with.
+    Tower,
+}
+
+const FAMILIES: [(&str, Family); 14] = [
+    ("llava", Family::Vlm),
+    ("llava_next", Family::Vlm),
+    ("llava_llama", Family::Vlm),
+    ("llava_mistral", Family::Vlm),
+    ("llava_qwen", Family::Vlm),
+    ("llama", Family::Language),
+    ("mistral", Family::Language),
+    ("qwen2", Family::Language),
+    ("phi3", Family::Language),
+    ("clip", Family::Tower),
+    ("clip_vision_model", Family::Tower),
+    ("siglip", Family::Tower),
+    ("siglip_vision_model", Family::Tower),
+    ("dinov2", Family::Tower),
+];
+
+impl Family {
+    /// Of the configuration in `folder`.
+    pub(crate) fn of(config: &Value, folder: &Path) -> Result<Family, Failure> {
+        let found = config.get("model_type").and_then(Value::as_str);
+        FAMILIES.iter().find(|(name, _)| found == Some(name)).map(|(_, family)| *family).ok_or_else(|| {
+            let known: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+            Failure::user(format!(
+                "{}: `model_type` is {}, known are {}",
+                folder.join("config.json").display(),
+                found.unwrap_or("missing"),
+                known.join(", ")
+            ))
+        })
+    }
+}
+
+/// The configuration of a model's folder.
+pub(crate) fn read_config(folder: &Path) -> Result<Value, Failure> {
+    read_json(&folder.join("config.json"))?
+        .ok_or_else(|| Failure::user(format!("{}: no config.json, so this is no model", folder.display())))
+}
+
 impl Place {
     /// Opens the model. Weights are read here, which takes its time.
     pub(crate) fn open(&self) -> Result<Model, Failure> {
@@ -46,15 +96,20 @@ impl Place {
     }
 
     fn open_folder(&self, folder: &Path) -> Result<Model, Failure> {
-        let config = read_json(&folder.join("config.json"))?.ok_or_else(|| {
-            Failure::user(format!("{}: no config.json, so this is no model", folder.display()))
-        })?;
+        let family = Family::of(&read_config(folder)?, folder)?;
+        let path = folder.display();
+        if family == Family::Tower {
+            return Err(Failure::user(format!("{path}: a vision tower alone, which says nothing")));
+        }
+        if self.tower.is_some() && family != Family::Vlm {
+            return Err(Failure::user(format!(
+                "--tower goes with a LLaVA folder, and {path} holds a language model alone"
+            )));
+        }
         let tokenizer = tokenizer(folder)?;
         let mut template = ChatTemplate::from_folder(folder)?;
         let of_folder = |error| in_config(folder, error);
-        let sees =
-            config.get("model_type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("llava"));
-        let (decoder, sight) = if sees {
+        let (decoder, sight) = if family == Family::Vlm {
             let vlm = Vlm::open(folder, self.tower.as_deref()).map_err(of_folder)?;
             let preprocessor = preprocessor(folder, self.tower.as_deref(), &vlm)?;
             // The original LLaVA writes its prompts in code: Vicuna's for all models on Llama, whatever their tokenizer
@@ -65,13 +120,6 @@ impl Place {
             }
             (vlm.decoder().clone(), Some(Sight { vlm, preprocessor }))
         } else {
-            if self.tower.is_some() {
-                return Err(Failure::user(format!(
-                    "--tower goes with a LLaVA folder; {} holds a model of type {}",
-                    folder.display(),
-                    config.get("model_type").unwrap_or(&Value::Null)
-                )));
-            }
             (Arc::new(Decoder::open(folder).map_err(of_folder)?), None)
         };
         let mut end_tokens = decoder.config().end_tokens.clone();

@@ -9,10 +9,9 @@ use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
 use foveate_model::vlm::{VlmConfig, published_names};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::model::{in_config, in_file, is_gguf, read_json};
+use crate::model::{Family, in_config, in_file, is_gguf, read_config};
 
 /// A model as its files describe it.
 pub(crate) struct Contents {
@@ -144,13 +143,12 @@ const TWO_TOWERS: [(&str, &str); 3] =
     [("text_", "text tower"), ("logit_", "text tower"), ("", "vision tower")];
 
 fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
-    let config = read_json(&path.join("config.json"))?
-        .ok_or_else(|| Failure::user(format!("{}: no config.json, so this is no model", path.display())))?;
+    let config = read_config(path)?;
+    let family = Family::of(&config, path)?;
     let text = config.to_string();
-    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("missing");
     let of_folder = |error| in_config(path, error);
     let weights = Weights::open(path)?;
-    if kind.starts_with("llava") {
+    if family == Family::Vlm {
         let config = VlmConfig::from_json(&text).map_err(of_folder)?;
         let mut weights = published_names(weights);
         let mut vision = config.vision.clone();
@@ -169,30 +167,17 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
         weights = weights.rename(|_| None);
         return Ok(vlm(config, vision, &weights));
     }
-    if VISION.contains(&kind) || config.get("vision_config").is_some() {
+    if family == Family::Tower {
         let vision = VisionConfig::from_json(&text).map_err(of_folder)?;
         let parts: &[_] = if matches!(vision, VisionConfig::Dinov2(_)) { &TOWER } else { &TWO_TOWERS };
         return Ok(Contents::new(tower_name(&vision).into(), Kind::Tower(vision), &weights, parts));
-    }
-    if !LANGUAGE_MODELS.contains(&kind) {
-        let known: Vec<&str> =
-            ["llava", "llava_next"].into_iter().chain(LANGUAGE_MODELS).chain(VISION).collect();
-        return Err(Failure::user(format!(
-            "{}: `model_type` is {kind}, known are {}",
-            path.join("config.json").display(),
-            known.join(", ")
-        )));
     }
     let config = DecoderConfig::from_json(&text).map_err(of_folder)?;
     Ok(language(config, &weights))
 }
 
-const LANGUAGE_MODELS: [&str; 4] = ["llama", "mistral", "qwen2", "phi3"];
-const VISION: [&str; 5] = ["clip_vision_model", "clip", "siglip_vision_model", "siglip", "dinov2"];
-
 fn tower_config(folder: &Path) -> Result<VisionConfig, Failure> {
-    let config = read_json(&folder.join("config.json"))?
-        .ok_or_else(|| Failure::user(format!("{}: no config.json of a tower", folder.display())))?;
+    let config = read_config(folder)?;
     VisionConfig::from_json(&config.to_string()).map_err(|error| in_config(folder, error))
 }
 
