@@ -1,8 +1,11 @@
 //! The program as its user sees it: one process a test, judged by its output, its exit code and what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
+mod ask;
+mod chat;
 mod errors;
 mod fit;
+mod inspect;
 mod plan;
 
 use std::path::Path;
@@ -39,6 +42,11 @@ fn refuses(arguments: &[&str]) -> String {
     errors
 }
 
+/// A file or folder of `fixtures/`.
+fn fixture(name: &str) -> String {
+    format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -50,7 +58,7 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn help_names_every_command_and_completions_know_their_flags() {
     let help = succeeds(&["--help"]);
-    for command in ["fit", "plan", "frontier", "completions"] {
+    for command in ["fit", "plan", "frontier", "ask", "chat", "inspect", "completions"] {
         assert!(help.contains(command), "{help}");
     }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

@@ -20,6 +20,11 @@ impl Failure {
         Failure::User(anyhow::anyhow!("{message}"))
     }
 
+    /// A calculation of the tensor library that failed: not the user's doing.
+    pub(crate) fn calculation(error: candle_core::Error) -> Failure {
+        Failure::Other(error.into())
+    }
+
     /// Prints the message and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let (error, code) = match self {
@@ -33,7 +38,7 @@ impl Failure {
     }
 }
 
-/// Errors of the libraries are about tables, options, catalogues and paths: all given by the user.
+/// Errors of the libraries are about tables, options, catalogues, models, images and paths: all given by the user.
 macro_rules! from_user {
     ($($error:ty),*) => {
         $(impl From<$error> for Failure {
@@ -45,11 +50,24 @@ macro_rules! from_user {
 }
 
 from_user!(
+    foveate_data::image::DecodeError,
+    foveate_data::image::PreprocessError,
+    foveate_data::prompt::PromptError,
     foveate_law::LawError,
     foveate_law::cost::CostError,
     foveate_law::plan::PlanError,
-    foveate_law::plot::PlotError
+    foveate_law::plot::PlotError,
+    foveate_model::WeightsError
 );
+
+impl From<foveate_model::ModelError> for Failure {
+    fn from(error: foveate_model::ModelError) -> Failure {
+        match error {
+            foveate_model::ModelError::Tensor(_) => Failure::Other(error.into()),
+            _ => Failure::User(error.into()),
+        }
+    }
+}
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Failure {

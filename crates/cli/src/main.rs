@@ -1,8 +1,11 @@
 //! The `foveate` program: parse, run one subcommand, turn its outcome into an exit code.
 
+mod answer;
 mod commands;
 mod failure;
+mod generation;
 mod machine;
+mod model;
 mod output;
 mod text;
 

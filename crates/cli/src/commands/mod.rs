@@ -1,9 +1,12 @@
 //! The subcommands, one file each.
 
+mod ask;
+mod chat;
 mod completions;
 mod figures;
 mod fit;
 mod frontier;
+mod inspect;
 mod law_source;
 mod plan;
 mod system;
@@ -21,6 +24,12 @@ pub(crate) enum Command {
     Plan(Box<plan::Arguments>),
     /// Show the best predicted error at every cost.
     Frontier(Box<frontier::Arguments>),
+    /// Answer a question, about images or without any.
+    Ask(Box<ask::Arguments>),
+    /// Talk with a language model.
+    Chat(Box<chat::Arguments>),
+    /// Show what a model file or folder holds, and what a question to it costs.
+    Inspect(inspect::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -31,6 +40,9 @@ impl Command {
             Command::Fit(arguments) => arguments.run(),
             Command::Plan(arguments) => arguments.run(),
             Command::Frontier(arguments) => arguments.run(),
+            Command::Ask(arguments) => arguments.run(),
+            Command::Chat(arguments) => arguments.run(),
+            Command::Inspect(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

@@ -1,0 +1,130 @@
+//! An answer and what it took, as the stable JSON document.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use foveate_law::cost::{Dtype, Workload, projector_flops};
+use foveate_model::generate::{Finish, GenerateOptions, Generated, Session};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::model::{Asked, Model, Seen};
+
+/// What `ask --json` and `chat --json` print for an answer. Other programs read it: fields are added, never renamed.
+#[derive(Serialize)]
+pub(crate) struct Answer {
+    answer: String,
+    model: String,
+    compressor: &'static str,
+    /// Positions that stand for images.
+    visual_tokens: usize,
+    /// All other positions of the prompt.
+    text_tokens: usize,
+    new_tokens: usize,
+    /// Of everything that ran; positions that were in the cache already are left out.
+    flops: f64,
+    ms: Milliseconds,
+}
+
+/// Wall-clock times, without the time to open the model.
+#[derive(Serialize)]
+pub(crate) struct Milliseconds {
+    /// Reading, decoding, resizing and normalising the files.
+    decode_image: f64,
+    tower: f64,
+    /// The question's pass through the language model, for a compressor that reads it.
+    query: f64,
+    compress: f64,
+    project: f64,
+    prefill: f64,
+    /// From the start until the first token is known.
+    first_token: f64,
+    /// Of each pass after the first; `null` where there was none.
+    decode_per_token: Option<f64>,
+    total: f64,
+}
+
+/// The images of a question after the tower, and the time that their files took.
+#[derive(Default)]
+pub(crate) struct Looked {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) decode: Duration,
+}
+
+/// Generates the answer; `show` gets the text as it comes. `before` is how long everything up to here took.
+pub(crate) fn generate(
+    model: &Model,
+    session: &mut Session,
+    asked: &Asked,
+    looked: &Looked,
+    options: &GenerateOptions,
+    before: Duration,
+    show: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<Answer, Failure> {
+    let options = GenerateOptions { end_tokens: Some(model.end_tokens.clone()), ..options.clone() };
+    let generated = session.generate(&asked.prompt, &options, &model.tokenizer, show)?;
+    let sum = |time: fn(&Seen) -> Duration| looked.seen.iter().map(time).sum::<Duration>();
+    let passes = passes_after_the_first(&generated);
+    let ms = Milliseconds {
+        decode_image: milliseconds(looked.decode + sum(|seen| seen.preprocess)),
+        tower: milliseconds(sum(|seen| seen.tower)),
+        query: 0.0,
+        compress: 0.0,
+        project: milliseconds(sum(|seen| seen.project)),
+        prefill: milliseconds(generated.prefill),
+        first_token: milliseconds(before + generated.prefill),
+        decode_per_token: (passes > 0).then(|| milliseconds(generated.decode) / passes as f64),
+        total: milliseconds(before + generated.prefill + generated.decode),
+    };
+    Ok(Answer {
+        flops: flops(model, asked, looked, &generated, passes)?,
+        answer: generated.text,
+        model: model.name.clone(),
+        compressor: "identity",
+        visual_tokens: asked.visual_tokens,
+        text_tokens: asked.text_tokens,
+        new_tokens: generated.tokens.len(),
+        ms,
+    })
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        &self.answer
+    }
+}
+
+/// How often the language model ran after the prompt: for each token but the last, and for an end token once more.
+fn passes_after_the_first(generated: &Generated) -> usize {
+    match generated.finish {
+        Finish::End => generated.tokens.len(),
+        _ => generated.tokens.len().saturating_sub(1),
+    }
+}
+
+fn flops(
+    model: &Model,
+    asked: &Asked,
+    looked: &Looked,
+    generated: &Generated,
+    passes: usize,
+) -> Result<f64, Failure> {
+    let llm = model.decoder.config().dimensions("language model");
+    let prompt = asked.text_tokens + asked.visual_tokens;
+    let workload = Workload::new(prompt, passes + 1);
+    let stages = llm.stages(&workload, generated.reused_positions, Dtype::F32)?;
+    let mut flops: f64 = stages.iter().map(|stage| stage.flops).sum();
+    if let Some(vlm) = model.vlm() {
+        let cost = vlm.image_cost()?;
+        let tiles: usize = looked.seen.iter().map(|seen| seen.tiles).sum();
+        let width = cost.states * cost.tower.hidden;
+        let rows = projector_flops(tiles * cost.rows, width, llm.hidden);
+        flops += tiles as f64 * cost.tower.flops(cost.blocks) + rows;
+    }
+    Ok(flops)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    // Three digits after the point: microseconds.
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}

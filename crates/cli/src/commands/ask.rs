@@ -1,0 +1,111 @@
+//! `foveate ask`: a question about images in, an answer out.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use foveate_data::image::{Image, Limits, decode_file};
+use foveate_data::prompt::Message;
+use foveate_model::generate::Session;
+
+use crate::Outcome;
+use crate::answer::{Looked, generate};
+use crate::failure::Failure;
+use crate::generation::{Generation, Threads};
+use crate::model::{Model, Place};
+use crate::output::print_json;
+
+/// Answer a question, about images or without any.
+///
+/// The answer streams to standard output as it is made. Images come in front of the question, in the order given; where
+/// the question holds `<image>`, each takes the place of one instead. A model without a chat template continues the
+/// question's text.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The question.
+    question: String,
+    /// An image: PNG, JPEG, WebP, GIF (its first frame) or BMP; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Instructions for the whole conversation.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    #[command(flatten)]
+    generation: Generation,
+    #[command(flatten)]
+    threads: Threads,
+    /// Print one JSON document with token counts and milliseconds per stage, and no stream.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Outcome {
+        let options = self.generation.options()?;
+        self.threads.apply()?;
+        // Before the model is opened, which takes longer: a mistyped path should be told at once.
+        let started = Instant::now();
+        let limits = Limits::default();
+        let images: Vec<Image> =
+            self.image.iter().map(|path| decode_file(path, &limits)).collect::<Result<_, _>>()?;
+        let decode = started.elapsed();
+
+        let model = self.place.open()?;
+        let started = Instant::now();
+        let seen = images.iter().map(|image| model.look(image)).collect::<Result<Vec<_>, _>>()?;
+        let looked = Looked { seen, decode };
+        let asked = self.prompt(&model, &looked)?;
+        let mut session = Session::new(model.decoder.clone());
+        let before = decode + started.elapsed();
+        let mut stream = Stream::new(!self.json);
+        let answer =
+            generate(&model, &mut session, &asked, &looked, &options, before, |text| stream.show(text))?;
+        stream.finish()?;
+        if self.json { print_json(&answer) } else { Ok(()) }
+    }
+
+    fn prompt(&self, model: &Model, looked: &Looked) -> Result<crate::model::Asked, Failure> {
+        let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
+        messages.push(Message::user(&self.question));
+        let rows: Vec<_> = looked.seen.iter().map(|seen| seen.rows.clone()).collect();
+        model.prompt(&messages, &rows)
+    }
+}
+
+/// Standard output, piece by piece; what goes wrong there ends the answer and is told at the end.
+pub(crate) struct Stream {
+    shows: bool,
+    failed: Option<std::io::Error>,
+}
+
+impl Stream {
+    pub(crate) fn new(shows: bool) -> Stream {
+        Stream { shows, failed: None }
+    }
+
+    pub(crate) fn show(&mut self, text: &str) -> ControlFlow<()> {
+        if !self.shows {
+            return ControlFlow::Continue(());
+        }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Ends the line.
+    pub(crate) fn finish(mut self) -> Outcome {
+        if self.failed.is_none() {
+            _ = self.show("\n");
+        }
+        self.failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}

@@ -1,0 +1,286 @@
+//! From a path to an open [`Model`]: which files stand for what in each layout.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use foveate_data::image::{Preprocessor, Size};
+use foveate_data::prompt::ChatTemplate;
+use foveate_model::ModelError;
+use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
+use foveate_model::vlm::{ImageLayout, Vlm};
+use foveate_model::weights::gguf::{GgufFile, GgufTokenizer};
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::{Model, Place, Sight};
+use crate::failure::Failure;
+
+/// The longest JSON file of a model that is read here, in bytes.
+const MOST_JSON_BYTES: u64 = 4 << 20;
+
+/// What a folder holds, by the `model_type` of its configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// LLaVA of any version.
+    Vlm,
+    /// A language model alone.
+    Language,
+    /// A vision tower alone, or with the text tower that it was trained with.
+    Tower,
+}
+
+const FAMILIES: [(&str, Family); 14] = [
+    ("llava", Family::Vlm),
+    ("llava_next", Family::Vlm),
+    ("llava_llama", Family::Vlm),
+    ("llava_mistral", Family::Vlm),
+    ("llava_qwen", Family::Vlm),
+    ("llama", Family::Language),
+    ("mistral", Family::Language),
+    ("qwen2", Family::Language),
+    ("phi3", Family::Language),
+    ("clip", Family::Tower),
+    ("clip_vision_model", Family::Tower),
+    ("siglip", Family::Tower),
+    ("siglip_vision_model", Family::Tower),
+    ("dinov2", Family::Tower),
+];
+
+impl Family {
+    /// Of the configuration in `folder`.
+    pub(crate) fn of(config: &Value, folder: &Path) -> Result<Family, Failure> {
+        let found = config.get("model_type").and_then(Value::as_str);
+        FAMILIES.iter().find(|(name, _)| found == Some(name)).map(|(_, family)| *family).ok_or_else(|| {
+            let known: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+            Failure::user(format!(
+                "{}: `model_type` is {}, known are {}",
+                folder.join("config.json").display(),
+                found.unwrap_or("missing"),
+                known.join(", ")
+            ))
+        })
+    }
+}
+
+/// The configuration of a model's folder.
+pub(crate) fn read_config(folder: &Path) -> Result<Value, Failure> {
+    read_json(&folder.join("config.json"))?
+        .ok_or_else(|| Failure::user(format!("{}: no config.json, so this is no model", folder.display())))
+}
+
+impl Place {
+    /// Opens the model. Weights are read here, which takes its time.
+    pub(crate) fn open(&self) -> Result<Model, Failure> {
+        let path = Path::new(&self.model);
+        let only = |flag: &str, of: &str| {
+            Failure::user(format!("{flag} goes with {of}, and {} is none", path.display()))
+        };
+        if path.is_dir() {
+            if self.mmproj.is_some() {
+                return Err(only("--mmproj", "a GGUF language model"));
+            }
+            return self.open_folder(path);
+        }
+        if self.tower.is_some() {
+            return Err(only("--tower", "a LLaVA folder"));
+        }
+        if is_gguf(path) {
+            return self.open_gguf(path);
+        }
+        Err(Failure::user(match path.exists() {
+            true => format!("{}: a model is a folder or FILE.gguf", path.display()),
+            false => format!("{}: no such folder or file; MODEL is a folder or FILE.gguf", path.display()),
+        }))
+    }
+
+    fn open_folder(&self, folder: &Path) -> Result<Model, Failure> {
+        let family = Family::of(&read_config(folder)?, folder)?;
+        let path = folder.display();
+        if family == Family::Tower {
+            return Err(Failure::user(format!("{path}: a vision tower alone, which says nothing")));
+        }
+        if self.tower.is_some() && family != Family::Vlm {
+            return Err(Failure::user(format!(
+                "--tower goes with a LLaVA folder, and {path} holds a language model alone"
+            )));
+        }
+        let tokenizer = tokenizer(folder)?;
+        let mut template = ChatTemplate::from_folder(folder)?;
+        let of_folder = |error| in_config(folder, error);
+        let (decoder, sight) = if family == Family::Vlm {
+            let vlm = Vlm::open(folder, self.tower.as_deref()).map_err(of_folder)?;
+            let preprocessor = preprocessor(folder, self.tower.as_deref(), &vlm)?;
+            // The original LLaVA writes its prompts in code: Vicuna's for all models on Llama, whatever their tokenizer
+            // says. Published folders that have no template want the same.
+            let vicuna = is_original(&vlm) && vlm.config().text.architecture == Architecture::Llama;
+            if vicuna || template.is_none() {
+                template = Some(ChatTemplate::vicuna_v1());
+            }
+            (vlm.decoder().clone(), Some(Sight { vlm, preprocessor }))
+        } else {
+            (Arc::new(Decoder::open(folder).map_err(of_folder)?), None)
+        };
+        let mut end_tokens = decoder.config().end_tokens.clone();
+        end_tokens.extend(end_tokens_of_folder(folder, &tokenizer)?);
+        end_tokens.sort_unstable();
+        end_tokens.dedup();
+        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+    }
+
+    fn open_gguf(&self, path: &Path) -> Result<Model, Failure> {
+        let language = GgufFile::open(path)?;
+        let stored = language.tokenizer()?;
+        let mut template = gguf_template(path, &stored)?;
+        let sight = match &self.mmproj {
+            None => None,
+            Some(projector) => {
+                let projector = GgufFile::open(projector)?;
+                let encoder = projector.image_encoder()?;
+                let vlm = Vlm::from_llama_cpp(&language, &projector).map_err(|error| in_file(path, error))?;
+                let side = side(&vlm);
+                let preprocessor = Preprocessor {
+                    mean: encoder.mean,
+                    std: encoder.standard_deviation,
+                    pad_to_square: true,
+                    ..Preprocessor::clip(side)
+                };
+                template = template.or_else(|| Some(ChatTemplate::vicuna_v1()));
+                Some(Sight { vlm, preprocessor })
+            }
+        };
+        let decoder = match &sight {
+            Some(sight) => sight.vlm.decoder().clone(),
+            None => {
+                let load = || Decoder::load(DecoderConfig::from_gguf(&language)?, &language.weights()?);
+                Arc::new(load().map_err(|error| in_file(path, error))?)
+            }
+        };
+        let mut end_tokens = decoder.config().end_tokens.clone();
+        end_tokens.extend(stored.end_of_turn);
+        let tokenizer = stored.tokenizer;
+        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+    }
+}
+
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether the checkpoint has the original LLaVA's layout, whose configuration says how images are padded.
+fn is_original(vlm: &Vlm) -> bool {
+    vlm.config().pad_to_square.is_some()
+}
+
+fn side(vlm: &Vlm) -> u32 {
+    // Sizes of configurations are at most 2^20.
+    u32::try_from(vlm.tower().config().image_size()).unwrap_or(u32::MAX)
+}
+
+/// The image processor: that of the folder, else that of the tower, else CLIP's; what the model's own configuration
+/// says about padding and tiles goes first.
+fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Preprocessor, Failure> {
+    let config = vlm.config();
+    let beside = config.tower_name.as_ref().map(|name| folder.join(name));
+    let folders = [Some(folder), tower, beside.as_deref()];
+    let has_one = |folder: &&Path| {
+        ["preprocessor_config.json", "processor_config.json"].iter().any(|name| folder.join(name).is_file())
+    };
+    let mut preprocessor = match folders.into_iter().flatten().find(has_one) {
+        Some(folder) => Preprocessor::from_folder(folder)?,
+        None if is_original(vlm) => Preprocessor::clip(side(vlm)),
+        None => {
+            return Err(Failure::user(format!(
+                "{}: no preprocessor_config.json, which says how images are resized",
+                folder.display()
+            )));
+        }
+    };
+    if let Some(pad) = config.pad_to_square {
+        preprocessor.pad_to_square = pad;
+    }
+    preprocessor.tiling = match &config.layout {
+        ImageLayout::Single => None,
+        ImageLayout::Tiles { resolutions } => preprocessor.tiling.or_else(|| {
+            let size = |&(height, width): &(usize, usize)| {
+                Some(Size::new(u32::try_from(height).ok()?, u32::try_from(width).ok()?))
+            };
+            resolutions.iter().map(size).collect()
+        }),
+    };
+    Ok(preprocessor)
+}
+
+fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
+    let path = folder.join("tokenizer.json");
+    if !path.is_file() {
+        return Err(Failure::user(format!(
+            "{}: no such file; a model's folder needs its tokenizer in this form",
+            path.display()
+        )));
+    }
+    Tokenizer::from_file(&path).map_err(|error| Failure::user(format!("{}: {error}", path.display())))
+}
+
+/// The template in the metadata, with the special tokens that it may write.
+fn gguf_template(path: &Path, stored: &GgufTokenizer) -> Result<Option<ChatTemplate>, Failure> {
+    let Some(source) = &stored.chat_template else { return Ok(None) };
+    let named = [("bos_token", stored.beginning), ("eos_token", stored.end), ("pad_token", stored.padding)];
+    let special_tokens: BTreeMap<String, String> = named
+        .into_iter()
+        .filter_map(|(name, id)| Some((name.to_owned(), stored.tokenizer.id_to_token(id?)?)))
+        .collect();
+    Ok(Some(ChatTemplate::from_jinja(&path.display().to_string(), source, special_tokens)?))
+}
+
+/// What ends an answer besides the tokens in `config.json`, where LLaVA folders often leave it out: those of
+/// `generation_config.json`, and the tokenizer's `eos_token`.
+fn end_tokens_of_folder(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure> {
+    let mut found = Vec::new();
+    if let Some(generation) = read_json(&folder.join("generation_config.json"))? {
+        let stored = generation.get("eos_token_id");
+        let ids = stored.map(|ids| ids.as_array().map_or(std::slice::from_ref(ids), Vec::as_slice));
+        let ids = ids.unwrap_or_default().iter();
+        found.extend(ids.filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()));
+    }
+    if let Some(config) = read_json(&folder.join("tokenizer_config.json"))? {
+        let token = config.get("eos_token");
+        let text = token.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+        found.extend(text.and_then(|text| tokenizer.token_to_id(text)));
+    }
+    Ok(found)
+}
+
+/// A JSON file of a model; `None` where there is none.
+pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, Failure> {
+    let failed = |reason: String| Failure::user(format!("{}: {reason}", path.display()));
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error.to_string())),
+        Ok(about) if about.len() > MOST_JSON_BYTES => {
+            return Err(failed(format!("{} bytes; at most {MOST_JSON_BYTES} are read", about.len())));
+        }
+        Ok(_) => {}
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&text).map(Some).map_err(|error| failed(error.to_string()))
+}
+
+/// Errors about a folder's configuration name the field only; the user wants the file, too.
+pub(crate) fn in_config(folder: &Path, error: ModelError) -> Failure {
+    match error {
+        ModelError::Config { .. } => {
+            Failure::user(format!("{}: {error}", folder.join("config.json").display()))
+        }
+        other => in_file(folder, other),
+    }
+}
+
+/// The same for errors that name no file at all.
+pub(crate) fn in_file(path: &Path, error: ModelError) -> Failure {
+    match error {
+        ModelError::Io { .. } | ModelError::Weights(_) | ModelError::Tensor(_) => error.into(),
+        other => Failure::user(format!("{}: {other}", path.display())),
+    }
+}

@@ -1,0 +1,21 @@
+//! What a vision-language model reads, made from what a user has: image files become normalised pixels, messages become
+//! the prompt the model was trained on.
+//!
+//! The library holds no tensor: pixels leave it as plain `f32` buffers in channel, row, column order, prompts as pieces
+//! of text with the places where image tokens go.
+//!
+//! ```
+//! use foveate_data::image::{Image, Preprocessor};
+//! use foveate_data::prompt::{ChatTemplate, Message, Segment};
+//!
+//! let grey = Image::filled(640, 480, [128, 128, 128]);
+//! let processed = Preprocessor::llava_1_5().apply(&grey)?;
+//! assert_eq!((processed.tiles.len(), processed.tiles[0].height, processed.tiles[0].width), (1, 336, 336));
+//!
+//! let prompt = ChatTemplate::vicuna_v1().render(&[Message::user("What is this?").with_images(1)], 1)?;
+//! assert!(matches!(prompt.segments[1], Segment::Image(0)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod image;
+pub mod prompt;

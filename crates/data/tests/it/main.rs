@@ -1,0 +1,14 @@
+//! What the library makes of real and of hostile files, against the reference's values under `fixtures/`.
+#![allow(clippy::unwrap_used)]
+
+mod anyres;
+mod hostile;
+mod images;
+mod prompts;
+
+use std::path::PathBuf;
+
+/// A file under `fixtures/`.
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}

@@ -1,0 +1,15 @@
+//! Vision towers, language models and the vision-language models that join them, run from published checkpoints.
+
+mod checkpoint;
+mod dimensions;
+pub mod error;
+pub mod generate;
+pub mod llm;
+pub mod nn;
+pub mod vision;
+pub mod vlm;
+pub mod weights;
+
+pub use dimensions::ImageCost;
+pub use error::{ModelError, Result};
+pub use weights::{Weights, WeightsError};

@@ -1,0 +1,88 @@
+//! Activation functions, under the names that Hugging Face configurations give them.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// An element-wise non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x · sigmoid(1.702 x)`, what CLIP was trained with.
+    #[serde(rename = "quick_gelu")]
+    QuickGelu,
+    /// `x · Φ(x)` with the exact error function.
+    #[serde(rename = "gelu")]
+    Gelu,
+    /// The tanh approximation of GELU, what SigLIP was trained with.
+    #[serde(rename = "gelu_pytorch_tanh", alias = "gelu_new")]
+    GeluTanh,
+    /// `x · sigmoid(x)`, also called swish.
+    #[serde(rename = "silu", alias = "swish")]
+    Silu,
+}
+
+impl Activation {
+    /// Applies the function to each element.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        const QUICK: f64 = 1.702;
+        match self {
+            // silu(c·x) / c is the same function, and silu has a backward pass.
+            Self::QuickGelu => (x * QUICK)?.silu()? * (1.0 / QUICK),
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+            Self::Silu => x.silu(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::Device;
+
+    // torch.nn.functional.gelu(x), gelu(x, approximate="tanh"), silu(x), x * torch.sigmoid(1.702 * x)
+    #[test]
+    fn values_of_the_definitions() {
+        let at = [-3.0_f32, -1.0, -0.1, 0.0, 0.5, 2.0];
+        let x = Tensor::new(&at, &Device::Cpu).unwrap();
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let tanh_gelu = |x: f64| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+        };
+        for (activation, expected) in [
+            (Activation::QuickGelu, at.map(|x| f64::from(x) * sigmoid(1.702 * f64::from(x)))),
+            (Activation::Silu, at.map(|x| f64::from(x) * sigmoid(f64::from(x)))),
+            (Activation::GeluTanh, at.map(|x| tanh_gelu(f64::from(x)))),
+            // x · Φ(x), Φ from a table of the normal distribution
+            (
+                Activation::Gelu,
+                [
+                    -3.0 * 0.001349898,
+                    -0.158655254,
+                    -0.1 * 0.460172163,
+                    0.0,
+                    0.5 * 0.691462461,
+                    2.0 * 0.977249868,
+                ],
+            ),
+        ] {
+            let got = activation.forward(&x).unwrap().to_vec1::<f32>().unwrap();
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((f64::from(*got) - expected).abs() < 1e-6, "{activation:?}: {got} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_the_ecosystem() {
+        let named = |name: &str| serde_json::from_str::<Activation>(&format!("\"{name}\""));
+        assert_eq!(named("gelu_new").unwrap(), Activation::GeluTanh);
+        assert_eq!(named("quick_gelu").unwrap(), Activation::QuickGelu);
+        let message = named("mish").unwrap_err().to_string();
+        assert!(message.contains("mish") && message.contains("silu"), "{message}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Rotary position embedding (Su et al., arXiv 2104.09864) in the half-split form of Hugging Face checkpoints:
+//! channel `i` turns together with channel `i + width/2`.
+
+use candle_core::{D, Device, Tensor};
+
+use crate::Result;
+
+/// How the rotation frequencies are changed to reach beyond the trained context.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RotaryScaling {
+    /// Frequencies as trained.
+    None,
+    /// All frequencies divided by `factor` (position interpolation).
+    Linear {
+        /// The divisor, ≥ 1.
+        factor: f64,
+    },
+    /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a ramp between.
+    Llama3 {
+        /// The divisor of the low frequencies.
+        factor: f64,
+        /// Wavelengths above `original / low` count as low frequencies.
+        low: f64,
+        /// Wavelengths below `original / high` count as high frequencies.
+        high: f64,
+        /// The context length of the first training, in tokens.
+        original: f64,
+    },
+    /// Frequency i divided by divisor i, as llama.cpp stores the Llama 3 rule.
+    Divisors(Vec<f32>),
+}
+
+/// The rotation frequencies of one model, in radians per position.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    frequencies: Vec<f32>,
+}
+
+/// Cosines and sines for the positions of one call, each `[1 or b, 1, t, width/2]`.
+#[derive(Clone, Debug)]
+pub struct RotaryTables {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// Frequencies `theta^(−2i/width)` for `i < width/2`, scaled. A head may be wider: only its first `width` channels
+    /// turn.
+    pub fn new(width: usize, theta: f64, scaling: &RotaryScaling) -> Self {
+        // In f32 like the reference: at position 4000 the rounding of a frequency is visible in the fourth digit.
+        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / width as f32);
+        Self { frequencies: (0..width / 2).map(|pair| scaled(pair, frequency(pair), scaling)).collect() }
+    }
+
+    /// The tables for `positions`: one list of equal length per batch row, or a single list for all rows.
+    ///
+    /// # Errors
+    /// Lists of different lengths.
+    pub fn tables(&self, positions: &[Vec<u32>], device: &Device) -> Result<RotaryTables> {
+        let columns = positions.first().map_or(0, Vec::len);
+        let angles =
+            positions.iter().flatten().flat_map(|&at| self.frequencies.iter().map(move |f| at as f32 * f));
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        let shape = (positions.len(), 1, columns, self.frequencies.len());
+        Ok(RotaryTables {
+            cos: Tensor::from_vec(cos, shape, device)?,
+            sin: Tensor::from_vec(sin, shape, device)?,
+        })
+    }
+}
+
+impl RotaryTables {
+    /// Turns each head: `[b, heads, t, head width] -> [b, heads, t, head width]`.
+    ///
+    /// # Errors
+    /// A shape that does not fit the tables.
+    pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let (width, half) = (x.dim(D::Minus1)?, self.cos.dim(D::Minus1)?);
+        let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+        let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
+        let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
+        let mut parts = vec![turned_first, turned_second];
+        if width > 2 * half {
+            parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
+        }
+        Ok(Tensor::cat(&parts, D::Minus1)?)
+    }
+}
+
+fn scaled(pair: usize, frequency: f32, scaling: &RotaryScaling) -> f32 {
+    match *scaling {
+        RotaryScaling::None => frequency,
+        RotaryScaling::Linear { factor } => frequency / factor as f32,
+        // A configuration is checked to have one for each pair.
+        RotaryScaling::Divisors(ref divisors) => frequency / divisors.get(pair).copied().unwrap_or(1.0),
+        RotaryScaling::Llama3 { factor, low, high, original } => {
+            let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
+            if wavelength > original / low {
+                frequency / factor as f32
+            } else if wavelength < original / high {
+                frequency
+            } else {
+                let smooth = ((original / wavelength - low) / (high - low)) as f32;
+                (1.0 - smooth) * frequency / factor as f32 + smooth * frequency
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn rotate(x: &Tensor, at: u32) -> Vec<f32> {
+        let rotary = Rotary::new(4, 10_000.0, &RotaryScaling::None);
+        let tables = rotary.tables(&[vec![at]], &Device::Cpu).unwrap();
+        tables.rotate(x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn pairs_channels_half_a_width_apart() {
+        let x = Tensor::new(&[1.0_f32, 0.0, 0.0, 1.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let got = rotate(&x, 2);
+        let (fast, slow) = (2.0_f32, 0.02_f32);
+        let expected = [fast.cos(), -slow.sin(), fast.sin(), slow.cos()];
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-6, "{got} {expected}");
+        }
+    }
+
+    #[test]
+    fn products_depend_on_the_distance_alone() {
+        let q = Tensor::new(&[0.3_f32, -1.2, 0.7, 0.1], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let k = Tensor::new(&[1.1_f32, 0.4, -0.6, 0.9], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let dot = |a: u32, b: u32| rotate(&q, a).iter().zip(rotate(&k, b)).map(|(x, y)| x * y).sum::<f32>();
+        assert!((dot(7, 3) - dot(1004, 1000)).abs() < 1e-4);
+        assert!((dot(7, 3) - dot(7, 4)).abs() > 1e-2);
+    }
+
+    #[test]
+    fn channels_beyond_the_rotary_width_stay() {
+        let x = Tensor::new(&[1.0_f32, 0.0, 7.0, 8.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let tables = Rotary::new(2, 10_000.0, &RotaryScaling::None).tables(&[vec![1]], &Device::Cpu).unwrap();
+        let got = tables.rotate(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(got, [1.0_f32.cos(), 1.0_f32.sin(), 7.0, 8.0]);
+    }
+
+    #[test]
+    fn llama3_keeps_high_divides_low_and_joins_between() {
+        let scaling = RotaryScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        let plain = Rotary::new(128, 500_000.0, &RotaryScaling::None).frequencies;
+        let changed = Rotary::new(128, 500_000.0, &scaling).frequencies;
+        let divisors: Vec<f32> = plain.iter().zip(&changed).map(|(plain, changed)| plain / changed).collect();
+        let divided = Rotary::new(128, 500_000.0, &RotaryScaling::Divisors(divisors)).frequencies;
+        assert!(
+            divided.iter().zip(&changed).all(|(a, b)| (a / b - 1.0).abs() < 1e-6),
+            "llama.cpp's form of the rule"
+        );
+        let ratio: Vec<f32> = plain.iter().zip(&changed).map(|(plain, changed)| plain / changed).collect();
+        assert_eq!(ratio[0], 1.0);
+        assert_eq!(*ratio.last().unwrap(), 8.0);
+        assert!(ratio.windows(2).all(|pair| pair[0] <= pair[1] + 1e-5), "the ramp is monotonic");
+        assert!(ratio.iter().any(|ratio| *ratio > 1.5 && *ratio < 7.0), "something lies between");
+    }
+}

@@ -1,0 +1,208 @@
+//! The transformer block that CLIP, SigLIP and DINOv2 share, and the walk over the blocks that stops as soon as
+//! everything that was asked for is there.
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, Tensor};
+
+use super::{BlockIndex, HiddenState, VisionStates, Wanted};
+use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
+use crate::nn::{Activation, LayerNorm, Linear, attention, softmax};
+use crate::weights::Weights;
+use crate::{ModelError, Result};
+
+/// What a checkpoint family calls the parts of a block.
+pub(super) struct BlockNames {
+    pub(super) norm1: &'static str,
+    pub(super) query: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: &'static str,
+    pub(super) output: &'static str,
+    /// The per-channel gain on what the attention adds, `[width]` (LayerScale, DINOv2 only).
+    pub(super) scale1: Option<&'static str>,
+    pub(super) norm2: &'static str,
+    pub(super) fc1: &'static str,
+    pub(super) fc2: &'static str,
+    /// The per-channel gain on what the MLP adds.
+    pub(super) scale2: Option<&'static str>,
+}
+
+/// Widths of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockShape {
+    pub(super) width: usize,
+    pub(super) hidden: usize,
+    pub(super) heads: usize,
+    pub(super) eps: f64,
+    pub(super) activation: Activation,
+}
+
+/// `x + scale1 · attention(norm1(x))`, then `x + scale2 · mlp(norm2(x))`.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    norm1: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    scale1: Option<Tensor>,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    scale2: Option<Tensor>,
+    shape: BlockShape,
+}
+
+/// The attention inputs of one block, for methods that select tokens by them.
+#[derive(Clone, Debug)]
+pub struct BlockAttention {
+    /// Outputs of `q_proj`, bias included, neither scaled nor split into heads, `[b, n, width]`.
+    pub queries: Tensor,
+    /// Outputs of `k_proj`, bias included, not split into heads, `[b, n, width]`.
+    pub keys: Tensor,
+    /// How many heads the block splits the width into.
+    pub heads: usize,
+}
+
+impl BlockAttention {
+    /// What the class token (row 0) gives to every token in each head, as the block itself computes it:
+    /// softmax with scale (width/heads)^-0.5 over all n keys, `[b, heads, n]`. VisionZip sums it over heads.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn class_attention_by_head(&self) -> Result<Tensor> {
+        let (b, n, width) = self.keys.dims3()?;
+        let head = width / self.heads;
+        let class = self.queries.narrow(1, 0, 1)?.reshape((b, self.heads, 1, head))?; // [b, heads, 1, head]
+        let keys = self.keys.reshape((b, n, self.heads, head))?.transpose(1, 2)?.contiguous()?;
+        let scores = (class.matmul(&keys.t()?)? * (head as f64).powf(-0.5))?; // [b, heads, 1, n]
+        Ok(softmax(&scores)?.squeeze(2)?)
+    }
+
+    /// The same with the heads left joined and scale width^-0.5, `[b, n]`: PruMerge's class attention.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn class_attention_joined(&self) -> Result<Tensor> {
+        let width = self.keys.dim(D::Minus1)?;
+        let class = self.queries.narrow(1, 0, 1)?.contiguous()?; // [b, 1, width]
+        let scores = (class.matmul(&self.keys.t()?)? * (width as f64).powf(-0.5))?; // [b, 1, n]
+        Ok(softmax(&scores)?.squeeze(1)?)
+    }
+}
+
+impl Block {
+    pub(super) fn load(weights: &Weights, shape: BlockShape, names: &BlockNames) -> Result<Self> {
+        let BlockShape { width, hidden, eps, .. } = shape;
+        let square = |name: &str| Linear::load(&weights.pp(name), width, width, true);
+        let scale = |name: Option<&str>| name.map(|name| weights.get(width, name)).transpose();
+        Ok(Self {
+            norm1: LayerNorm::load(&weights.pp(names.norm1), width, eps)?,
+            query: square(names.query)?,
+            key: square(names.key)?,
+            value: square(names.value)?,
+            output: square(names.output)?,
+            scale1: scale(names.scale1)?,
+            norm2: LayerNorm::load(&weights.pp(names.norm2), width, eps)?,
+            fc1: Linear::load(&weights.pp(names.fc1), width, hidden, true)?,
+            fc2: Linear::load(&weights.pp(names.fc2), hidden, width, true)?,
+            scale2: scale(names.scale2)?,
+            shape,
+        })
+    }
+
+    /// The queries and keys of this block for its input `x` `[b, n, width]`. Nothing else of the block runs.
+    fn attention_inputs(&self, x: &Tensor) -> Result<BlockAttention> {
+        let normed = self.norm1.forward(x)?;
+        Ok(BlockAttention {
+            queries: self.query.forward(&normed)?,
+            keys: self.key.forward(&normed)?,
+            heads: self.shape.heads,
+        })
+    }
+
+    /// `[b, n, width] -> [b, n, width]`
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, n, width) = x.dims3()?;
+        let (heads, head) = (self.shape.heads, width / self.shape.heads);
+        let normed = self.norm1.forward(x)?;
+        let split = |layer: &Linear| -> Result<Tensor> {
+            Ok(layer.forward(&normed)?.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?)
+        };
+        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?); // [b, heads, n, head]
+        let mixed = attention(&q, &k, &v, None, (head as f64).powf(-0.5))?; // [b, heads, n, head]
+        let mixed = self.output.forward(&mixed.transpose(1, 2)?.reshape((b, n, width))?)?; // [b, n, width]
+        let x = (x + gain(mixed, self.scale1.as_ref())?)?;
+        let inner = self.fc1.forward(&self.norm2.forward(&x)?)?; // [b, n, hidden]
+        let inner = self.fc2.forward(&self.shape.activation.forward(&inner)?)?; // [b, n, width]
+        Ok((x + gain(inner, self.scale2.as_ref())?)?)
+    }
+}
+
+fn gain(x: Tensor, scale: Option<&Tensor>) -> Result<Tensor> {
+    match scale {
+        Some(scale) => Ok(x.broadcast_mul(scale)?),
+        None => Ok(x),
+    }
+}
+
+/// Runs only the blocks that `wanted` needs, starting from hidden state 0.
+pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Result<VisionStates> {
+    let depth = blocks.len();
+    let resolve_states =
+        |list: &[HiddenState]| list.iter().map(|state| state.resolve(depth)).collect::<Result<Vec<_>>>();
+    let resolve_blocks =
+        |list: &[BlockIndex]| list.iter().map(|block| block.resolve(depth)).collect::<Result<Vec<_>>>();
+    let (states_at, attention_at) = (resolve_states(wanted.states)?, resolve_blocks(wanted.attention)?);
+    // The attention of block i needs its input, state i, and two projections more.
+    let Some(&last) = states_at.iter().chain(&attention_at).max() else {
+        return Ok(VisionStates { states: Vec::new(), attention: Vec::new(), blocks_run: 0 });
+    };
+    // Only the states that are asked for are kept: all 25 of CLIP-L for five tiles would be 300 MB.
+    let mut kept = BTreeMap::new();
+    let mut x = start;
+    for (index, block) in blocks[..last].iter().enumerate() {
+        if states_at.contains(&index) || attention_at.contains(&index) {
+            kept.insert(index, x.clone());
+        }
+        x = block.forward(&x)?;
+    }
+    kept.insert(last, x);
+    Ok(VisionStates {
+        states: states_at.iter().map(|at| kept[at].clone()).collect(),
+        attention: attention_at
+            .iter()
+            .map(|at| blocks[*at].attention_inputs(&kept[at]))
+            .collect::<Result<_>>()?,
+        blocks_run: last,
+    })
+}
+
+/// Checks what every tower's configuration must satisfy.
+pub(super) fn validate(
+    shape: &BlockShape,
+    blocks: usize,
+    image_size: usize,
+    patch_size: usize,
+) -> Result<()> {
+    let sizes = [
+        ("hidden_size", shape.width),
+        ("intermediate_size", shape.hidden),
+        ("num_attention_heads", shape.heads),
+        ("image_size", image_size),
+        ("patch_size", patch_size),
+    ];
+    for (field, value) in sizes {
+        ModelError::check_size(field, value, LARGEST_SIZE)?;
+    }
+    ModelError::check_size("num_hidden_layers", blocks, MOST_BLOCKS)?;
+    if !shape.width.is_multiple_of(shape.heads) {
+        let expected = format!("must divide hidden_size = {}", shape.width);
+        return Err(ModelError::config("num_attention_heads", shape.heads, expected));
+    }
+    if image_size < patch_size {
+        let expected = format!("must be at least patch_size = {patch_size}");
+        return Err(ModelError::config("image_size", image_size, expected));
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Vision-language models: LLaVA-1.5 (Liu et al., arXiv 2310.03744) and LLaVA-NeXT.
+//!
+//! Encode → compress → project → splice → generate. Compression is the caller's: it stands between
+//! [`Vlm::encode`] and [`Vlm::project`], and [`Vlm::image_rows`] goes through with none.
+//! Tensors, whatever layout they are stored in: `vision_tower.…`, `multi_modal_projector.linear_{1,2}`, `image_newline`
+//! (LLaVA-NeXT only), `language_model.…`.
+//!
+//! ```
+//! # use std::{ops::ControlFlow, path::Path};
+//! # use candle_core::{DType, Device, Tensor};
+//! use foveate_model::generate::{GenerateOptions, Session};
+//! use foveate_model::vlm::{Segment, Vlm};
+//!
+//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None)?;
+//! let pixels = Tensor::zeros((3, 28, 28), DType::F32, &Device::Cpu)?; // 4 x 4 patches
+//! let features = model.encode(&pixels.unsqueeze(0)?, &[], &[])?;
+//! assert_eq!(features.rows.dims(), [1, 16, 32]); // a compressor would make fewer of them
+//! let rows = model.project(&features.rows)?.squeeze(0)?;
+//! assert_eq!(rows.dims(), [16, 48]); // the width of the language model
+//!
+//! let prompt = [Segment::Tokens(vec![1, 40]), Segment::Image, Segment::Tokens(vec![50, 60])];
+//! let prompt = model.prompt(&prompt, &[rows])?;
+//! let mut session = Session::new(model.decoder().clone());
+//! let options = GenerateOptions { max_tokens: 1, ..GenerateOptions::default() };
+//! let answer = session.generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(())))?;
+//! assert_eq!(answer.prompt_positions, 2 + 16 + 2);
+//! # Ok::<(), foveate_model::ModelError>(())
+//! ```
+
+mod config;
+mod llama_cpp;
+mod names;
+mod pack;
+mod projector;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{D, Tensor};
+
+pub use config::{FeatureSelect, ImageLayout, VlmConfig};
+pub use names::published_names;
+pub use pack::Tiling;
+pub use projector::Projector;
+
+use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
+use crate::generate::{Part, Prompt};
+use crate::llm::Decoder;
+use crate::vision::{BlockIndex, Grid, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+use crate::weights::Weights;
+use crate::{ModelError, Result};
+
+/// A stretch of a prompt before images are put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Token ids.
+    Tokens(Vec<u32>),
+    /// The place of the next image.
+    Image,
+}
+
+/// The normalised pixels of one image.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// One square picture, `[3, side, side]`.
+    Single(Tensor),
+    /// The whole picture and its tiles row by row, `[1 + rows · columns, 3, side, side]`.
+    Tiled {
+        /// The pixels.
+        tiles: Tensor,
+        /// How they lie.
+        tiling: Tiling,
+    },
+}
+
+/// What the tower gave for an image, before compression.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// What the projector reads of each tile, `[tiles, n, d]`; n = patches, and the class token where configured.
+    pub rows: Tensor,
+    /// The states and attention asked for beyond that.
+    pub extra: VisionOutput,
+}
+
+/// A vision tower, a projector and a language model.
+#[derive(Clone, Debug)]
+pub struct Vlm {
+    tower: VisionTower,
+    projector: Projector,
+    /// What ends a row of patches, `[D]`.
+    newline: Option<Tensor>,
+    decoder: Arc<Decoder>,
+    config: VlmConfig,
+}
+
+impl Vlm {
+    /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
+    /// tower, for checkpoints of the original layout that do not include it; where it is `None`, the name in the
+    /// configuration is tried as a folder, seen from `folder`.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
+    /// is not part of the model.
+    pub fn open(folder: &Path, tower: Option<&Path>) -> Result<Self> {
+        let mut config = VlmConfig::from_json(&read_config(folder)?)?;
+        let weights = published_names(Weights::open(folder)?);
+        let beside = config.tower_name.as_ref().map(|name| folder.join(name)).filter(|path| path.is_dir());
+        let Some(tower) = tower.or(beside.as_deref()).filter(|_| config.vision.is_none()) else {
+            return Self::load(config, &weights);
+        };
+        let vision = VisionConfig::from_json(&read_config(tower)?)?;
+        config.vision = Some(vision.clone());
+        // Original checkpoints may hold a tower that was trained along; that one counts.
+        let included = weights.pp("vision_tower");
+        let tower = if included.names().is_empty() {
+            VisionTower::open(tower)?
+        } else {
+            VisionTower::load(vision, &included)?
+        };
+        Self::complete(config, tower, &weights)
+    }
+
+    /// Builds the model from weights under the published names, see [`published_names`].
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or is not part of the model; a configuration without a tower.
+    pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self> {
+        let vision = config.vision.clone().ok_or_else(|| {
+            let name = config.tower_name.as_deref().unwrap_or("missing");
+            ModelError::config(
+                "mm_vision_tower",
+                name,
+                "its folder must be given, the checkpoint does not include it",
+            )
+        })?;
+        let tower = VisionTower::load(vision, &weights.pp("vision_tower"))?;
+        Self::complete(config, tower, weights)
+    }
+
+    /// Adds everything but the tower, and sees that no tensor is left over.
+    fn complete(config: VlmConfig, tower: VisionTower, weights: &Weights) -> Result<Self> {
+        let tied = config.text.tied;
+        let model = Self::join(config, tower, weights, &weights.pp("language_model"))?;
+        refuse_unused(weights, |name| match name.split_once('.') {
+            Some(("vision_tower", rest)) => harmless_in_tower(rest),
+            Some(("language_model", rest)) => harmless_in_decoder(rest, tied),
+            _ => false,
+        })?;
+        Ok(model)
+    }
+
+    /// `weights` holds the projector, `language` starts where a language model's own file starts.
+    fn join(config: VlmConfig, tower: VisionTower, weights: &Weights, language: &Weights) -> Result<Self> {
+        for state in &config.feature_states {
+            state.resolve(tower.config().blocks())?;
+        }
+        let input = tower.config().width() * config.feature_states.len();
+        let newline = match config.layout {
+            ImageLayout::Single => None,
+            ImageLayout::Tiles { .. } => Some(weights.get(config.text.width, "image_newline")?),
+        };
+        Ok(Self {
+            projector: Projector::load(&config, input, &weights.pp("multi_modal_projector"))?,
+            decoder: Arc::new(Decoder::load(config.text.clone(), language)?),
+            tower,
+            newline,
+            config,
+        })
+    }
+
+    /// The configuration that the model was built from.
+    pub fn config(&self) -> &VlmConfig {
+        &self.config
+    }
+
+    /// The vision tower.
+    pub fn tower(&self) -> &VisionTower {
+        &self.tower
+    }
+
+    /// The language model.
+    pub fn decoder(&self) -> &Arc<Decoder> {
+        &self.decoder
+    }
+
+    /// Runs the tower over tiles `[tiles, 3, side, side]`. `states` and `attention` ask for more than the projector
+    /// reads: a compressor's.
+    ///
+    /// # Errors
+    /// Pixels of another size, or a state or block that the tower does not have.
+    pub fn encode(
+        &self,
+        pixels: &Tensor,
+        states: &[HiddenState],
+        attention: &[BlockIndex],
+    ) -> Result<Features> {
+        let own = &self.config.feature_states;
+        let wanted: Vec<HiddenState> = states.iter().chain(own).copied().collect();
+        let mut output = self.tower.forward(pixels, &Wanted { states: &wanted, attention })?;
+        let select = |nth: usize| match self.config.select {
+            FeatureSelect::Patches => output.patches(nth),
+            FeatureSelect::WithClass => Ok(output.states[nth].clone()),
+        };
+        let rows = (states.len()..wanted.len()).map(select).collect::<Result<Vec<_>>>()?;
+        let rows = Tensor::cat(&rows, D::Minus1)?; // [tiles, n, d · states]
+        output.states.truncate(states.len());
+        Ok(Features { rows, extra: output })
+    }
+
+    /// `[.., d] -> [.., D]`: tower width to the language model's.
+    ///
+    /// # Errors
+    /// Another last dimension.
+    pub fn project(&self, rows: &Tensor) -> Result<Tensor> {
+        self.projector.forward(rows)
+    }
+
+    /// The rows `[positions, D]` that stand for an image, without compression.
+    ///
+    /// # Errors
+    /// Pixels of another size, or an image that is tiled for a model that is not, or the other way round.
+    pub fn image_rows(&self, image: &Image) -> Result<Tensor> {
+        match (image, &self.newline) {
+            (Image::Single(pixels), None) => {
+                let features = self.encode(&pixels.unsqueeze(0)?, &[], &[])?; // [1, 576, d]
+                Ok(self.project(&features.rows)?.squeeze(0)?) // [576, D]
+            }
+            (Image::Tiled { tiles, tiling }, Some(_)) => {
+                let features = self.encode(tiles, &[], &[])?; // [1 + rows · columns, 576, d]
+                self.arrange(&self.project(&features.rows)?, tiling, features.extra.grid) // [positions, D]
+            }
+            (Image::Single(_), Some(_)) => {
+                Err(ModelError::option("image", "one picture", "this model reads tiles"))
+            }
+            (Image::Tiled { .. }, None) => {
+                Err(ModelError::option("image", "tiles", "this model reads one picture"))
+            }
+        }
+    }
+
+    /// Arranges projected tiles `[1 + rows · columns, V, D]`, the whole picture first, as LLaVA-NeXT reads them:
+    /// `[positions, D]`. `grid` is that of one tile's V rows, after compression where there is one.
+    ///
+    /// # Errors
+    /// Tiles that do not fit `tiling` and `grid`; a model that reads no tiles.
+    pub fn arrange(&self, tiles: &Tensor, tiling: &Tiling, grid: Grid) -> Result<Tensor> {
+        match &self.newline {
+            Some(newline) => pack::pack(tiles, tiling, grid, newline),
+            None => Err(ModelError::option("image", "tiles", "this model reads one picture")),
+        }
+    }
+
+    /// Puts images, `[positions, D]` each, at their places in a prompt.
+    ///
+    /// # Errors
+    /// [`ModelError::ImageCount`] when there are more or fewer images than places.
+    pub fn prompt(&self, segments: &[Segment], images: &[Tensor]) -> Result<Prompt> {
+        let places = segments.iter().filter(|segment| **segment == Segment::Image).count();
+        if places != images.len() {
+            return Err(ModelError::ImageCount { places, images: images.len() });
+        }
+        let mut images = images.iter();
+        let parts = segments.iter().filter_map(|segment| match segment {
+            Segment::Tokens(tokens) => Some(Part::Tokens(tokens.clone())),
+            Segment::Image => images.next().cloned().map(Part::Rows),
+        });
+        Ok(Prompt { parts: parts.collect() })
+    }
+}

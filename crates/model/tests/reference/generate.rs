@@ -1,0 +1,229 @@
+//! How an answer ends, what a session keeps, and that draws can be repeated.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use foveate_model::ModelError;
+use foveate_model::generate::{Draw, Finish, GenerateOptions, Generated, Prompt, Sampling, Session};
+use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
+use foveate_model::weights::Weights;
+use foveate_model::weights::gguf::GgufFile;
+use proptest::prelude::*;
+use tokenizers::Tokenizer;
+
+use crate::common::{Expected, config, folder};
+
+const MODEL: &str = "llama-tied";
+
+struct Setting {
+    decoder: Arc<Decoder>,
+    tokenizer: Tokenizer,
+    prompt: Vec<u32>,
+    greedy: Vec<u32>,
+}
+
+fn setting() -> Setting {
+    let expected = Expected::of(MODEL);
+    Setting {
+        decoder: Arc::new(Decoder::open(&folder(MODEL)).unwrap()),
+        tokenizer: Tokenizer::from_file(folder(MODEL).join("tokenizer.json")).unwrap(),
+        prompt: expected.ids("in.prompt_ids"),
+        greedy: expected.ids("out.greedy_ids"),
+    }
+}
+
+fn options() -> GenerateOptions {
+    GenerateOptions { max_tokens: 32, ..GenerateOptions::default() }
+}
+
+impl Setting {
+    fn answer(&self, options: &GenerateOptions) -> Generated {
+        let prompt = Prompt::tokens(self.prompt.clone());
+        let mut streamed = String::new();
+        let answer = Session::new(self.decoder.clone())
+            .generate(&prompt, options, &self.tokenizer, |text| {
+                streamed += text;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(streamed, answer.text);
+        answer
+    }
+}
+
+#[test]
+fn an_answer_ends_where_it_should() {
+    let setting = setting();
+    let five = setting.answer(&GenerateOptions { max_tokens: 5, ..options() });
+    assert_eq!((five.finish, &five.tokens[..]), (Finish::MaxTokens, &setting.greedy[..5]));
+    let end = setting.greedy[4];
+    let until = setting.greedy.iter().position(|token| *token == end).unwrap();
+    let ended = setting.answer(&GenerateOptions { end_tokens: Some(vec![end]), ..options() });
+    assert_eq!((ended.finish, &ended.tokens[..]), (Finish::End, &setting.greedy[..until]));
+}
+
+#[test]
+fn stop_strings_end_an_answer_wherever_the_tokens_are_cut() {
+    let setting = setting();
+    let text = setting.answer(&options()).text;
+    let characters: Vec<(usize, char)> = text.char_indices().collect();
+    // Every stretch of three characters of the answer, most of which lie across tokens.
+    for window in characters.windows(3) {
+        let stop: String = window.iter().map(|(_, character)| character).collect();
+        let stopped =
+            setting.answer(&GenerateOptions { stop: vec!["never".to_owned(), stop.clone()], ..options() });
+        assert_eq!(stopped.finish, Finish::Stop(1), "{stop:?}");
+        assert_eq!(stopped.text, text[..text.find(&stop).unwrap()], "{stop:?}");
+    }
+    let open = setting.answer(&GenerateOptions { stop: vec!["never".to_owned()], ..options() });
+    assert_eq!((open.finish, open.text), (Finish::MaxTokens, text));
+}
+
+#[test]
+fn the_caller_can_break_off_and_go_on() {
+    let setting = setting();
+    let mut session = Session::new(setting.decoder.clone());
+    let prompt = Prompt::tokens(setting.prompt.clone());
+    let mut pieces = 0;
+    let broken = session.generate(&prompt, &options(), &setting.tokenizer, |_| {
+        pieces += 1;
+        if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let broken = broken.unwrap();
+    assert_eq!(broken.finish, Finish::Cancelled);
+    assert!(broken.tokens.len() < 32 && setting.greedy.starts_with(&broken.tokens));
+    let again =
+        session.generate(&prompt, &options(), &setting.tokenizer, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(again.tokens, setting.greedy);
+}
+
+#[test]
+fn the_context_is_a_limit_with_a_name() {
+    let setting = setting();
+    let length = setting.prompt.len();
+    let narrow = DecoderConfig { context: length + 3, ..setting.decoder.config().clone() };
+    let narrow = Decoder::load(narrow, &Weights::open(&folder(MODEL)).unwrap()).unwrap();
+    let mut session = Session::new(Arc::new(narrow));
+    let mut generate = |prompt: Vec<u32>| {
+        let see = |_| Ok(ControlFlow::Continue(()));
+        session.generate_tokens(&Prompt::tokens(prompt), &options(), see)
+    };
+    // Three more are read, and one is chosen after the last of them.
+    let full = generate(setting.prompt.clone()).unwrap();
+    assert_eq!((full.finish, &full.tokens[..]), (Finish::Context, &setting.greedy[..4]));
+    let error = generate(vec![7; length + 4]).unwrap_err();
+    assert!(
+        matches!(error, ModelError::Context { needed, limit } if needed == length + 4 && limit == length + 3)
+    );
+    assert!(matches!(generate(Vec::new()).unwrap_err(), ModelError::EmptyInput));
+    // A refused prompt leaves the session usable.
+    assert_eq!(generate(setting.prompt.clone()).unwrap().tokens, full.tokens);
+}
+
+#[test]
+fn a_prompt_read_in_chunks_equals_one_pass() {
+    // Longer than a session reads at once.
+    let prompt: Vec<u32> = (0..700).map(|at| 6 + (at * at + 5 * at) % 378).collect();
+    let decoder = Arc::new(Decoder::open(&folder("llama3-rope")).unwrap());
+    let tokens = Tensor::new(&prompt[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let hidden = decoder.forward_uncached(Input::Tokens(&tokens), &Padding::none(1)).unwrap();
+    let scores = decoder.last_logits(&hidden).unwrap();
+    let best = scores.squeeze(0).unwrap().argmax(0).unwrap().to_scalar::<u32>().unwrap();
+    let one = GenerateOptions { max_tokens: 1, ..options() };
+    let answer = Session::new(decoder)
+        .generate_tokens(&Prompt::tokens(prompt), &one, |_| Ok(ControlFlow::Continue(())))
+        .unwrap();
+    assert_eq!((answer.tokens, answer.prompt_positions), (vec![best], 700));
+}
+
+/// Needs the file that `scripts/fetch-test-weights.sh` fetches, in the folder that `FOVEATE_TEST_WEIGHTS` names.
+#[test]
+fn smollm2_knows_the_capital_of_france() {
+    let folder = std::env::var_os("FOVEATE_TEST_WEIGHTS").unwrap_or_default();
+    let path = Path::new(&folder).join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !path.is_file() {
+        // Not `eprintln!`, which the test runner hides when a test passes.
+        _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED SmolLM2: no {}; run scripts/fetch-test-weights.sh",
+            path.display()
+        );
+        return;
+    }
+    let tokenizer = GgufFile::open(&path).unwrap().tokenizer().unwrap().tokenizer;
+    // The model's chat template, written out.
+    let prompt = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+        <|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
+    let prompt = Prompt::tokens(tokenizer.encode(prompt, false).unwrap().get_ids());
+    let mut session = Session::new(Arc::new(Decoder::open(&path).unwrap()));
+    let answer = session.generate(&prompt, &options(), &tokenizer, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), ("The capital of France is Paris.", Finish::End));
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let setting = setting();
+    let prompt = Prompt::tokens(setting.prompt.clone());
+    let mut session = Session::new(setting.decoder.clone());
+    for (options, part) in [
+        (GenerateOptions { max_tokens: 0, ..options() }, "max tokens"),
+        (GenerateOptions { stop: vec![String::new()], ..options() }, "stop string"),
+        (
+            GenerateOptions {
+                sampling: Sampling::draw(Draw { top_k: Some(0), ..Draw::default() }),
+                ..options()
+            },
+            "top-k",
+        ),
+    ] {
+        let message = session.generate(&prompt, &options, &setting.tokenizer, |_| ControlFlow::Continue(()));
+        let message = message.unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn draws_repeat_with_their_seed() {
+    let setting = setting();
+    let drawn = |seed| {
+        let draw = Draw { temperature: 2.0, seed, ..Draw::default() };
+        setting.answer(&GenerateOptions { sampling: Sampling::draw(draw), ..options() }).tokens
+    };
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+    // A draw from the best token alone is the greedy answer.
+    let draw = Draw { top_k: Some(1), seed: 3, ..Draw::default() };
+    let best = setting.answer(&GenerateOptions { sampling: Sampling::draw(draw), ..options() });
+    assert_eq!(best.tokens, setting.greedy);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_used_session_answers_like_a_fresh_one(prompts in prop::collection::vec(
+        (0_usize..20, prop::collection::vec(6_u32..384, 1..6)), 1..4,
+    )) {
+        let decoder = Arc::new(
+            Decoder::load(DecoderConfig::from_json(&config(MODEL)).unwrap(), &Weights::open(&folder(MODEL)).unwrap())
+                .unwrap(),
+        );
+        let options = GenerateOptions { max_tokens: 6, ..GenerateOptions::default() };
+        let mut used = Session::new(decoder.clone());
+        let mut last: Vec<u32> = Vec::new();
+        for (keep, new) in prompts {
+            // A prompt that shares its first `keep` positions, at most, with what was read before.
+            last.truncate(keep);
+            last.extend(new);
+            let prompt = Prompt::tokens(last.clone());
+            let of_used = used.generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(()))).unwrap();
+            let mut fresh = Session::new(decoder.clone());
+            let of_fresh = fresh.generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(()))).unwrap();
+            prop_assert_eq!(&of_used.tokens, &of_fresh.tokens);
+            last.extend(of_used.tokens);
+        }
+    }
+}

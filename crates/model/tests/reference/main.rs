@@ -1,0 +1,11 @@
+//! Every network compared with transformers on the tiny checkpoints of `fixtures/models`; see `fixtures/README.md`.
+#![allow(clippy::unwrap_used, missing_docs)]
+// A failed test shows what was printed: the model that it was at.
+#![allow(clippy::print_stdout)]
+
+mod common;
+mod generate;
+mod hostile;
+mod llm;
+mod vision;
+mod vlm;

@@ -1,0 +1,1 @@
+"""Builders of the tiny checkpoints under fixtures/models, one file per family."""
