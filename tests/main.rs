@@ -4,6 +4,7 @@
 mod errors;
 mod fit;
 mod plan;
+mod pull;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -51,6 +51,13 @@ from_user!(
     foveate_law::plot::PlotError
 );
 
+/// Some failures of fetching are the network's or the hub's.
+impl From<foveate_hub::HubError> for Failure {
+    fn from(error: foveate_hub::HubError) -> Failure {
+        if error.is_users() { Failure::User(error.into()) } else { Failure::Other(error.into()) }
+    }
+}
+
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Failure {
         Failure::Other(error.into())

@@ -80,7 +80,9 @@ impl RepositoryCache {
         }
         create_parent(&path)?;
         let staged = temporary(&path);
-        fs::write(&staged, &commit.0).and_then(|()| fs::rename(&staged, &path)).map_err(HubError::cache(&path))
+        fs::write(&staged, &commit.0)
+            .and_then(|()| fs::rename(&staged, &path))
+            .map_err(HubError::cache(&path))
     }
 
     /// The commit that a revision was when it was last asked for.
@@ -283,7 +285,11 @@ mod tests {
         let deep = put(&cache, &commit, "onnx/deep/model.onnx", "weights");
         assert_eq!(fs::read_to_string(shallow).unwrap(), "{}");
         assert_eq!(fs::read_to_string(&deep).unwrap(), "weights");
-        assert_eq!(put(&cache, &commit, "onnx/deep/model.onnx", "weights"), deep, "once more changes nothing");
+        assert_eq!(
+            put(&cache, &commit, "onnx/deep/model.onnx", "weights"),
+            deep,
+            "once more changes nothing"
+        );
         let elsewhere = folder.path().join("elsewhere");
         fs::rename(cache.folder(), &elsewhere).unwrap();
         let moved = elsewhere.join(format!("snapshots/{COMMIT}/onnx/deep/model.onnx"));
@@ -297,7 +303,12 @@ mod tests {
         assert_eq!(find(), Err("revision main was never fetched".into()));
         cache.set_revision("main", &commit).unwrap();
         assert!(find().is_err());
-        put(&cache, &commit, "model.safetensors.index.json", r#"{"weight_map": {"a": "model-1.safetensors"}}"#);
+        put(
+            &cache,
+            &commit,
+            "model.safetensors.index.json",
+            r#"{"weight_map": {"a": "model-1.safetensors"}}"#,
+        );
         assert_eq!(find(), Err("config.json of revision main is missing".into()));
         put(&cache, &commit, "config.json", "{}");
         assert_eq!(find(), Err("model-1.safetensors of revision main is missing".into()));

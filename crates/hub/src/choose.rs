@@ -26,9 +26,10 @@ pub(crate) fn choose(names: &[String], requested: &[String], what: &str) -> Resu
     if !requested.is_empty() {
         return match requested.iter().find(|name| !names.contains(name)) {
             None => Ok(requested.to_vec()),
-            Some(missing) => {
-                Err(HubError::Choice { what: what.into(), reason: format!("no file {missing:?}; {}", some(names)) })
-            }
+            Some(missing) => Err(HubError::Choice {
+                what: what.into(),
+                reason: format!("no file {missing:?}; {}", some(names)),
+            }),
         };
     }
     let root: Vec<&String> = names.iter().filter(|name| !name.contains('/')).collect();
@@ -55,10 +56,10 @@ pub(crate) fn choose(names: &[String], requested: &[String], what: &str) -> Resu
             return Err(HubError::Choice { what: what.into(), reason });
         }
     }
-    let described = |name: &str| {
-        DESCRIPTIONS.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
-    };
-    let mut chosen: Vec<String> = root.iter().filter(|name| described(name)).map(|name| (*name).clone()).collect();
+    let described =
+        |name: &str| DESCRIPTIONS.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family));
+    let mut chosen: Vec<String> =
+        root.iter().filter(|name| described(name)).map(|name| (*name).clone()).collect();
     // Indices before what they index.
     weights.sort_by_key(|name| (!name.ends_with(".json"), (*name).clone()));
     chosen.extend(weights.into_iter().cloned());

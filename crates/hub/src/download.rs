@@ -52,9 +52,13 @@ pub(crate) fn download(
             patience.renew();
         }
         if partial.length < file.size {
-            let reason = ended.unwrap_or_else(|| format!("cut after {} of {} bytes", partial.length, file.size));
+            let reason =
+                ended.unwrap_or_else(|| format!("cut after {} of {} bytes", partial.length, file.size));
             if let Err(end) = client.wait(&mut patience, None, file.name, &reason) {
-                return Err(HubError::Connection { what: file.what.into(), reason: format!("{reason}; {end}") });
+                return Err(HubError::Connection {
+                    what: file.what.into(),
+                    reason: format!("{reason}; {end}"),
+                });
             }
         }
     }
@@ -149,7 +153,11 @@ impl<'a> Partial<'a> {
         if let Some(expected) = announced.etag.sha256() {
             let found = hexadecimal(&self.hash.clone().finalize());
             if found != expected {
-                return Err(self.discard(HubError::Checksum { what: announced.what.into(), expected, found }));
+                return Err(self.discard(HubError::Checksum {
+                    what: announced.what.into(),
+                    expected,
+                    found,
+                }));
             }
         }
         self.file.sync_all().map_err(HubError::cache(self.path))

@@ -112,7 +112,10 @@ mod tests {
     fn models_in_wheels() {
         assert_eq!(found(&["p/m.gguf", "p/__init__.py", "p-1.dist-info/RECORD"], &[]).unwrap(), "p/m.gguf");
         assert_eq!(found(&["p/models/t.onnx", "p/x.py"], &[]).unwrap(), "p/models/t.onnx");
-        assert_eq!(found(&["p/m/config.json", "p/m/a.safetensors", "p/m/b.safetensors"], &[]).unwrap(), "p/m");
+        assert_eq!(
+            found(&["p/m/config.json", "p/m/a.safetensors", "p/m/b.safetensors"], &[]).unwrap(),
+            "p/m"
+        );
         assert_eq!(found(&["p/w.safetensors"], &[]).unwrap(), "p/w.safetensors");
         let two = ["p/a.gguf", "p/b.gguf"];
         assert_eq!(found(&two, &[]).unwrap_err(), "w: it holds p/a.gguf, p/b.gguf; choose with --file");

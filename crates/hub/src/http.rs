@@ -61,7 +61,11 @@ impl Reply {
 }
 
 impl<'a> Client<'a> {
-    pub(crate) fn new(token: Option<&'a Token>, clock: &'a dyn Clock, progress: &'a dyn Progress) -> Client<'a> {
+    pub(crate) fn new(
+        token: Option<&'a Token>,
+        clock: &'a dyn Clock,
+        progress: &'a dyn Progress,
+    ) -> Client<'a> {
         // Certificates that cannot be read are not trusted; a server that needs one of them is then refused.
         let certificates = rustls_native_certs::load_native_certs().certs;
         let roots: RootCerts =
@@ -205,8 +209,11 @@ impl<'a> Client<'a> {
             let (parts, body) =
                 self.agent.run(request).map_err(|error| Broken::from_error(&error, what))?.into_parts();
             let described = parts.headers.contains_key("x-linked-etag");
-            let location =
-                parts.headers.get(header::LOCATION).and_then(|location| location.to_str().ok()).map(String::from);
+            let location = parts
+                .headers
+                .get(header::LOCATION)
+                .and_then(|location| location.to_str().ok())
+                .map(String::from);
             hops.push(parts.headers);
             let (true, Some(location)) = (parts.status.is_redirection(), location) else {
                 return Ok(Reply { status: parts.status, hops, body });

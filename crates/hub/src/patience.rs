@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn waits_double_and_end() {
         let mut patience = Patience::new();
-        let waits: Vec<u64> = std::iter::from_fn(|| patience.next(None).ok()).map(|wait| wait.as_secs()).collect();
+        let waits: Vec<u64> =
+            std::iter::from_fn(|| patience.next(None).ok()).map(|wait| wait.as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8]);
         assert_eq!(patience.next(None).unwrap_err(), "gave up after 5 tries");
         patience.renew();

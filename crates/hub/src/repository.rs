@@ -138,12 +138,7 @@ fn description(reply: &Reply, listed: Option<u64>, what: &str) -> Result<(Etag, 
     Ok((etag, size.ok_or_else(|| HubError::answer(what, "it does not say how long the file is"))?))
 }
 
-fn located(
-    cache: &RepositoryCache,
-    commit: &Commit,
-    files: Vec<PathBuf>,
-    options: &Options<'_>,
-) -> Located {
+fn located(cache: &RepositoryCache, commit: &Commit, files: Vec<PathBuf>, options: &Options<'_>) -> Located {
     let is_gguf = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "gguf");
     let path = if options.files.is_empty() {
         files.iter().find(is_gguf).cloned().unwrap_or_else(|| cache.snapshot(commit))

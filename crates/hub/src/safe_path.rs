@@ -80,7 +80,9 @@ mod tests {
 
     #[test]
     fn names_of_models() {
-        for name in ["config.json", "onnx/model.onnx", ".gitattributes", "a b.txt", "common/COM12", "模型.bin"] {
+        for name in
+            ["config.json", "onnx/model.onnx", ".gitattributes", "a b.txt", "common/COM12", "模型.bin"]
+        {
             assert_eq!(relative(name).unwrap(), Path::new(name));
         }
     }

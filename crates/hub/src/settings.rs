@@ -66,8 +66,9 @@ impl Settings {
             token: set("HF_TOKEN").map(|token| Token::new(&token)).transpose()?,
             hub_cache,
             foveate_home,
-            offline: set("HF_HUB_OFFLINE")
-                .is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")),
+            offline: set("HF_HUB_OFFLINE").is_some_and(|value| {
+                matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
+            }),
         })
     }
 }
@@ -179,7 +180,9 @@ mod tests {
         let parsed = |text| Endpoint::parse(text).map(|endpoint| endpoint.as_str().to_string());
         assert_eq!(parsed("http://127.0.0.1:8000/").unwrap(), "http://127.0.0.1:8000");
         assert_eq!(parsed("https://mirror.example/hub/").unwrap(), "https://mirror.example/hub");
-        for text in ["mirror.example", "ftp://mirror.example", "", "https://", "https://a:b@c", "https://a/?b"] {
+        for text in
+            ["mirror.example", "ftp://mirror.example", "", "https://", "https://a:b@c", "https://a/?b"]
+        {
             assert!(parsed(text).unwrap_err().to_string().starts_with("HF_ENDPOINT is "), "{text}");
         }
     }

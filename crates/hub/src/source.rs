@@ -46,7 +46,8 @@ impl FromStr for Source {
             return Err(refuse(""));
         }
         let path = PathBuf::from(word);
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         match extension.as_deref() {
             Some("whl") => return Ok(Source::Wheel(path)),
             Some("gguf" | "onnx" | "safetensors") => return Ok(Source::File(path)),
@@ -71,7 +72,9 @@ impl Source {
     /// [`HubError::Word`] for a word of no kind, [`HubError::NotInThisVersion`] for a reserved name.
     pub fn of_word(word: &str) -> Result<Source, HubError> {
         match word.parse() {
-            Ok(Source::Hub(_)) | Err(HubError::Word { .. }) if !word.is_empty() && Path::new(word).is_dir() => {
+            Ok(Source::Hub(_)) | Err(HubError::Word { .. })
+                if !word.is_empty() && Path::new(word).is_dir() =>
+            {
                 Ok(Source::Folder(word.into()))
             }
             parsed => parsed,

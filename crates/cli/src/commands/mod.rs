@@ -6,6 +6,7 @@ mod fit;
 mod frontier;
 mod law_source;
 mod plan;
+mod pull;
 mod system;
 
 use clap::Subcommand;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Plan(Box<plan::Arguments>),
     /// Show the best predicted error at every cost.
     Frontier(Box<frontier::Arguments>),
+    /// Fetch a model and print where it is.
+    Pull(pull::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -31,6 +34,7 @@ impl Command {
             Command::Fit(arguments) => arguments.run(),
             Command::Plan(arguments) => arguments.run(),
             Command::Frontier(arguments) => arguments.run(),
+            Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

@@ -27,7 +27,9 @@ pub(crate) fn from_index(requirement: &Requirement, options: &Options<'_>) -> Re
     let name = normalised(requirement.name());
     let what = format!("pypi:{requirement}");
     let here = |network: Network| match (requirement.version(), network) {
-        (Some(version), _) => Some(version.to_string()).filter(|version| target(&wheels, &name, version).is_dir()),
+        (Some(version), _) => {
+            Some(version.to_string()).filter(|version| target(&wheels, &name, version).is_dir())
+        }
         // Only the index knows what the newest is now.
         (None, Network::Always) => None,
         (None, _) => newest(&wheels, &name),
@@ -134,7 +136,10 @@ fn order(version: &str) -> Vec<(u8, u64, String)> {
             let (number, letters) = part.split_at(digits);
             let number = (2, number.parse().unwrap_or(0), String::new());
             let rank = if letters.starts_with("post") { 3 } else { 0 };
-            [Some(number).filter(|_| digits > 0), Some((rank, 0, letters.into())).filter(|_| !letters.is_empty())]
+            [
+                Some(number).filter(|_| digits > 0),
+                Some((rank, 0, letters.into())).filter(|_| !letters.is_empty()),
+            ]
         })
         .flatten()
         .collect();

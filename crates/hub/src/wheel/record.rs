@@ -17,7 +17,10 @@ pub(crate) fn parse(text: &[u8], record_name: &str) -> Result<BTreeMap<String, E
     for row in reader.records() {
         let row = row.map_err(|error| format!("RECORD: {error}"))?;
         let (Some(name), Some(hash), Some(size), 3) = (row.get(0), row.get(1), row.get(2), row.len()) else {
-            return Err(format!("RECORD: {:?} is no row of path, hash and size", row.iter().collect::<Vec<_>>()));
+            return Err(format!(
+                "RECORD: {:?} is no row of path, hash and size",
+                row.iter().collect::<Vec<_>>()
+            ));
         };
         if is_unhashed(name, record_name) {
             continue;
@@ -53,7 +56,9 @@ mod tests {
 
     #[test]
     fn rows() {
-        let text = format!("p/__init__.py,sha256={EMPTY},0\n\"p/a,b.py\",sha256={EMPTY}=,\n{RECORD},,\n{RECORD}.jws,,\n");
+        let text = format!(
+            "p/__init__.py,sha256={EMPTY},0\n\"p/a,b.py\",sha256={EMPTY}=,\n{RECORD},,\n{RECORD}.jws,,\n"
+        );
         let entries = parse(text.as_bytes(), RECORD).unwrap();
         assert_eq!(entries.len(), 2);
         assert_eq!(entries["p/__init__.py"], Entry { sha256: EMPTY.into(), size: Some(0) });

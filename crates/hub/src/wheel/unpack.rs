@@ -90,7 +90,10 @@ impl Archive {
         };
         let mut record_text = Vec::new();
         let record = zip.by_index(*place).map_err(broken)?;
-        record.take(MAX_RECORD + 1).read_to_end(&mut record_text).map_err(|error| refuse(format!("RECORD: {error}")))?;
+        record
+            .take(MAX_RECORD + 1)
+            .read_to_end(&mut record_text)
+            .map_err(|error| refuse(format!("RECORD: {error}")))?;
         if record_text.len() as u64 > MAX_RECORD {
             return Err(refuse(format!("RECORD has more than {MAX_RECORD} bytes")));
         }
@@ -141,7 +144,8 @@ impl Archive {
         progress: &dyn Progress,
     ) -> Result<u64, HubError> {
         let (wheel, budget) = (self.wheel.clone(), self.budget);
-        let refuse = |reason: String| HubError::Wheel { wheel: wheel.clone(), reason: format!("{name}: {reason}") };
+        let refuse =
+            |reason: String| HubError::Wheel { wheel: wheel.clone(), reason: format!("{name}: {reason}") };
         let mut packed = self.zip.by_index(place).map_err(|error| refuse(error.to_string()))?;
         // Never over a file that is there: names that differ in case only may be one file here.
         let mut file = File::create_new(path).map_err(HubError::cache(path))?;
