@@ -294,7 +294,8 @@ fn a_store_elsewhere_gets_no_token_and_gives_the_bytes() {
                 .header("X-Linked-Size", &weights.len().to_string()),
         )
     });
-    let found = Place::new().pull(&hub.url(), Network::Always).unwrap();
+    let place = Place::new();
+    let found = place.pull(&hub.url(), Network::Always).unwrap();
     assert_eq!(read(&found.path, WEIGHTS), weights());
     let asked = store.requests();
     assert_eq!(asked.iter().map(Request::from).collect::<Vec<_>>(), [0, 3000]);
@@ -316,7 +317,8 @@ fn a_renamed_repository_is_followed_with_the_token() {
         }
         _ => serve(request, b"GGUF", "tag"),
     });
-    let found = Place::new().pull(&hub.url(), Network::Always).unwrap();
+    let place = Place::new();
+    let found = place.pull(&hub.url(), Network::Always).unwrap();
     assert!(found.path.ends_with("m.gguf"), "one GGUF file is the model");
     assert_eq!(std::fs::read(&found.path).unwrap(), b"GGUF");
     assert!(hub.requests().iter().all(|asked| asked.header("authorization").is_some()));

@@ -96,8 +96,7 @@ fn a_sound_wheel_is_unpacked_once() {
     fs::write(&found.path, "mark").unwrap();
     assert_eq!(wheel.open(&options).unwrap(), found);
     assert_eq!(fs::read(&found.path).unwrap(), b"mark");
-    let other = Wheel::new().with("p/more.txt", b"more").write();
-    let elsewhere = locate(&Source::Wheel(other), &options).unwrap();
+    let elsewhere = Wheel::new().with("p/more.txt", b"more").open(&options).unwrap();
     assert_ne!(elsewhere.path, found.path, "another wheel of the same name has its own folder");
     // Neither answers for an index.
     let error = locate(&"pypi:p==1.0".parse().unwrap(), &options).unwrap_err();

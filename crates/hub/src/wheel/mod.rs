@@ -126,16 +126,16 @@ fn newest(wheels: &Path, name: &str) -> Option<String> {
     versions.max_by(|left, right| order(left).cmp(&order(right)))
 }
 
-/// Versions in order: numbers as numbers, and what has more of them later. Pre-releases, whose parts have letters,
-/// come before the release: 1.0rc1 < 1.0 < 1.0.1.
+/// Versions in order: numbers as numbers, and what has more of them later. What has letters comes before the release,
+/// but for post-releases: 1.0rc1 < 1.0 < 1.0.post1 < 1.0.1.
 fn order(version: &str) -> Vec<(u8, u64, String)> {
     let mut parts: Vec<(u8, u64, String)> = version
         .split(|character: char| !character.is_ascii_alphanumeric())
         .flat_map(|part| {
             let digits = part.len() - part.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
             let (number, letters) = part.split_at(digits);
-            let number = (2, number.parse().unwrap_or(0), String::new());
-            let rank = if letters.starts_with("post") { 3 } else { 0 };
+            let number = (3, number.parse().unwrap_or(0), String::new());
+            let rank = if letters.starts_with("post") { 2 } else { 0 };
             [
                 Some(number).filter(|_| digits > 0),
                 Some((rank, 0, letters.into())).filter(|_| !letters.is_empty()),

@@ -8,18 +8,18 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use sha2::{Digest, Sha256};
 
-pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What a client sent.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -27,7 +27,7 @@ impl Request {
     }
 
     /// First byte of the range that is asked for.
-    pub fn from(&self) -> u64 {
+    pub(crate) fn from(&self) -> u64 {
         let range = self.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
         range.map_or(0, |from| from.parse().unwrap())
     }
@@ -35,7 +35,7 @@ impl Request {
 
 /// What comes back.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -46,26 +46,26 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn new(status: u16) -> Answer {
+    pub(crate) fn new(status: u16) -> Answer {
         Answer { status, headers: Vec::new(), body: Vec::new(), cut: None, stall: false }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Answer {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn body(mut self, body: &[u8]) -> Answer {
+    pub(crate) fn body(mut self, body: &[u8]) -> Answer {
         self.body = body.to_vec();
         self
     }
 
-    pub fn cut(mut self, bytes: usize) -> Answer {
+    pub(crate) fn cut(mut self, bytes: usize) -> Answer {
         self.cut = Some(bytes);
         self
     }
 
-    pub fn stall(mut self, bytes: usize) -> Answer {
+    pub(crate) fn stall(mut self, bytes: usize) -> Answer {
         self.cut = Some(bytes);
         self.stall = true;
         self
@@ -73,7 +73,7 @@ impl Answer {
 }
 
 /// A file as a hub serves it: HEAD tells tag and size, GET honours ranges.
-pub fn serve(request: &Request, content: &[u8], etag: &str) -> Answer {
+pub(crate) fn serve(request: &Request, content: &[u8], etag: &str) -> Answer {
     let from = request.from() as usize;
     let tag = format!("\"{etag}\"");
     if from == 0 {
@@ -86,20 +86,20 @@ pub fn serve(request: &Request, content: &[u8], etag: &str) -> Answer {
 }
 
 /// The answer of the API for these files.
-pub fn information(names: &[&str]) -> Answer {
+pub(crate) fn information(names: &[&str]) -> Answer {
     let siblings: Vec<String> = names.iter().map(|name| format!("{{\"rfilename\": {name:?}}}")).collect();
     let text = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}]}}", siblings.join(", "));
     Answer::new(200).header("Content-Type", "application/json").body(text.as_bytes())
 }
 
-pub fn sha256(content: &[u8]) -> String {
+pub(crate) fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 type Script = dyn Fn(&Request, usize) -> Answer + Send + Sync;
 
 /// A running server; it ends with this value.
-pub struct StandIn {
+pub(crate) struct StandIn {
     port: u16,
     asked: Arc<(Mutex<Vec<Request>>, Condvar)>,
     connections: Arc<Mutex<usize>>,
@@ -108,7 +108,7 @@ pub struct StandIn {
 
 impl StandIn {
     /// `script` answers a request, told how many with the same method and path came before it.
-    pub fn start(script: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> StandIn {
+    pub(crate) fn start(script: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
@@ -135,16 +135,16 @@ impl StandIn {
         stand_in
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.asked.0.lock().unwrap().clone()
     }
 
     /// Requests with this method and end of the path.
-    pub fn of(&self, method: &str, end: &str) -> Vec<Request> {
+    pub(crate) fn of(&self, method: &str, end: &str) -> Vec<Request> {
         self.requests()
             .into_iter()
             .filter(|asked| asked.method == method && asked.path.ends_with(end))
@@ -152,7 +152,7 @@ impl StandIn {
     }
 
     /// Connections that were made, used or not.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
     }
 }
