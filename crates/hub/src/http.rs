@@ -1,6 +1,6 @@
 //! Requests to the hub: redirects that keep the token at home, and waiting where the hub says so.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
@@ -161,7 +161,7 @@ impl<'a> Client<'a> {
     ) -> Result<Reply, HubError> {
         let mut patience = Patience::new();
         loop {
-            let (reason, asked) = match self.once(method, url, from, follow, what) {
+            let reason = match self.once(method, url, from, follow, what) {
                 Ok(reply) => match reply.status.as_u16() {
                     status @ (429 | 500 | 502 | 503 | 504) => {
                         let asked =
@@ -174,10 +174,10 @@ impl<'a> Client<'a> {
                     }
                     _ => return Ok(reply),
                 },
-                Err(Broken::Passing(reason)) => (reason, None),
+                Err(Broken::Passing(reason)) => reason,
                 Err(Broken::Lasting(error)) => return Err(error),
             };
-            if let Err(end) = self.wait(&mut patience, asked, what, &reason) {
+            if let Err(end) = self.wait(&mut patience, None, what, &reason) {
                 return Err(HubError::Connection { what: what.into(), reason: format!("{reason}; {end}") });
             }
         }
@@ -244,17 +244,28 @@ impl Broken {
     fn from_error(error: &ureq::Error, what: &str) -> Broken {
         let lasting = |reason: String| Broken::Lasting(HubError::Connection { what: what.into(), reason });
         match error {
-            // Nobody listens, or the name is unknown: a wait of seconds changes neither.
-            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                lasting(error.to_string())
-            }
-            ureq::Error::Io(error) => Broken::Passing(error.to_string()),
+            // A connection that broke may hold the next time. That nobody listens, or that the name is unknown, a wait
+            // of seconds does not change.
+            ureq::Error::Io(error) if breaks(error.kind()) => Broken::Passing(error.to_string()),
             ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => Broken::Passing(error.to_string()),
             // The server closed before its answer was whole.
             ureq::Error::Protocol(_) => Broken::Passing(error.to_string()),
             _ => lasting(error.to_string()),
         }
     }
+}
+
+/// Whether an error is the end of a connection that was there.
+fn breaks(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::TimedOut
+            | ErrorKind::WouldBlock
+    )
 }
 
 /// Scheme, host and port: what a token is for.

@@ -22,7 +22,6 @@ pub(crate) enum Command {
     Plan(Box<plan::Arguments>),
     /// Show the best predicted error at every cost.
     Frontier(Box<frontier::Arguments>),
-    /// Fetch a model and print where it is.
     Pull(pull::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
