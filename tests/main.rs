@@ -7,6 +7,7 @@ mod errors;
 mod fit;
 mod inspect;
 mod plan;
+mod pull;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -69,6 +69,13 @@ impl From<foveate_model::ModelError> for Failure {
     }
 }
 
+/// Some failures of fetching are the network's or the hub's.
+impl From<foveate_hub::HubError> for Failure {
+    fn from(error: foveate_hub::HubError) -> Failure {
+        if error.is_users() { Failure::User(error.into()) } else { Failure::Other(error.into()) }
+    }
+}
+
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Failure {
         Failure::Other(error.into())

@@ -9,6 +9,7 @@ mod frontier;
 mod inspect;
 mod law_source;
 mod plan;
+mod pull;
 mod system;
 
 use clap::Subcommand;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Chat(Box<chat::Arguments>),
     /// Show what a model file or folder holds, and what a question to it costs.
     Inspect(inspect::Arguments),
+    Pull(pull::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -43,6 +45,7 @@ impl Command {
             Command::Ask(arguments) => arguments.run(),
             Command::Chat(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
+            Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

