@@ -40,7 +40,7 @@ impl MqtConfig {
     }
 
     fn queries(&self) -> usize {
-        self.query_side * self.query_side
+        self.query_side.saturating_mul(self.query_side)
     }
 }
 

@@ -93,8 +93,8 @@ impl Zip {
     fn apply(&self, x: &Tensor, class_token: &Tensor) -> Result<Tensor> {
         let d = x.dim(1)?;
         let mut contextual = select(x, &self.targets)?;
+        crate::count::dots(self.targets.len() + self.others.len(), d);
         if !self.others.is_empty() {
-            crate::count::dots(self.others.len(), d);
             let count = self.targets.len();
             let joins: Vec<u32> = self.joins.iter().map(|target| *target as u32).collect();
             let joins = Tensor::new(joins, x.device())?;
