@@ -98,12 +98,12 @@ def visionzip(state, queries, keys, heads, dominant, contextual):
     return torch.cat(rows).unsqueeze(0), joined
 
 
-def fill(module, seed):
+def fill(module, seed, size=1.5):
     """Random weights of a size that keeps attention far from uniform and norms away from the identity."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        scale = parameter[0].numel() ** -0.5 * 1.5 if parameter.dim() > 1 else 0.3
+        scale = parameter[0].numel() ** -0.5 * size if parameter.dim() > 1 else 0.3
         shift = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
         parameter.data = noise * scale + shift
     return generator
@@ -151,7 +151,7 @@ def make_quecc():
 def make_mqt():
     d, width, heads, side = 16, 12, 4, 16
     module = Mqt(d, width, heads, side)
-    generator = fill(module, 7)
+    generator = fill(module, 7, size=1.0)
     tensors = {f"mm_projector.{name}": value for name, value in module.state_dict().items()}
     grids = ((7, 7), (16, 16), (27, 27), (9, 20))
     for rows, columns in grids:

@@ -2,7 +2,6 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::nn::softmax;
 use crate::{BlockDepth, CompressError, Grid, Method, Result, StateDepth};
 
 /// The attention inputs of one block of the tower.
@@ -52,16 +51,27 @@ impl BlockAttention {
         self.heads
     }
 
-    /// The class token's attention to the patches, softmax over all keys, summed over `heads` heads: `[b, patches]`. The
-    /// class token's own share is dropped and the rest is not renormalised.
-    pub(crate) fn class_attention(&self, heads: usize) -> Result<Tensor> {
+    /// The class token's attention to the patches, softmax over all keys, summed over `heads` heads: one row an image. The
+    /// class token's own share is dropped and the rest is not renormalised. The softmax runs in f64: patches are ranked
+    /// by it, and PruMerge multiplies sums of hundreds of patches by it.
+    pub(crate) fn class_attention(&self, heads: usize) -> Result<Vec<Vec<f32>>> {
         let (b, n, d) = self.keys.dims3()?;
         let head = d / heads;
         crate::count::dots(b * n, d);
         let keys = self.keys.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?; // [b, heads, n, head]
         let query = self.class_query.reshape((b, heads, 1, head))?;
-        let scores = (query.matmul(&keys.t()?)? * (head as f64).powf(-0.5))?; // [b, heads, 1, n]
-        Ok(softmax(&scores)?.squeeze(2)?.sum(1)?.narrow(1, 1, n - 1)?)
+        let scores = (query.matmul(&keys.t()?)? * (head as f64).powf(-0.5))?.reshape((b * heads, n))?;
+        let image = |rows: &[Vec<f32>]| {
+            let mut attention = vec![0.0_f64; n];
+            for row in rows {
+                let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let exp: Vec<f64> = row.iter().map(|score| f64::from(score - largest).exp()).collect();
+                let sum: f64 = exp.iter().sum();
+                attention.iter_mut().zip(exp).for_each(|(total, exp)| *total += exp / sum);
+            }
+            attention[1..].iter().map(|share| *share as f32).collect()
+        };
+        Ok(to_rows(&scores)?.chunks(heads).map(image).collect())
     }
 
     fn rows(&self, rows: &Tensor) -> Result<Self> {

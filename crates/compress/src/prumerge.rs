@@ -7,7 +7,7 @@
 //! Two cases that the reference leaves undefined are defined here. An image without outliers keeps its one most attended
 //! patch (n = 1). A spacing below one patch becomes one, so that PruMerge+ then keeps every patch but the last.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::features::{to_rows, weights_over_patches};
 use crate::selection::{descending, outliers, select, unit_rows};
@@ -92,8 +92,9 @@ impl Merge {
             Tensor::zeros((1, d), x.dtype(), x.device())?
         } else {
             crate::count::dots(self.rest.len(), d);
-            let weights = self.weights(&self.rest, x)?.unsqueeze(0)?; // [1, rest]
-            weights.matmul(&select(x, &self.rest)?)?
+            // A sum of hundreds of patches: in f32 its rounding would be ten times that of the other tokens.
+            let weights = self.weights(&self.rest, x)?.to_dtype(DType::F64)?.unsqueeze(0)?; // [1, rest]
+            weights.matmul(&select(x, &self.rest)?.to_dtype(DType::F64)?)?.to_dtype(x.dtype())?
         };
         Ok(Tensor::cat(&[tokens, last], 0)?)
     }
@@ -141,7 +142,7 @@ fn plan(
         return Err(CompressError::AdaptiveBatch { images });
     }
     let attention = features.attention(method, BlockDepth::LAST)?;
-    let (keys, scores) = (attention.patch_keys()?, to_rows(&attention.class_attention(1)?)?);
+    let (keys, scores) = (attention.patch_keys()?, attention.class_attention(1)?);
     let image = |(row, scores): (usize, Vec<f32>)| {
         let kept = choose(&scores);
         Merge::plan(&keys.get(row)?, scores, kept)

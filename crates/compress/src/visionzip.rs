@@ -155,7 +155,7 @@ impl VisionZip {
         let dominant = tokens.saturating_sub(1 + contextual);
         let attention = features.attention(method, BlockDepth::LAST_BUT_ONE)?;
         let heads = attention.heads();
-        let (keys, scores) = (attention.patch_keys()?, to_rows(&attention.class_attention(heads)?)?);
+        let (keys, scores) = (attention.patch_keys()?, attention.class_attention(heads)?);
         let image = |(row, scores): (usize, Vec<f32>)| {
             Ok((Zip::plan(&keys.get(row)?.contiguous()?, heads, &scores, dominant, contextual)?, scores))
         };
