@@ -180,7 +180,7 @@ impl Compressor for TokenPacker {
         let (patches, v) = (dimensions.grid.patches() as f64, visual_tokens as f64);
         let (d, width) = (self.config.width as f64, self.config.output_width as f64);
         // Interpolation: the mean of four patches for even windows, a plain copy for odd ones.
-        let interpolation = if windows.side % 2 == 0 { 4.0 * v * d } else { 0.0 };
+        let interpolation = if windows.side.is_multiple_of(2) { 4.0 * v * d } else { 0.0 };
         let around = interpolation + v * (d * d + d * width + width * width);
         Ok(2.0 * around + window_attention(patches, v, d, self.config.states.len()))
     }

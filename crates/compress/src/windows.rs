@@ -47,7 +47,8 @@ impl Windows {
     pub(crate) fn centre(self, x: &Tensor) -> Result<Tensor> {
         let (b, _, d) = x.dims3()?;
         let split = self.split(x)?;
-        let (first, taken) = if self.side % 2 == 0 { (self.side / 2 - 1, 2) } else { (self.side / 2, 1) };
+        let (first, taken) =
+            if self.side.is_multiple_of(2) { (self.side / 2 - 1, 2) } else { (self.side / 2, 1) };
         let central = split.narrow(2, first, taken)?.narrow(4, first, taken)?;
         if taken > 1 {
             crate::count::dots(b * self.count(), taken * taken * d);
