@@ -22,7 +22,8 @@ def fit(*arguments, bootstrap=0):
 
 
 def version():
-    return subprocess.run([FOVEATE, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    printed = subprocess.run([FOVEATE, "--version"], capture_output=True, text=True, check=True).stdout
+    return printed.split()[-1]
 
 
 def objective_options(delta):
