@@ -63,7 +63,6 @@ fn smollm2_chooses_the_tokens_that_transformers_chooses() {
         let best = best.to_vec1::<u32>().unwrap();
         equal += best.iter().zip(&text.next).filter(|(found, expected)| found == expected).count();
     }
-    println!("{equal} of {positions} choices are equal");
     assert!(equal * 100 >= positions * 99, "{equal} of {positions}");
 }
 
@@ -88,7 +87,6 @@ fn dinov2_has_the_hidden_states_of_onnx_runtime() {
             let name = |kind: &str| format!("out.{photo}.{state}.{kind}");
             let apart_rows = apart(&rows, &expected, &name("rows"));
             let apart_sample = apart(&sample(&found), &expected, &name("sample"));
-            println!("{photo}, state {state}: {apart_rows} and {apart_sample} apart");
             assert!(
                 apart_rows < 1e-3 && apart_sample < 1e-3,
                 "{photo}, state {state}: {apart_rows}, {apart_sample}"

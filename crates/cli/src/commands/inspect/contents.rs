@@ -97,7 +97,7 @@ impl Contents {
         let mut formats: BTreeMap<String, Format> = BTreeMap::new();
         for name in weights.names() {
             let (Some(shape), Some(stored)) = (weights.shape(&name), weights.stored(&name)) else { continue };
-            let dtype = stored.format.map_or_else(|| "other".to_owned(), |format| dtype(format));
+            let dtype = stored.format.map_or_else(|| "other".to_owned(), dtype);
             // Integers (position ids, shapes of a graph) are no parameters.
             let parameters = stored.format.map_or(0, |_| shape.elem_count() as u64);
             let format =
