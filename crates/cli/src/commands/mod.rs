@@ -16,23 +16,16 @@ use clap::Subcommand;
 
 use crate::Outcome;
 
-/// What the program can do.
+/// What the program can do. The variants have no doc comments: one there would replace the longer help of its arguments.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Fit a scaling law to measurements and say what they can and cannot tell.
     Fit(Box<fit::Arguments>),
-    /// Turn a budget into the best language model and number of visual tokens.
     Plan(Box<plan::Arguments>),
-    /// Show the best predicted error at every cost.
     Frontier(Box<frontier::Arguments>),
-    /// Answer a question, about images or without any.
     Ask(Box<ask::Arguments>),
-    /// Talk with a language model.
     Chat(Box<chat::Arguments>),
-    /// Show what a model file or folder holds, and what a question to it costs.
     Inspect(inspect::Arguments),
     Pull(pull::Arguments),
-    /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
 
