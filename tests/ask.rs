@@ -200,7 +200,7 @@ fn what_cannot_be_used_is_named() {
 }
 
 /// A copy of a fixture's folder, to break.
-fn copy(model: &str) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn copy(model: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(model);
     std::fs::create_dir(&path).unwrap();

@@ -4,10 +4,13 @@
 mod ask;
 mod chat;
 mod errors;
+mod fetch;
 mod fit;
 mod inspect;
 mod plan;
 mod pull;
+#[path = "../crates/hub/tests/stand_in/mod.rs"]
+mod stand_in;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -59,7 +62,7 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn help_names_every_command_and_completions_know_their_flags() {
     let help = succeeds(&["--help"]);
-    for command in ["fit", "plan", "frontier", "ask", "chat", "inspect", "completions"] {
+    for command in ["fit", "plan", "frontier", "ask", "chat", "inspect", "pull", "completions"] {
         assert!(help.contains(command), "{help}");
     }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

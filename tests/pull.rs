@@ -1,13 +1,9 @@
 //! `foveate pull`: processes that end in the middle or run at once, and no socket when offline.
 
-#[path = "../crates/hub/tests/stand_in/mod.rs"]
-mod stand_in;
-
 use std::process::Stdio;
 use std::sync::{Arc, Barrier};
 
-use stand_in::{Answer, COMMIT, StandIn, information, serve, sha256};
-
+use super::stand_in::{self, Answer, COMMIT, StandIn, information, serve, sha256};
 use super::*;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -17,14 +13,19 @@ fn weights() -> Vec<u8> {
 }
 
 /// The program with caches in `home` and the stand-in as its hub.
-fn pull(home: &Path, url: &str, arguments: &[&str]) -> Command {
+pub(super) fn with_caches(home: &Path, url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foveate"));
-    command.arg("pull").args(arguments);
     for variable in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
         command.env_remove(variable);
     }
     command.env("HF_ENDPOINT", url).env("HF_HOME", home.join("hf")).env("FOVEATE_HOME", home.join("foveate"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn pull(home: &Path, url: &str, arguments: &[&str]) -> Command {
+    let mut command = with_caches(home, url);
+    command.arg("pull").args(arguments);
     command
 }
 

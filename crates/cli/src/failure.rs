@@ -25,6 +25,15 @@ impl Failure {
         Failure::Other(error.into())
     }
 
+    /// The same failure with something added to its message.
+    pub(crate) fn noting(self, note: &str) -> Failure {
+        match self {
+            Failure::User(error) => Failure::User(anyhow::anyhow!("{error}; {note}")),
+            Failure::Other(error) => Failure::Other(anyhow::anyhow!("{error}; {note}")),
+            Failure::Closed => Failure::Closed,
+        }
+    }
+
     /// Prints the message and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let (error, code) = match self {

