@@ -146,6 +146,37 @@ fn text_alone_needs_no_image_and_a_placeholder_moves_one() {
 }
 
 #[test]
+fn a_model_without_sight_reads_a_placeholder_as_text() {
+    let model = fixture("models/llama-untied");
+    let tokens = |question: &str| {
+        number(&json(&["ask", &model, question, "--max-new-tokens", "2", "--json"])["text_tokens"])
+    };
+    // The vocabulary has a token of this text.
+    assert_eq!(tokens("a<image>b<image>c"), tokens("abc") + 2.0);
+}
+
+/// Twelve tokens: the template's `<|im_start|>`, …, as transformers' `apply_chat_template` gives them. Neither the settings
+/// of training (cut to 5, fill to 64) nor a second beginning change them.
+#[test]
+fn prompts_of_language_models_are_the_templates_own() {
+    let (_keep, model) = copy("llama-untied");
+    let tokens =
+        || number(&json(&["ask", text(&model), "hi", "--max-new-tokens", "1", "--json"])["text_tokens"]);
+    assert_eq!(tokens(), 12.0);
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    tokenizer["truncation"] = serde_json::json!({
+        "max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": "Right"
+    });
+    tokenizer["padding"] = serde_json::json!({
+        "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "<pad>"
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    assert_eq!(tokens(), 12.0);
+}
+
+#[test]
 fn seeds_threads_and_stops_do_what_they_say() {
     let model = fixture("models/llama-untied");
     let run = |more: &[&str]| {
@@ -185,7 +216,7 @@ fn what_cannot_be_used_is_named() {
     let blind = one_image(&fixture("models/llama-tied"), &cat);
     assert!(blind.contains("llama-tied") && blind.contains("--mmproj"), "{blind}");
     let places = refuses(&["ask", &model, "<image> or <image>?", "--image", &cat]);
-    assert!(places.contains("1 images were given, but the prompt has 2 places"), "{places}");
+    assert!(places.contains("1 image was given, but the prompt has 2 places"), "{places}");
 
     let nothing = refuses(&["ask", "no-such-model", QUESTION]);
     assert!(nothing.contains("no-such-model"), "{nothing}");

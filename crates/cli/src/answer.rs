@@ -1,6 +1,7 @@
 //! An answer and what it took, as the stable JSON document.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use foveate_law::cost::{Dtype, Workload, projector_flops};
@@ -8,7 +9,7 @@ use foveate_model::generate::{Finish, GenerateOptions, Generated, Session};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::model::{Asked, Model, Seen};
+use crate::model::{Asked, Model, Seen, in_file};
 
 /// What `ask --json` and `chat --json` print for an answer. Other programs read it: fields are added, never renamed.
 #[derive(Serialize)]
@@ -62,7 +63,8 @@ pub(crate) fn generate(
     show: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Answer, Failure> {
     let options = GenerateOptions { end_tokens: Some(model.end_tokens.clone()), ..options.clone() };
-    let generated = session.generate(&asked.prompt, &options, &model.tokenizer, show)?;
+    let generated = session.generate(&asked.prompt, &options, &model.tokenizer, show);
+    let generated = generated.map_err(|error| in_file(Path::new(&model.name), error))?;
     let sum = |time: fn(&Seen) -> Duration| looked.seen.iter().map(time).sum::<Duration>();
     let passes = passes_after_the_first(&generated);
     let ms = Milliseconds {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::text::without_controls;
+
 /// Why a subcommand did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -25,16 +27,18 @@ impl Failure {
         Failure::Other(error.into())
     }
 
-    /// The same failure with something added to its message.
-    pub(crate) fn noting(self, note: &str) -> Failure {
+    /// The same failure in other words, made of its message.
+    pub(crate) fn reworded(self, reword: impl FnOnce(String) -> String) -> Failure {
         match self {
-            Failure::User(error) => Failure::User(anyhow::anyhow!("{error}; {note}")),
-            Failure::Other(error) => Failure::Other(anyhow::anyhow!("{error}; {note}")),
+            Failure::User(error) => Failure::User(anyhow::Error::msg(reword(error.to_string()))),
+            Failure::Other(error) => Failure::Other(anyhow::Error::msg(reword(error.to_string()))),
             Failure::Closed => Failure::Closed,
         }
     }
 
     /// Prints the message and gives the exit code.
+    ///
+    /// Names in files stand in messages; a terminal must not obey what they hold.
     pub(crate) fn report(self) -> ExitCode {
         let (error, code) = match self {
             Failure::User(error) => (error, 2),
@@ -42,7 +46,7 @@ impl Failure {
             Failure::Closed => return ExitCode::SUCCESS,
         };
         // Standard error may be closed as well; the exit code still tells.
-        let _ = writeln!(anstream::stderr(), "error: {error}");
+        let _ = writeln!(anstream::stderr(), "error: {}", without_controls(&error.to_string()));
         ExitCode::from(code)
     }
 }

@@ -37,9 +37,8 @@ impl Fetch {
             source => match self.locate(&source, Network::WhenMissing) {
                 Ok(found) => Ok(found.path),
                 // `models/llava` may be a repository or a mistyped path.
-                Err(error) if matches!(source, Source::Hub(_)) => {
-                    Err(Failure::from(error).noting(&format!("nor is there a folder {word} here")))
-                }
+                Err(error) if matches!(source, Source::Hub(_)) => Err(Failure::from(error)
+                    .reworded(|told| format!("{told}; nor is there a folder {word} here"))),
                 Err(error) => Err(error.into()),
             },
         }

@@ -1,5 +1,7 @@
 //! Tables and lists for people.
 
+use std::borrow::Cow;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// A table without lines: `left` columns from the left are flush left, the others flush right.
@@ -44,9 +46,22 @@ pub(crate) fn interval([low, high]: [f64; 2], digits: usize) -> String {
     format!("[{}, {}]", end(low), end(high))
 }
 
+/// `text` with � in place of control characters, line breaks and tabs apart.
+pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
+    let obeyed = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if text.contains(obeyed) { text.replace(obeyed, "\u{fffd}").into() } else { text.into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let title = "a\u{1b}]0;title\u{7}b\r\n\tc \u{9b}2J é 😀";
+        assert_eq!(without_controls(title), "a\u{fffd}]0;title\u{fffd}b\u{fffd}\n\tc \u{fffd}2J é 😀");
+        assert!(matches!(without_controls("plain\n"), Cow::Borrowed("plain\n")));
+    }
 
     #[test]
     fn long_points_are_wrapped_and_indented() {

@@ -44,7 +44,7 @@ pub enum ModelError {
         names: Vec<String>,
     },
     /// More or fewer images than the prompt has places for.
-    #[error("the prompt has places for {places} images, {images} were given")]
+    #[error("places for images in the prompt: {places}, images given: {images}")]
     ImageCount {
         /// Places in the prompt.
         places: usize,

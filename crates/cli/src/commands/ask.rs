@@ -1,6 +1,5 @@
 //! `foveate ask`: a question about images in, an answer out.
 
-use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::model::{Model, Place};
 use crate::output::print_json;
+use crate::text::without_controls;
 
 /// Answer a question, about images or without any.
 ///
@@ -94,9 +94,9 @@ impl Stream {
         if !self.shows {
             return ControlFlow::Continue(());
         }
-        let text = if self.terminal { without_controls(text) } else { Cow::Borrowed(text) };
+        let shown = if self.terminal { without_controls(text) } else { text.into() };
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.failed = Some(error);
@@ -111,23 +111,5 @@ impl Stream {
             _ = self.show("\n");
         }
         self.failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-/// `text` with � in place of control characters, line breaks and tabs apart.
-fn without_controls(text: &str) -> Cow<'_, str> {
-    let obeyed = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
-    if text.contains(obeyed) { Cow::Owned(text.replace(obeyed, "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_gets_no_control_characters() {
-        let title = "a\u{1b}]0;title\u{7}b\r\n\tc \u{9b}2J é 😀";
-        assert_eq!(without_controls(title), "a\u{fffd}]0;title\u{fffd}b\u{fffd}\n\tc \u{fffd}2J é 😀");
-        assert!(matches!(without_controls("plain\n"), Cow::Borrowed("plain\n")));
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::time::Instant;
 
 use clap::Args;
-use foveate_data::prompt::Message;
+use foveate_data::prompt::{Message, Role};
 use foveate_model::generate::{GenerateOptions, Session};
 
 use super::ask::Stream;
@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::answer::{Answer, Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
-use crate::model::{Model, Place};
+use crate::model::{Asked, Model, Place};
 use crate::output::print;
 
 /// The longest message that is read, in bytes: more than any context holds.
@@ -21,11 +21,9 @@ const MOST_BYTES: u64 = 16 << 20;
 /// Talk with a language model.
 ///
 /// At a terminal each line is a message, and Ctrl-D ends the conversation. What was said stays in memory, so that a turn
-/// costs only what it adds. From a pipe or a file the whole of standard input is one message:
-///
-///     foveate chat MODEL < question.txt
+/// costs only what it adds; when the context is full, the oldest turns are forgotten. From a pipe or a file the whole of
+/// standard input is one message: `foveate chat MODEL < question.txt`.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -57,18 +55,25 @@ impl Arguments {
 
     fn converse(&self, options: &GenerateOptions) -> Outcome {
         let mut conversation = Conversation::open(self, options)?;
-        let mut line = String::new();
         loop {
             write!(anstream::stderr(), "> ")?;
-            line.clear();
-            let read = std::io::stdin().lock().take(MOST_BYTES).read_line(&mut line);
-            if read.map_err(|error| Failure::user(format!("standard input: {error}")))? == 0 {
-                // Ctrl-D leaves the cursor behind the prompt.
-                writeln!(anstream::stderr())?;
-                return Ok(());
-            }
-            if !line.trim().is_empty() {
-                conversation.turn(line.trim_end_matches(['\n', '\r']), self.json)?;
+            let message = match read_line(std::io::stdin().lock())? {
+                Line::Message(message) => message,
+                Line::Empty => continue,
+                Line::Unreadable(reason) => {
+                    writeln!(anstream::stderr(), "{reason}")?;
+                    continue;
+                }
+                Line::End => {
+                    // Ctrl-D leaves the cursor behind the prompt.
+                    writeln!(anstream::stderr())?;
+                    return Ok(());
+                }
+            };
+            match conversation.turn(&message, self.json) {
+                // What is wrong with one message is no reason to lose the others.
+                Err(error @ Failure::User(_)) => _ = error.report(),
+                turned => turned?,
             }
         }
     }
@@ -90,7 +95,7 @@ impl<'a> Conversation<'a> {
         Ok(Self { session: Session::new(model.decoder.clone()), model, messages, options })
     }
 
-    /// Answers a message on standard output and remembers both.
+    /// Answers a message on standard output and remembers both, or neither if it fails.
     fn turn(&mut self, message: &str, json: bool) -> Outcome {
         let mut stream = Stream::new(!json);
         let answer = self.answer(message, |text| stream.show(text))?;
@@ -106,14 +111,66 @@ impl<'a> Conversation<'a> {
         show: impl FnMut(&str) -> std::ops::ControlFlow<()>,
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
-        self.messages.push(Message::user(message));
-        let asked = self.model.prompt(&self.messages, &[])?;
+        let mut messages = self.messages.clone();
+        messages.push(Message::user(message));
+        let asked = self.fitting(&mut messages)?;
         let before = started.elapsed();
         let looked = Looked::default();
         let answer = generate(&self.model, &mut self.session, &asked, &looked, self.options, before, show)?;
-        self.messages.push(Message::assistant(answer.text()));
+        messages.push(Message::assistant(answer.text()));
+        self.messages = messages;
         Ok(answer)
     }
+
+    /// The prompt of `messages`, of which the oldest turns go until an answer has room in the context. The last question
+    /// stays: whether that one fits is for the model to say.
+    fn fitting(&self, messages: &mut Vec<Message>) -> Result<Asked, Failure> {
+        let context = self.model.decoder.config().context;
+        let mut forgotten = 0;
+        loop {
+            let asked = self.model.prompt(messages, &[])?;
+            let needed = asked.text_tokens + self.options.max_tokens;
+            let oldest = messages.iter().position(|message| message.role == Role::User);
+            match oldest {
+                Some(oldest) if needed > context && oldest + 2 < messages.len() => {
+                    messages.drain(oldest..oldest + 2);
+                    forgotten += 1;
+                }
+                _ => {
+                    if forgotten > 0 {
+                        let (s, of) = (if forgotten == 1 { "" } else { "s" }, context);
+                        writeln!(
+                            anstream::stderr(),
+                            "(context of {of} full: {forgotten} oldest turn{s} forgotten)"
+                        )?;
+                    }
+                    return Ok(asked);
+                }
+            }
+        }
+    }
+}
+
+/// What a person typed.
+#[derive(Debug, PartialEq)]
+enum Line {
+    Message(String),
+    Empty,
+    Unreadable(&'static str),
+    End,
+}
+
+fn read_line(input: impl BufRead) -> Result<Line, Failure> {
+    let mut bytes = Vec::new();
+    let read = input.take(MOST_BYTES).read_until(b'\n', &mut bytes);
+    if read.map_err(|error| Failure::user(format!("standard input: {error}")))? == 0 {
+        return Ok(Line::End);
+    }
+    let Ok(line) = String::from_utf8(bytes) else {
+        return Ok(Line::Unreadable("(that line is no UTF-8 text; type it again)"));
+    };
+    let message = line.trim_end_matches(['\n', '\r']);
+    Ok(if message.trim().is_empty() { Line::Empty } else { Line::Message(message.to_owned()) })
 }
 
 /// All of `input` as one message, without the line break at its end.
@@ -166,6 +223,38 @@ mod tests {
         // What was read in the first turn is not counted again.
         let flops = |answer: &Answer| serde_json::to_value(answer).unwrap()["flops"].as_f64().unwrap();
         assert!(flops(&second) < 0.8 * flops(&alone), "{} {}", flops(&second), flops(&alone));
+    }
+
+    #[test]
+    fn a_full_context_forgets_the_oldest_turns_and_keeps_the_instructions() {
+        let options = GenerateOptions { max_tokens: 40, ..GenerateOptions::default() };
+        let mut talk = conversation(&options);
+        talk.messages.push(Message::system("Be brief."));
+        let ignore = |_: &str| ControlFlow::Continue(());
+        // The context is 512 tokens of about a character each.
+        let long = "word ".repeat(30);
+        for _ in 0..4 {
+            talk.answer(&long, ignore).unwrap();
+        }
+        assert_eq!(talk.messages[0].role, Role::System);
+        assert_eq!(talk.messages[1].role, Role::User);
+        assert!(talk.messages.len() < 9, "{}", talk.messages.len());
+        // A question that never fits is refused, and the conversation goes on without it.
+        let before = talk.messages.clone();
+        let failure = talk.answer(&"word ".repeat(3000), ignore).err().unwrap();
+        assert!(matches!(&failure, Failure::User(error) if error.to_string().contains("512")), "{failure:?}");
+        assert_eq!(talk.messages, before);
+        talk.answer("And now?", ignore).unwrap();
+    }
+
+    #[test]
+    fn lines_are_messages_until_the_end() {
+        let mut input = &b"one two\r\n\n  \n\xc3\nlast"[..];
+        let mut next = || read_line(&mut input).unwrap();
+        assert_eq!(next(), Line::Message("one two".into()));
+        assert_eq!((next(), next()), (Line::Empty, Line::Empty));
+        assert!(matches!(next(), Line::Unreadable(_)));
+        assert_eq!((next(), next()), (Line::Message("last".into()), Line::End));
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod card;
 mod contents;
 mod costs;
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::Outcome;
@@ -23,6 +25,9 @@ pub(crate) struct Arguments {
     /// The vision tower's folder or `owner/name`, for an original LLaVA checkpoint that does not include it.
     #[arg(long, value_name = "TOWER")]
     tower: Option<String>,
+    /// llama.cpp's image encoder and projector, for a PATH that is FILE.gguf: then the pair is shown.
+    #[arg(long, value_name = "FILE.gguf")]
+    mmproj: Option<PathBuf>,
     #[command(flatten)]
     fetch: Fetch,
     /// Text tokens of the question whose cost is shown.
@@ -39,9 +44,15 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let path = self.fetch.path(&self.path)?;
-        let tower = self.tower.as_deref().map(|word| self.fetch.path(word)).transpose()?;
-        let contents = Contents::read(&path, tower.as_deref())?;
-        let report = costs::Report::new(&path, contents, self.text_tokens, self.answer_tokens)?;
+        // `--file` is about the model.
+        let beside = Fetch { offline: self.fetch.offline, file: Vec::new() };
+        let tower = self.tower.as_deref().map(|word| beside.path(word)).transpose()?;
+        let contents = match &self.mmproj {
+            Some(projector) => Contents::read_pair(&path, projector)?,
+            None => Contents::read(&path, tower.as_deref())?,
+        };
+        let report = costs::Report::new(&path, contents, self.text_tokens, self.answer_tokens);
+        let report = report.map_err(|error| error.reworded(|told| format!("{}: {told}", path.display())))?;
         if self.json { print_json(&report) } else { print(&card::card(&report)) }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foveate_data::image::{Preprocessor, Size};
-use foveate_data::prompt::ChatTemplate;
+use foveate_data::prompt::{ChatTemplate, Reader};
 use foveate_hub::Source;
 use foveate_model::ModelError;
 use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
@@ -121,6 +121,7 @@ impl Place {
             }
             (vlm.decoder().clone(), Some(Sight { vlm, preprocessor }))
         } else {
+            template = template.map(|template| template.with_reader(Reader::Tokenizer));
             (Arc::new(Decoder::open(folder).map_err(of_folder)?), None)
         };
         let mut end_tokens = decoder.config().end_tokens.clone();
@@ -152,7 +153,10 @@ impl Place {
         let stored = language.tokenizer()?;
         let mut template = gguf_template(path, &stored)?;
         let sight = match &self.mmproj {
-            None => None,
+            None => {
+                template = template.map(|template| template.with_reader(Reader::Tokenizer));
+                None
+            }
             Some(projector) => {
                 let projector = GgufFile::open(projector)?;
                 let encoder = projector.image_encoder()?;
@@ -238,7 +242,12 @@ fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
             path.display()
         )));
     }
-    Tokenizer::from_file(&path).map_err(|error| Failure::user(format!("{}: {error}", path.display())))
+    let failed = |error| Failure::user(format!("{}: {error}", path.display()));
+    let mut tokenizer = Tokenizer::from_file(&path).map_err(failed)?;
+    // Left over from training in many published files; a prompt is read whole and as it is.
+    tokenizer.with_truncation(None).map_err(failed)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// The template in the metadata, with the special tokens that it may write.

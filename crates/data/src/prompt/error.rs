@@ -60,13 +60,13 @@ pub enum PromptError {
     #[error("the image token is empty; LLaVA's is <image>")]
     EmptyImageToken,
     /// Images to place, but no user message to put them in.
-    #[error("{images} images were given, but no user message to show them in front of")]
+    #[error("{} given, but no user message to show before", count(*images, "image was", "images were"))]
     NoUserMessage {
         /// Images given.
         images: usize,
     },
     /// The prompt has more or fewer places than there are images.
-    #[error("{images} images were given, but the prompt has {places} places for one (`{image_token}`)")]
+    #[error("{} given, but the prompt has {} for one (`{image_token}`)", count(*images, "image was", "images were"), count(*places, "place", "places"))]
     ImageCount {
         /// Images given.
         images: usize,
@@ -75,4 +75,8 @@ pub enum PromptError {
         /// The token that marks a place.
         image_token: String,
     },
+}
+
+fn count(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }

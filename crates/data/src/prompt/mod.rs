@@ -1,8 +1,9 @@
 //! Prompts: messages in, text with places for images out.
 //!
 //! A [`ChatTemplate`] is the one that a model was published with, or [`ChatTemplate::vicuna_v1`]. The image token
-//! (`<image>` unless the model says otherwise) marks where an image's tokens go, in a text part as well as in place of
-//! [`Part::Image`]; the rendered prompt must hold as many as there are images.
+//! (`<image>` unless the model says otherwise) marks where an image's tokens go, in the person's text as well as in place
+//! of [`Part::Image`]; the rendered prompt must hold as many as there are images. A model without sight reads it as any
+//! other text ([`Reader::Tokenizer`]).
 
 mod error;
 mod json;
@@ -13,7 +14,7 @@ mod vicuna;
 
 pub use error::PromptError;
 pub use segments::{Prompt, Segment};
-pub use template::{ChatTemplate, Clock, DEFAULT_IMAGE_TOKEN, RenderOptions};
+pub use template::{ChatTemplate, Clock, DEFAULT_IMAGE_TOKEN, Reader, RenderOptions};
 
 /// Who says a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ impl Role {
 /// A piece of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Text; an image token in it counts as an image.
+    /// Text; an image token in what the person says counts as an image.
     Text(String),
     /// The next image.
     Image,
@@ -93,6 +94,18 @@ impl Message {
             Part::Text(text) => text.matches(image_token).count(),
         };
         self.content.iter().map(count).sum()
+    }
+
+    /// Nobody but the person shows images: in other texts a space behind the first character of an image token keeps it
+    /// a text.
+    fn without_places(&mut self, image_token: &str) {
+        let Some(first) = image_token.chars().next().filter(|_| self.role != Role::User) else { return };
+        let broken = format!("{first} {}", &image_token[first.len_utf8()..]);
+        for part in &mut self.content {
+            if let Part::Text(text) = part {
+                *text = text.replace(image_token, &broken);
+            }
+        }
     }
 
     /// One string, for templates that know nothing of parts: an image becomes its token on a line of its own.

@@ -22,6 +22,11 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// A prompt without images.
+    pub(super) fn plain(text: String) -> Vec<Segment> {
+        if text.is_empty() { Vec::new() } else { vec![Segment::Text(text)] }
+    }
+
     /// Cuts `text` at each `image_token` and checks their number.
     pub(super) fn cut(text: &str, image_token: &str, images: usize) -> Result<Vec<Segment>, PromptError> {
         let places = text.matches(image_token).count();
@@ -65,7 +70,7 @@ mod tests {
             [Segment::Image(0), Segment::Image(1), text("a"), Segment::Image(2)]
         );
         let error = Prompt::cut("a <image> b", "<image>", 2).unwrap_err().to_string();
-        assert_eq!(error, "2 images were given, but the prompt has 1 places for one (`<image>`)");
+        assert_eq!(error, "2 images were given, but the prompt has 1 place for one (`<image>`)");
     }
 
     proptest! {

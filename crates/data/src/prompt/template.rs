@@ -48,12 +48,25 @@ impl Default for RenderOptions {
     }
 }
 
+/// What turns the prompt into tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reader {
+    /// A processor of images and text: it puts images at their tokens, and special tokens in front of a prompt whose
+    /// template did not write them.
+    #[default]
+    Processor,
+    /// The tokenizer of a model without sight: no text is an image's place, and special tokens are the template's
+    /// affair.
+    Tokenizer,
+}
+
 /// How a model wants its conversations written.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     kind: Kind,
     image_token: String,
     clock: Clock,
+    reader: Reader,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +93,7 @@ impl ChatTemplate {
             kind: Kind::VicunaV1,
             image_token: DEFAULT_IMAGE_TOKEN.to_owned(),
             clock: Clock::System,
+            reader: Reader::default(),
         }
     }
 
@@ -95,7 +109,8 @@ impl ChatTemplate {
         jinja.environment(Clock::System)?;
         jinja.reads_parts = jinja.probe_parts();
         let image_token = DEFAULT_IMAGE_TOKEN.to_owned();
-        Ok(ChatTemplate { kind: Kind::Jinja(jinja), image_token, clock: Clock::System })
+        let (kind, clock, reader) = (Kind::Jinja(jinja), Clock::System, Reader::default());
+        Ok(ChatTemplate { kind, image_token, clock, reader })
     }
 
     /// Another image token, for models that name one.
@@ -110,6 +125,12 @@ impl ChatTemplate {
     /// Another clock.
     pub fn with_clock(mut self, clock: Clock) -> ChatTemplate {
         self.clock = clock;
+        self
+    }
+
+    /// Another reader: as in transformers it is the model's kind that decides, not the template.
+    pub fn with_reader(mut self, reader: Reader) -> ChatTemplate {
+        self.reader = reader;
         self
     }
 
@@ -150,19 +171,29 @@ impl ChatTemplate {
             }
             Kind::Jinja(jinja) => {
                 let text = jinja.render(&placed, &self.image_token, self.clock, options)?;
-                // As in transformers: a processor adds the special tokens unless its template wrote them, a plain
-                // tokenizer leaves them to the template.
                 let bos = jinja.special_tokens.get("bos_token").filter(|bos| !bos.is_empty());
                 let begun = bos.is_some_and(|bos| text.starts_with(bos.as_str()));
-                (text, jinja.reads_parts && !begun)
+                (text, self.reader == Reader::Processor && !begun)
             }
         };
-        Ok(Prompt { segments: Prompt::cut(&text, &self.image_token, images)?, add_special_tokens })
+        let segments = match self.reader {
+            Reader::Processor => Prompt::cut(&text, &self.image_token, images)?,
+            Reader::Tokenizer => Prompt::plain(text),
+        };
+        Ok(Prompt { segments, add_special_tokens })
     }
 
     fn place(&self, messages: &[Message], images: usize) -> Result<Vec<Message>, PromptError> {
         let mut placed = messages.to_vec();
-        let places: usize = messages.iter().map(|message| message.image_count(&self.image_token)).sum();
+        if self.reader == Reader::Tokenizer {
+            let image_token = self.image_token.clone();
+            return match images {
+                0 => Ok(placed),
+                _ => Err(PromptError::ImageCount { images, places: 0, image_token }),
+            };
+        }
+        placed.iter_mut().for_each(|message| message.without_places(&self.image_token));
+        let places: usize = placed.iter().map(|message| message.image_count(&self.image_token)).sum();
         if places == 0 && images > 0 {
             let question = placed.iter_mut().find(|message| message.role == Role::User);
             let question = question.ok_or(PromptError::NoUserMessage { images })?;

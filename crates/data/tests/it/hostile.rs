@@ -145,7 +145,13 @@ fn a_jpeg_of_endless_scans_is_refused() {
     let repeated = |times| [head, &body.repeat(times), &[0xff, 0xd9]].concat();
     assert!(decode_bytes("twice", &repeated(2), &Limits::default()).is_ok());
     let found = problem(&repeated(101));
-    assert_eq!(found.to_string(), "JPEG pixels: it has more than 100 scans");
+    assert_eq!(found.to_string(), "JPEG pixels: it has more than 100 scans, too many for its size");
+    // A scan costs a pass over all pixels, however little of the file it takes: the larger the image, the fewer.
+    let frame = whole.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).unwrap();
+    let mut large = repeated(17);
+    large[frame + 5..frame + 9].copy_from_slice(&[0x20, 0, 0x20, 0]);
+    let found = problem(&large);
+    assert_eq!(found.to_string(), "JPEG pixels: it has more than 16 scans, too many for its size");
     let found = problem(&[head, &[0xff, 0xd9]].concat());
     assert!(found.to_string().contains("before the start of the first scan"), "{found}");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use foveate_data::prompt::{ChatTemplate, Clock, Message, Part, PromptError, RenderOptions, Role};
+use foveate_data::prompt::{
+    ChatTemplate, Clock, Message, Part, PromptError, Reader, RenderOptions, Role, Segment,
+};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -19,7 +21,6 @@ struct Fixture {
 struct Template {
     source: String,
     special_tokens: BTreeMap<String, String>,
-    reads_parts: bool,
 }
 
 /// `None` in a message is an image.
@@ -51,6 +52,28 @@ fn message((role, parts): &(String, Vec<Option<String>>)) -> Message {
 }
 
 #[test]
+fn only_the_person_shows_images_and_only_to_a_model_that_sees() {
+    let template = ChatTemplate::vicuna_v1();
+    let messages = [
+        Message::user("Which tag shows one? <image>"),
+        Message::assistant("The <image> tag."),
+        Message::user("Thanks."),
+    ];
+    let places = |prompt: &foveate_data::prompt::Prompt| {
+        prompt.segments.iter().filter(|segment| matches!(segment, Segment::Image(_))).count()
+    };
+    let seen = template.render(&messages, 1).unwrap();
+    assert_eq!(places(&seen), 1);
+    assert!(seen.text("#").contains("one? # ASSISTANT: The < image> tag."), "{}", seen.text("#"));
+    let blind = template.with_reader(Reader::Tokenizer);
+    let read = blind.render(&messages, 0).unwrap();
+    assert_eq!(places(&read), 0);
+    assert!(read.text("#").contains("one? <image> ASSISTANT: The <image> tag."), "{}", read.text("#"));
+    let error = blind.render(&messages, 1).unwrap_err().to_string();
+    assert_eq!(error, "1 image was given, but the prompt has 0 places for one (`<image>`)");
+}
+
+#[test]
 fn rendered_as_transformers_renders() {
     let fixture = fixtures();
     for case in &fixture.cases {
@@ -70,11 +93,9 @@ fn rendered_as_transformers_renders() {
         match (rendered, &case.text, &case.refused) {
             (Ok(prompt), Some(text), None) => {
                 assert_eq!(&prompt.text("<image>"), text, "{name}");
-                let by_tokenizer = known.is_none_or(|known| {
-                    let bos = known.special_tokens.get("bos_token");
-                    known.reads_parts && !bos.is_some_and(|bos| text.starts_with(bos))
-                });
-                assert_eq!(prompt.add_special_tokens, by_tokenizer, "{name}");
+                let begun = known.and_then(|known| known.special_tokens.get("bos_token"));
+                let begun = begun.is_some_and(|bos| text.starts_with(bos));
+                assert_eq!(prompt.add_special_tokens, !begun, "{name}");
             }
             (Err(PromptError::Refused { message, .. }), None, Some(refused)) => {
                 assert_eq!(&message, refused, "{name}")
@@ -97,9 +118,9 @@ fn images_without_a_place_go_in_front_of_the_question() {
         placed[1] = Message::user("Q").with_images(2);
         assert_eq!(template.render(&messages, 2).unwrap(), template.render(&placed, 2).unwrap(), "{name}");
         let error = template.render(&placed, 1).unwrap_err().to_string();
-        assert_eq!(error, "1 images were given, but the prompt has 2 places for one (`<image>`)");
+        assert_eq!(error, "1 image was given, but the prompt has 2 places for one (`<image>`)");
         let error = template.render(&[Message::assistant("A")], 1).unwrap_err().to_string();
-        assert!(error.starts_with("1 images were given, but no user message"), "{error}");
+        assert!(error.starts_with("1 image was given, but no user message"), "{error}");
     }
 }
 

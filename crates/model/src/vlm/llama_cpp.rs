@@ -29,6 +29,24 @@ impl Vlm {
     /// # Errors
     /// As [`open_llama_cpp`](Self::open_llama_cpp).
     pub fn from_llama_cpp(language: &GgufFile, projector: &GgufFile) -> Result<Self> {
+        let config = VlmConfig::from_llama_cpp(language, projector)?;
+        let vision = VisionConfig::Clip(ClipConfig::from(&projector.image_encoder()?));
+        let (language, projector) = (language.weights()?, projector.weights()?);
+        let tower = VisionTower::load(vision, &projector.pp("vision_tower"))?;
+        let tied = config.text.tied;
+        let model = Self::join(config, tower, &projector, &language)?;
+        refuse_unused(&projector, |name| name.starts_with("vision_tower.vision_model.post_layernorm."))?;
+        refuse_unused(&language, |name| harmless_in_decoder(name, tied))?;
+        Ok(model)
+    }
+}
+
+impl VlmConfig {
+    /// The configuration of a pair of GGUF files.
+    ///
+    /// # Errors
+    /// Metadata that is missing or describes another model.
+    pub fn from_llama_cpp(language: &GgufFile, projector: &GgufFile) -> Result<Self> {
         let encoder = projector.image_encoder()?;
         let vision = VisionConfig::Clip(ClipConfig::from(&encoder));
         let feature_states = if encoder.feature_layers.is_empty() {
@@ -37,8 +55,8 @@ impl Vlm {
             // "Layer n" counts the blocks that have run: hidden state n.
             encoder.feature_layers.into_iter().map(HiddenState::new).collect()
         };
-        let config = VlmConfig {
-            vision: Some(vision.clone()),
+        let config = Self {
+            vision: Some(vision),
             tower_name: None,
             text: DecoderConfig::from_gguf(language)?,
             feature_states,
@@ -50,13 +68,7 @@ impl Vlm {
             image_token: None,
         };
         config.validate()?;
-        let (language, projector) = (language.weights()?, projector.weights()?);
-        let tower = VisionTower::load(vision, &projector.pp("vision_tower"))?;
-        let tied = config.text.tied;
-        let model = Self::join(config, tower, &projector, &language)?;
-        refuse_unused(&projector, |name| name.starts_with("vision_tower.vision_model.post_layernorm."))?;
-        refuse_unused(&language, |name| harmless_in_decoder(name, tied))?;
-        Ok(model)
+        Ok(config)
     }
 }
 

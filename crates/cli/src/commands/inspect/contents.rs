@@ -84,6 +84,22 @@ impl Contents {
         })
     }
 
+    /// A language model and llama.cpp's image encoder for it.
+    pub(crate) fn read_pair(language: &Path, projector: &Path) -> Result<Contents, Failure> {
+        if !is_gguf(language) {
+            let path = language.display();
+            return Err(Failure::user(format!(
+                "--mmproj goes with a GGUF language model, and {path} is none"
+            )));
+        }
+        let (file, images) = (GgufFile::open(language)?, GgufFile::open(projector)?);
+        let config = VlmConfig::from_llama_cpp(&file, &images).map_err(|error| in_file(language, error))?;
+        let vision = config.vision.clone();
+        let mut contents = vlm(config, vision, &images.weights()?);
+        contents.add(&file.weights()?, &LANGUAGE);
+        Ok(contents)
+    }
+
     fn new(
         architecture: String,
         kind: Kind,
@@ -114,6 +130,23 @@ impl Contents {
         formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
         let bytes = formats.iter().map(|format| format.bytes).sum();
         Contents { architecture, kind, parts, formats, bytes }
+    }
+
+    /// Adds the tensors of another file.
+    fn add(&mut self, weights: &Weights, parts: &[(&'static str, &'static str)]) {
+        let other = Contents::new(String::new(), Kind::Tensors, weights, parts);
+        self.parts.extend(other.parts);
+        self.bytes += other.bytes;
+        for format in other.formats {
+            match self.formats.iter_mut().find(|known| known.dtype == format.dtype) {
+                None => self.formats.push(format),
+                Some(known) => {
+                    known.tensors += format.tensors;
+                    known.parameters += format.parameters;
+                    known.bytes += format.bytes;
+                }
+            }
+        }
     }
 
     /// All parameters in the file.
@@ -156,8 +189,10 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
                 vision = Some(tower_config(&tower)?);
                 // A tower that lies beside the checkpoint is a part of the model.
                 if weights.pp("vision_tower").names().is_empty() {
-                    let outside = Weights::open(&tower)?;
-                    return Ok(join(vlm(config, vision, &weights), &outside));
+                    let mut contents = vlm(config, vision, &weights);
+                    contents.add(&Weights::open(&tower)?, &TOWER);
+                    contents.parts.rotate_right(1);
+                    return Ok(contents);
                 }
             }
         }
@@ -204,24 +239,6 @@ fn vlm(config: VlmConfig, vision: Option<VisionConfig>, weights: &Weights) -> Co
     let language = config.text.dimensions("language model").family;
     let name = format!("{version} ({tower}, {language})");
     Contents::new(name, Kind::Vlm { config: Box::new(config), vision }, weights, &VLM_PARTS)
-}
-
-/// Adds the tensors of a tower that lies in another folder.
-fn join(mut contents: Contents, outside: &Weights) -> Contents {
-    let tower = Contents::new(String::new(), Kind::Tensors, outside, &TOWER);
-    contents.parts.splice(0..0, tower.parts);
-    contents.bytes += tower.bytes;
-    for format in tower.formats {
-        match contents.formats.iter_mut().find(|known| known.dtype == format.dtype) {
-            None => contents.formats.push(format),
-            Some(known) => {
-                known.tensors += format.tensors;
-                known.parameters += format.parameters;
-                known.bytes += format.bytes;
-            }
-        }
-    }
-    contents
 }
 
 fn tower_name(config: &VisionConfig) -> &'static str {

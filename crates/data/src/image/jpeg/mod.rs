@@ -20,8 +20,17 @@ use colour::Colours;
 use huffman::Table;
 use scan::Scan;
 
-/// Scans of one file. Encoders write about ten; each costs a pass over the whole image.
-const MAX_SCANS: usize = 100;
+/// Scans of one file. Encoders write about ten; each costs a pass over the whole image, so that a large one may have
+/// fewer.
+const MAX_SCANS: u64 = 100;
+/// What every image may have.
+const ALWAYS_SCANS: u64 = 16;
+/// Pixels of all passes together, above [`ALWAYS_SCANS`].
+const MAX_SCANNED: u64 = 400_000_000;
+
+fn most_scans(size: Size) -> u64 {
+    (MAX_SCANNED / (u64::from(size.height) * u64::from(size.width)).max(1)).clamp(ALWAYS_SCANS, MAX_SCANS)
+}
 
 pub(super) fn header_problem(reason: impl Into<String>) -> DecodeProblem {
     DecodeProblem::Header { format: Format::Jpeg, reason: reason.into() }
@@ -84,7 +93,7 @@ const ZIGZAG: [u8; 64] = [
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<RgbImage>, DecodeProblem> {
     let mut state = State::default();
     let mut frame: Option<Frame> = None;
-    let mut scans = 0;
+    let mut scans = 0_u64;
     let mut at = 2;
     loop {
         let Some(marker) = next_marker(bytes, &mut at) else {
@@ -122,8 +131,11 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<RgbImage>, 
                     return Err(header_problem("a scan comes before the frame header"));
                 };
                 scans += 1;
-                if scans > MAX_SCANS {
-                    return Err(body_problem(format!("it has more than {MAX_SCANS} scans")));
+                let most = most_scans(frame.size);
+                if scans > most {
+                    return Err(body_problem(format!(
+                        "it has more than {most} scans, too many for its size"
+                    )));
                 }
                 let scan = Scan::read(payload, frame)?;
                 at += scan.decode(frame, &state, &bytes[at..])?;
