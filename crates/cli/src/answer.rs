@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use foveate_law::cost::{Dtype, Workload, projector_flops};
+use candle_core::Tensor;
+use foveate_compress::Method;
+use foveate_law::cost::{Dtype, Workload};
 use foveate_model::generate::{Finish, GenerateOptions, Generated, Session};
 use serde::Serialize;
 
@@ -16,15 +18,15 @@ use crate::model::{Asked, Model, Seen, in_file};
 pub(crate) struct Answer {
     answer: String,
     model: String,
-    compressor: &'static str,
+    pub(crate) compressor: Method,
     /// Positions that stand for images.
-    visual_tokens: usize,
+    pub(crate) visual_tokens: usize,
     /// All other positions of the prompt.
     text_tokens: usize,
     new_tokens: usize,
     /// Of everything that ran; positions that were in the cache already are left out.
-    flops: f64,
-    ms: Milliseconds,
+    pub(crate) flops: f64,
+    pub(crate) ms: Milliseconds,
 }
 
 /// Wall-clock times, without the time to open the model.
@@ -32,17 +34,17 @@ pub(crate) struct Answer {
 pub(crate) struct Milliseconds {
     /// Reading, decoding, resizing and normalising the files.
     decode_image: f64,
-    tower: f64,
+    pub(crate) tower: f64,
     /// The question's pass through the language model, for a compressor that reads it.
-    query: f64,
-    compress: f64,
-    project: f64,
-    prefill: f64,
+    pub(crate) query: f64,
+    pub(crate) compress: f64,
+    pub(crate) project: f64,
+    pub(crate) prefill: f64,
     /// From the start until the first token is known.
-    first_token: f64,
+    pub(crate) first_token: f64,
     /// Of each pass after the first; `null` where there was none.
-    decode_per_token: Option<f64>,
-    total: f64,
+    pub(crate) decode_per_token: Option<f64>,
+    pub(crate) total: f64,
 }
 
 /// The images of a question after the tower, and the time that their files took.
@@ -50,6 +52,13 @@ pub(crate) struct Milliseconds {
 pub(crate) struct Looked {
     pub(crate) seen: Vec<Seen>,
     pub(crate) decode: Duration,
+}
+
+impl Looked {
+    /// What the language model reads for each image.
+    pub(crate) fn rows(&self) -> Vec<Tensor> {
+        self.seen.iter().map(|seen| seen.view.rows.clone()).collect()
+    }
 }
 
 /// Generates the answer; `show` gets the text as it comes. `before` is how long everything up to here took.
@@ -69,10 +78,10 @@ pub(crate) fn generate(
     let passes = passes_after_the_first(&generated);
     let ms = Milliseconds {
         decode_image: milliseconds(looked.decode + sum(|seen| seen.preprocess)),
-        tower: milliseconds(sum(|seen| seen.tower)),
-        query: 0.0,
-        compress: 0.0,
-        project: milliseconds(sum(|seen| seen.project)),
+        tower: milliseconds(sum(|seen| seen.view.times.tower)),
+        query: milliseconds(sum(|seen| seen.view.times.query)),
+        compress: milliseconds(sum(|seen| seen.view.times.compress)),
+        project: milliseconds(sum(|seen| seen.view.times.project)),
         prefill: milliseconds(generated.prefill),
         first_token: milliseconds(before + generated.prefill),
         decode_per_token: (passes > 0).then(|| milliseconds(generated.decode) / passes as f64),
@@ -82,7 +91,7 @@ pub(crate) fn generate(
         flops: flops(model, asked, looked, &generated, passes)?,
         answer: generated.text,
         model: model.name.clone(),
-        compressor: "identity",
+        compressor: model.viewer().map_or(Method::Identity, |viewer| viewer.vlm().compressor().method()),
         visual_tokens: asked.visual_tokens,
         text_tokens: asked.text_tokens,
         new_tokens: generated.tokens.len(),
@@ -116,12 +125,9 @@ fn flops(
     let workload = Workload::new(prompt, passes + 1);
     let stages = llm.stages(&workload, generated.reused_positions, Dtype::F32)?;
     let mut flops: f64 = stages.iter().map(|stage| stage.flops).sum();
-    if let Some(vlm) = model.vlm() {
-        let cost = vlm.image_cost()?;
-        let tiles: usize = looked.seen.iter().map(|seen| seen.tiles).sum();
-        let width = cost.states * cost.tower.hidden;
-        let rows = projector_flops(tiles * cost.rows, width, llm.hidden);
-        flops += tiles as f64 * cost.tower.flops(cost.blocks) + rows;
+    for seen in &looked.seen {
+        let of = &seen.view.flops;
+        flops += of.tower + of.query + of.compress + of.project;
     }
     Ok(flops)
 }

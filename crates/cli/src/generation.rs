@@ -5,7 +5,7 @@ use foveate_model::generate::{Choice, Draw, GenerateOptions, Sampler, Sampling};
 
 use crate::failure::Failure;
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct Generation {
     /// At most this many tokens of answer.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]

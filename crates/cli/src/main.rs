@@ -5,9 +5,11 @@ mod commands;
 mod failure;
 mod fetch;
 mod generation;
+mod looking;
 mod machine;
 mod model;
 mod output;
+mod panels;
 mod text;
 
 use std::process::ExitCode;

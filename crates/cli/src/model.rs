@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use clap::Args;
 pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
+use foveate_compress::{Budget, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
-use foveate_data::prompt::ChatTemplate;
+use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
 use foveate_model::llm::Decoder;
-use foveate_model::vlm::{Image as Tiles, Tiling, Vlm};
+use foveate_model::vlm::{Caches, Image as Tiles, Tiling, View, Viewer};
 pub(crate) use prompt::Asked;
 use tokenizers::Tokenizer;
 
@@ -53,53 +54,112 @@ pub(crate) struct Model {
 
 /// What a model that sees has besides its language model.
 struct Sight {
-    vlm: Vlm,
+    viewer: Viewer,
     preprocessor: Preprocessor,
 }
 
 /// What the language model will read in place of an image, and how long it took to make.
 pub(crate) struct Seen {
-    /// `[visual tokens, D]`
-    pub(crate) rows: Tensor,
-    /// Pictures that went through the tower: the image, or its overview and tiles.
-    pub(crate) tiles: usize,
+    pub(crate) view: View,
     pub(crate) preprocess: Duration,
-    pub(crate) tower: Duration,
-    pub(crate) project: Duration,
 }
 
 impl Model {
-    /// What the tower makes of `image`: encode, (compress: not yet), project, arrange.
-    pub(crate) fn look(&self, image: &Image) -> Result<Seen, Failure> {
-        let sight = self.sight.as_ref().ok_or_else(|| {
-            let name = &self.name;
-            Failure::user(format!(
-                "{name}: a language model without sight; --image needs a LLaVA folder, or FILE.gguf with --mmproj"
-            ))
-        })?;
-        let started = Instant::now();
-        let input = tensors(&sight.preprocessor.apply(image)?)?;
-        let preprocess = started.elapsed();
-        let (pixels, tiling) = match &input {
-            Tiles::Single(pixels) => (pixels.unsqueeze(0).map_err(Failure::calculation)?, None),
-            Tiles::Tiled { tiles, tiling } => (tiles.clone(), Some(tiling)),
+    /// What the language model reads for each image: encode, compress, project, arrange. `question` is read by
+    /// compressors that look at it first.
+    pub(crate) fn look(
+        &self,
+        images: &[Image],
+        question: &str,
+        budget: Option<Budget>,
+    ) -> Result<Vec<Seen>, Failure> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sight = self.sight()?;
+        let vlm = sight.viewer.vlm();
+        let budget = budget.or_else(|| vlm.default_budget()).unwrap_or(Budget::Adaptive);
+        let question = match vlm.compressor().reads_question() {
+            true => Some(self.question_tokens(question)?),
+            false => None,
         };
-        let started = Instant::now();
-        let features = sight.vlm.encode(&pixels, &[], &[])?; // [tiles, patches, d]
-        let tower = started.elapsed();
-        let started = Instant::now();
-        let projected = sight.vlm.project(&features.rows)?; // [tiles, patches, D]
-        let rows = match tiling {
-            None => projected.squeeze(0).map_err(Failure::calculation)?,
-            Some(tiling) => sight.vlm.arrange(&projected, tiling, features.extra.grid)?,
+        let look = |image| {
+            let started = Instant::now();
+            let input = tensors(&sight.preprocessor.apply(image)?)?;
+            let preprocess = started.elapsed();
+            Ok(Seen { view: sight.viewer.view(&input, question.as_deref(), budget)?, preprocess })
         };
-        let tiles = pixels.dims()[0];
-        Ok(Seen { rows, tiles, preprocess, tower, project: started.elapsed() })
+        images.iter().map(look).collect()
     }
 
-    /// The part that sees.
-    pub(crate) fn vlm(&self) -> Option<&Vlm> {
-        self.sight.as_ref().map(|sight| &sight.vlm)
+    /// Normalised pixels as the tower reads them.
+    pub(crate) fn preprocess(&self, image: &Image) -> Result<(Processed, Tiles), Failure> {
+        let processed = self.sight()?.preprocessor.apply(image)?;
+        let input = tensors(&processed)?;
+        Ok((processed, input))
+    }
+
+    /// The question as a compressor reads it: its text alone, without template and placeholders, with what the tokenizer
+    /// puts in front.
+    pub(crate) fn question_tokens(&self, question: &str) -> Result<Vec<u32>, Failure> {
+        let placeholder = self.template.as_ref().map_or(DEFAULT_IMAGE_TOKEN, ChatTemplate::image_token);
+        let text = question.replace(placeholder, " ");
+        let encoding = self.tokenizer.encode(text.trim(), true);
+        let encoding = encoding
+            .map_err(|error| Failure::user(format!("the tokenizer cannot encode the question: {error}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Exchanges the compressor; weights and caches stay.
+    pub(crate) fn use_compressor(&mut self, method: Method) -> Result<(), Failure> {
+        let viewer = self.sight()?.viewer.with_compressor(method)?;
+        if let Some(sight) = &mut self.sight {
+            sight.viewer = viewer;
+        }
+        Ok(())
+    }
+
+    /// Forgets at once what it saw: each look runs the tower.
+    pub(crate) fn without_caches(&mut self) -> Result<(), Failure> {
+        let vlm = self.seeing()?.vlm().clone();
+        if let Some(sight) = &mut self.sight {
+            sight.viewer = Viewer::new(vlm, Arc::new(Caches::new(0, 0, 0)));
+        }
+        Ok(())
+    }
+
+    /// The part that sees, where there is one.
+    pub(crate) fn viewer(&self) -> Option<&Viewer> {
+        self.sight.as_ref().map(|sight| &sight.viewer)
+    }
+
+    /// The part that sees; refuses a model that has none.
+    pub(crate) fn seeing(&self) -> Result<&Viewer, Failure> {
+        self.sight().map(|sight| &sight.viewer)
+    }
+
+    /// What the pixels of a picture were before they were normalised, as rows of RGB levels.
+    pub(crate) fn levels(&self, pixels: &Pixels) -> Result<Vec<u8>, Failure> {
+        let Preprocessor { normalise, rescale, mean, std, .. } = self.sight()?.preprocessor;
+        let plane = pixels.height * pixels.width;
+        let level = |channel: usize, at: usize| {
+            let value = f64::from(pixels.data[channel * plane + at]);
+            let value = if normalise { value * std[channel] + mean[channel] } else { value };
+            (value / rescale.unwrap_or(1.0)).round().clamp(0.0, 255.0) as u8
+        };
+        Ok((0..plane)
+            .flat_map(|at| (0..3).map(move |channel| (channel, at)))
+            .map(|(c, at)| level(c, at))
+            .collect())
+    }
+
+    fn sight(&self) -> Result<&Sight, Failure> {
+        self.sight.as_ref().ok_or_else(|| {
+            let name = &self.name;
+            Failure::user(format!(
+                "{name}: a language model without sight; images need a LLaVA folder, or FILE.gguf with --mmproj"
+            ))
+        })
     }
 
     /// Refuses a model that was not made for conversations.

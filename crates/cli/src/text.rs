@@ -6,6 +6,11 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// A table without lines: `left` columns from the left are flush left, the others flush right.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>], left: usize) -> String {
+    aligned(header, rows, |column| column < left)
+}
+
+/// The same, with the columns that are flush left by number.
+pub(crate) fn aligned(header: &[&str], rows: &[Vec<String>], left: impl Fn(usize) -> bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !header.is_empty() {
@@ -15,7 +20,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>], left: usize) -> Strin
         table.add_row(row);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_cell_alignment(if index < left { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if left(index) { CellAlignment::Left } else { CellAlignment::Right });
         column.set_padding((if index == 0 { 2 } else { 1 }, 1));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();

@@ -2,11 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use foveate_data::image::{Image, Limits, decode_file};
 use foveate_data::prompt::Message;
 use foveate_model::generate::Session;
 
@@ -14,6 +12,7 @@ use crate::Outcome;
 use crate::answer::{Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
+use crate::looking::{Compression, Images};
 use crate::model::{Model, Place};
 use crate::output::print_json;
 use crate::text::without_controls;
@@ -29,9 +28,10 @@ pub(crate) struct Arguments {
     place: Place,
     /// The question.
     question: String,
-    /// An image: PNG, JPEG, WebP, GIF (its first frame) or BMP; may be repeated.
-    #[arg(long, value_name = "FILE")]
-    image: Vec<PathBuf>,
+    #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
+    compression: Compression,
     /// Instructions for the whole conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -48,16 +48,11 @@ impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let options = self.generation.options()?;
         self.threads.apply()?;
-        // Before the model is opened, which takes longer: a mistyped path should be told at once.
+        let (images, decode) = self.images.decode()?;
+        let mut model = self.place.open()?;
+        let budget = self.compression.apply(&mut model)?;
         let started = Instant::now();
-        let limits = Limits::default();
-        let images: Vec<Image> =
-            self.image.iter().map(|path| decode_file(path, &limits)).collect::<Result<_, _>>()?;
-        let decode = started.elapsed();
-
-        let model = self.place.open()?;
-        let started = Instant::now();
-        let seen = images.iter().map(|image| model.look(image)).collect::<Result<Vec<_>, _>>()?;
+        let seen = model.look(&images, &self.question, budget)?;
         let looked = Looked { seen, decode };
         let asked = self.prompt(&model, &looked)?;
         let mut session = Session::new(model.decoder.clone());
@@ -72,8 +67,7 @@ impl Arguments {
     fn prompt(&self, model: &Model, looked: &Looked) -> Result<crate::model::Asked, Failure> {
         let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
         messages.push(Message::user(&self.question));
-        let rows: Vec<_> = looked.seen.iter().map(|seen| seen.rows.clone()).collect();
-        model.prompt(&messages, &rows)
+        model.prompt(&messages, &looked.rows())
     }
 }
 

@@ -1,9 +1,12 @@
-//! `foveate chat`: a conversation with a language model.
+//! `foveate chat`: a conversation, about images or without any.
 
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use candle_core::Tensor;
 use clap::Args;
+use foveate_compress::Budget;
+use foveate_data::image::Image;
 use foveate_data::prompt::{Message, Role};
 use foveate_model::generate::{GenerateOptions, Session};
 
@@ -12,21 +15,31 @@ use crate::Outcome;
 use crate::answer::{Answer, Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
+use crate::looking::{Compression, Images};
 use crate::model::{Asked, Model, Place};
 use crate::output::print;
 
 /// The longest message that is read, in bytes: more than any context holds.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Talk with a language model.
+/// Talk with a model, about images or without any.
 ///
 /// At a terminal each line is a message, and Ctrl-D ends the conversation. What was said stays in memory, so that a turn
 /// costs only what it adds; when the context is full, the oldest turns are forgotten. From a pipe or a file the whole of
-/// standard input is one message: `foveate chat MODEL < question.txt`.
+/// standard input is one message: `foveate chat MODEL < question.txt`. Images stand in front of the first message. What a
+/// compressor makes of them for that question stays for the whole conversation, which keeps later turns cheap, unless
+/// --recompress has it look again with each question.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
+    compression: Compression,
+    /// Compress the images again for the question of each turn; what was read of them before is read anew.
+    #[arg(long)]
+    recompress: bool,
     /// Instructions for the whole conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -79,20 +92,30 @@ impl Arguments {
     }
 }
 
-/// What was said, and the language model that has read it.
+/// What was said and shown, and the language model that has read it.
 struct Conversation<'a> {
     model: Model,
     session: Session,
     messages: Vec<Message>,
+    images: Vec<Image>,
+    /// The time that reading the images took, until it is counted in the first answer.
+    decode: Duration,
+    budget: Option<Budget>,
+    recompress: bool,
+    /// What the images became for the question that looked at them last.
+    rows: Vec<Tensor>,
     options: &'a GenerateOptions,
 }
 
 impl<'a> Conversation<'a> {
     fn open(arguments: &Arguments, options: &'a GenerateOptions) -> Result<Self, Failure> {
-        let model = arguments.place.open()?;
+        let (images, decode) = arguments.images.decode()?;
+        let mut model = arguments.place.open()?;
         model.require_template()?;
+        let budget = arguments.compression.apply(&mut model)?;
         let messages = arguments.system.iter().map(Message::system).collect();
-        Ok(Self { session: Session::new(model.decoder.clone()), model, messages, options })
+        let (session, recompress) = (Session::new(model.decoder.clone()), arguments.recompress);
+        Ok(Self { session, model, messages, images, decode, budget, recompress, rows: Vec::new(), options })
     }
 
     /// Answers a message on standard output and remembers both, or neither if it fails.
@@ -111,11 +134,16 @@ impl<'a> Conversation<'a> {
         show: impl FnMut(&str) -> std::ops::ControlFlow<()>,
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
+        let mut looked = Looked::default();
+        if self.recompress || self.rows.is_empty() {
+            looked.seen = self.model.look(&self.images, message, self.budget)?;
+            looked.decode = std::mem::take(&mut self.decode);
+            self.rows = looked.rows();
+        }
         let mut messages = self.messages.clone();
         messages.push(Message::user(message));
         let asked = self.fitting(&mut messages)?;
-        let before = started.elapsed();
-        let looked = Looked::default();
+        let before = looked.decode + started.elapsed();
         let answer = generate(&self.model, &mut self.session, &asked, &looked, self.options, before, show)?;
         messages.push(Message::assistant(answer.text()));
         self.messages = messages;
@@ -128,8 +156,8 @@ impl<'a> Conversation<'a> {
         let context = self.model.decoder.config().context;
         let mut forgotten = 0;
         loop {
-            let asked = self.model.prompt(messages, &[])?;
-            let needed = asked.text_tokens + self.options.max_tokens;
+            let asked = self.model.prompt(messages, &self.rows)?;
+            let needed = asked.text_tokens + asked.visual_tokens + self.options.max_tokens;
             let oldest = messages.iter().position(|message| message.role == Role::User);
             match oldest {
                 Some(oldest) if needed > context && oldest + 2 < messages.len() => {
@@ -203,7 +231,17 @@ mod tests {
     fn conversation(options: &GenerateOptions) -> Conversation<'_> {
         let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None, fetch: Fetch::default() };
         let model = place.open().unwrap();
-        Conversation { session: Session::new(model.decoder.clone()), model, messages: Vec::new(), options }
+        Conversation {
+            session: Session::new(model.decoder.clone()),
+            model,
+            messages: Vec::new(),
+            images: Vec::new(),
+            decode: Duration::ZERO,
+            budget: None,
+            recompress: false,
+            rows: Vec::new(),
+            options,
+        }
     }
 
     #[test]

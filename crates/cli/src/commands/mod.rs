@@ -1,13 +1,16 @@
 //! The subcommands, one file each.
 
 mod ask;
+mod batch;
 mod chat;
+mod compare;
 mod completions;
 mod figures;
 mod fit;
 mod frontier;
 mod inspect;
 mod law_source;
+mod look;
 mod plan;
 mod pull;
 mod system;
@@ -24,6 +27,9 @@ pub(crate) enum Command {
     Frontier(Box<frontier::Arguments>),
     Ask(Box<ask::Arguments>),
     Chat(Box<chat::Arguments>),
+    Compare(Box<compare::Arguments>),
+    Look(Box<look::Arguments>),
+    Batch(Box<batch::Arguments>),
     Inspect(inspect::Arguments),
     Pull(pull::Arguments),
     Completions(completions::Arguments),
@@ -37,6 +43,9 @@ impl Command {
             Command::Frontier(arguments) => arguments.run(),
             Command::Ask(arguments) => arguments.run(),
             Command::Chat(arguments) => arguments.run(),
+            Command::Compare(arguments) => arguments.run(),
+            Command::Look(arguments) => arguments.run(),
+            Command::Batch(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),

@@ -10,7 +10,7 @@ use foveate_data::prompt::{ChatTemplate, Reader};
 use foveate_hub::Source;
 use foveate_model::ModelError;
 use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
-use foveate_model::vlm::{ImageLayout, Vlm};
+use foveate_model::vlm::{ImageLayout, Viewer, Vlm};
 use foveate_model::weights::gguf::{GgufFile, GgufTokenizer};
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -119,7 +119,7 @@ impl Place {
             if vicuna || template.is_none() {
                 template = Some(ChatTemplate::vicuna_v1());
             }
-            (vlm.decoder().clone(), Some(Sight { vlm, preprocessor }))
+            (vlm.decoder().clone(), Some(Sight { viewer: Viewer::new(vlm, Arc::default()), preprocessor }))
         } else {
             template = template.map(|template| template.with_reader(Reader::Tokenizer));
             (Arc::new(Decoder::open(folder).map_err(of_folder)?), None)
@@ -169,11 +169,11 @@ impl Place {
                     ..Preprocessor::clip(side)
                 };
                 template = template.or_else(|| Some(ChatTemplate::vicuna_v1()));
-                Some(Sight { vlm, preprocessor })
+                Some(Sight { viewer: Viewer::new(vlm, Arc::default()), preprocessor })
             }
         };
         let decoder = match &sight {
-            Some(sight) => sight.vlm.decoder().clone(),
+            Some(sight) => sight.viewer.vlm().decoder().clone(),
             None => {
                 let load = || Decoder::load(DecoderConfig::from_gguf(&language)?, &language.weights()?);
                 Arc::new(load().map_err(|error| in_file(path, error))?)

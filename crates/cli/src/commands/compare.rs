@@ -1,0 +1,200 @@
+//! `foveate compare`: one question at several token budgets, side by side.
+
+use std::time::Instant;
+
+use clap::Args;
+use foveate_compress::{Budget, Ladder, Method};
+use foveate_data::image::Image;
+use foveate_data::prompt::Message;
+use foveate_law::plot::Unit;
+use foveate_model::generate::{GenerateOptions, Session};
+use indicatif::ProgressBar;
+
+use crate::Outcome;
+use crate::answer::{Answer, Looked, generate};
+use crate::failure::Failure;
+use crate::generation::{Generation, Threads};
+use crate::looking::{Images, budget};
+use crate::model::{Model, Place};
+use crate::output::{print, print_json};
+use crate::text;
+
+/// Most budgets that are tried where none are named.
+const MOST_RUNGS: usize = 8;
+/// Characters of an answer in the table.
+const MOST_SHOWN: usize = 60;
+
+/// Ask one question at several token budgets and show answers, times and FLOPs side by side.
+///
+/// Each row runs everything from the pixels on, as a first question about a new image would: nothing is cached between
+/// rows. The decoding of the file is left out.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The question.
+    question: String,
+    #[command(flatten)]
+    images: Images,
+    /// Budgets to compare, such as 1,4,16,36,144,576 [default: the compressor's ladder].
+    #[arg(long, value_name = "N,…", value_parser = budget, value_delimiter = ',')]
+    visual_tokens: Vec<Budget>,
+    /// Compressors to compare; each is tried at the budgets that it offers [default: the checkpoint's own].
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    compressor: Vec<Method>,
+    #[command(flatten)]
+    generation: Generation,
+    #[command(flatten)]
+    threads: Threads,
+    /// Print a JSON list with what `ask --json` prints for each row.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Outcome {
+        let options = self.generation.options()?;
+        self.threads.apply()?;
+        let (images, _) = self.images.decode()?;
+        if images.is_empty() {
+            return Err(Failure::user("--image: at least one is needed, whose tokens are to be compared"));
+        }
+        let mut model = self.place.open()?;
+        model.without_caches()?;
+        let rows = self.rows(&mut model)?;
+        let bar = ProgressBar::new(rows.len() as u64);
+        let mut answers = Vec::with_capacity(rows.len());
+        for (method, budget) in rows {
+            bar.set_message(format!("{method} {budget}"));
+            model.use_compressor(method)?;
+            answers.push(self.answer(&model, &images, budget, &options)?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        if self.json { print_json(&answers) } else { print(&table(&answers)) }
+    }
+
+    /// What is tried, in the order of the flags.
+    fn rows(&self, model: &mut Model) -> Result<Vec<(Method, Budget)>, Failure> {
+        let own = model.seeing()?.vlm().compressor().method();
+        let methods = if self.compressor.is_empty() { vec![own] } else { self.compressor.clone() };
+        let mut rows = Vec::new();
+        let mut ladders = Vec::new();
+        for method in methods {
+            model.use_compressor(method)?;
+            let ladder = model.seeing()?.vlm().ladder();
+            let wanted =
+                if self.visual_tokens.is_empty() { some(&ladder) } else { self.visual_tokens.clone() };
+            rows.extend(
+                wanted.into_iter().filter(|budget| ladder.contains(*budget)).map(|budget| (method, budget)),
+            );
+            ladders.push((method, ladder));
+        }
+        // A budget that nobody offers is a mistake; one that some method lacks is what a comparison is about.
+        for budget in &self.visual_tokens {
+            if !rows.iter().any(|(_, offered)| offered == budget) {
+                let ladders: Vec<String> =
+                    ladders.iter().map(|(method, ladder)| format!("{method} offers {ladder}")).collect();
+                return Err(Failure::user(format!("{budget} visual tokens: {}", ladders.join("; "))));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn answer(
+        &self,
+        model: &Model,
+        images: &[Image],
+        budget: Budget,
+        options: &GenerateOptions,
+    ) -> Result<Answer, Failure> {
+        let started = Instant::now();
+        let seen = model.look(images, &self.question, Some(budget))?;
+        let looked = Looked { seen, ..Looked::default() };
+        let asked = model.prompt(&[Message::user(&self.question)], &looked.rows())?;
+        let mut session = Session::new(model.decoder.clone());
+        let before = started.elapsed();
+        let quiet = |_: &str| std::ops::ControlFlow::Continue(());
+        generate(model, &mut session, &asked, &looked, options, before, quiet)
+    }
+}
+
+/// The rungs of a ladder, or powers of four of one that is longer.
+fn some(ladder: &Ladder) -> Vec<Budget> {
+    let values = ladder.values();
+    let chosen: Vec<usize> = if values.len() <= MOST_RUNGS {
+        values
+    } else {
+        let ends = [values[0], values[values.len() - 1]];
+        let four = |value: &usize| value.is_power_of_two() && value.trailing_zeros() % 2 == 0;
+        values.into_iter().filter(|value| ends.contains(value) || four(value)).collect()
+    };
+    let adaptive = ladder.contains(Budget::Adaptive).then_some(Budget::Adaptive);
+    adaptive.into_iter().chain(chosen.into_iter().map(Budget::Tokens)).collect()
+}
+
+fn table(answers: &[Answer]) -> String {
+    let milliseconds = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+    let row = |answer: &Answer| {
+        let ms = &answer.ms;
+        let stages = [ms.tower, ms.query, ms.compress, ms.project, ms.prefill, ms.first_token];
+        let mut cells = vec![answer.compressor.to_string(), answer.visual_tokens.to_string()];
+        cells.extend(stages.map(milliseconds));
+        cells.push(ms.decode_per_token.map_or_else(|| "–".to_owned(), milliseconds));
+        cells.push(milliseconds(ms.total));
+        cells.push(Unit::Flops.format(answer.flops));
+        cells.push(shortened(answer.text()));
+        cells
+    };
+    let header = [
+        "compressor",
+        "tokens",
+        "tower",
+        "query",
+        "compress",
+        "project",
+        "prefill",
+        "first token",
+        "per token",
+        "total ms",
+        "FLOPs",
+        "answer",
+    ];
+    let rows: Vec<Vec<String>> = answers.iter().map(row).collect();
+    text::aligned(&header, &rows, |column| column == 0 || column == header.len() - 1)
+}
+
+/// An answer on one line.
+fn shortened(answer: &str) -> String {
+    let line = answer.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = text::without_controls(&line).into_owned();
+    match line.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foveate_compress::Grid;
+
+    use super::*;
+
+    #[test]
+    fn long_ladders_are_thinned_out() {
+        let tokens = |list: &[usize]| list.iter().copied().map(Budget::Tokens).collect::<Vec<_>>();
+        let windows = Ladder::of_windows(Grid::square(24), &[1, 2, 3, 4, 6, 8, 12, 24]);
+        assert_eq!(some(&windows), tokens(&[576, 144, 64, 36, 16, 9, 4, 1]));
+        assert_eq!(some(&Ladder::Range(1, 256)), tokens(&[256, 64, 16, 4, 1]));
+        assert_eq!(some(&Ladder::Adaptive), [Budget::Adaptive]);
+        let both = some(&Ladder::RangeOrAdaptive(2, 100));
+        assert_eq!(both[0], Budget::Adaptive);
+        assert_eq!(both[1..], tokens(&[100, 64, 16, 4, 2]));
+    }
+
+    #[test]
+    fn answers_become_one_short_line() {
+        assert_eq!(shortened("two\n lines \u{1b}[31m"), "two lines \u{fffd}[31m");
+        assert_eq!(shortened(&"é".repeat(100)).chars().count(), MOST_SHOWN + 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! The flags about images: which, and how many tokens the language model reads for each.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use foveate_compress::{Budget, Method};
+use foveate_data::image::{Image, Limits, decode_file};
+
+use crate::failure::Failure;
+use crate::model::Model;
+
+/// How many tokens stand for an image, and who makes them.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Compression {
+    /// Tokens that the language model reads for an image (for each tile of a model that tiles), or `adaptive` for a method
+    /// that lets the image decide [default: all that the compressor offers].
+    #[arg(long, value_name = "N", value_parser = budget)]
+    pub(crate) visual_tokens: Option<Budget>,
+    /// What makes them: identity, average-pooling, m3, prumerge, prumerge-plus, visionzip, or what the checkpoint carries
+    /// weights for: quecc, token-packer, mqt [default: the checkpoint's own].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) compressor: Option<Method>,
+}
+
+impl Compression {
+    /// Gives the model its compressor; the budget that was asked for, or the model's own.
+    pub(crate) fn apply(self, model: &mut Model) -> Result<Option<Budget>, Failure> {
+        if self.visual_tokens.is_none() && self.compressor.is_none() {
+            return Ok(model.viewer().and_then(|viewer| viewer.vlm().default_budget()));
+        }
+        if let Some(method) = self.compressor {
+            model.use_compressor(method)?;
+        }
+        let vlm = model.seeing()?.vlm();
+        let budget = self.visual_tokens.or_else(|| vlm.default_budget());
+        budget.map(Some).ok_or_else(|| {
+            let (method, ladder) = (vlm.compressor().method(), vlm.ladder());
+            Failure::user(format!("{method} keeps as many tokens as it is told: --visual-tokens is {ladder}"))
+        })
+    }
+}
+
+/// A number of tokens of at least 1, or `adaptive`.
+pub(crate) fn budget(text: &str) -> Result<Budget, String> {
+    match (text, text.parse()) {
+        ("adaptive", _) => Ok(Budget::Adaptive),
+        (_, Ok(tokens)) if tokens > 0 => Ok(Budget::Tokens(tokens)),
+        _ => Err("a whole number of at least 1, or adaptive".to_owned()),
+    }
+}
+
+/// The images of a question.
+#[derive(Args)]
+pub(crate) struct Images {
+    /// An image: PNG, JPEG, WebP, GIF (its first frame) or BMP; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+}
+
+impl Images {
+    /// Reads the files, and says how long that took. Done before a model is opened, which takes longer: a mistyped path
+    /// should be told at once.
+    pub(crate) fn decode(&self) -> Result<(Vec<Image>, Duration), Failure> {
+        let started = Instant::now();
+        let limits = Limits::default();
+        let images = self.image.iter().map(|path| decode_file(path, &limits)).collect::<Result<_, _>>()?;
+        Ok((images, started.elapsed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_numbers_or_adaptive() {
+        assert_eq!(budget("36"), Ok(Budget::Tokens(36)));
+        assert_eq!(budget("adaptive"), Ok(Budget::Adaptive));
+        for wrong in ["0", "-1", "1.5", "", "all", "99999999999999999999999"] {
+            assert!(budget(wrong).is_err(), "{wrong}");
+        }
+    }
+}
