@@ -48,6 +48,7 @@ impl Vlm {
             projector_activation: Activation::Gelu,
             projector_bias: true,
             image_token: None,
+            compressor: None,
         };
         config.validate()?;
         let (language, projector) = (language.weights()?, projector.weights()?);

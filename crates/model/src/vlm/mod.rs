@@ -1,9 +1,9 @@
 //! Vision-language models: LLaVA-1.5 (Liu et al., arXiv 2310.03744) and LLaVA-NeXT.
 //!
-//! Encode → compress → project → splice → generate. Compression is the caller's: it stands between
-//! [`Vlm::encode`] and [`Vlm::project`], and [`Vlm::image_rows`] goes through with none.
-//! Tensors, whatever layout they are stored in: `vision_tower.…`, `multi_modal_projector.linear_{1,2}`, `image_newline`
-//! (LLaVA-NeXT only), `language_model.…`.
+//! Encode → compress → project → splice → generate. A checkpoint may carry a [compressor](Vlm::compressor), or be given
+//! one without weights; [`Vlm::see`] and its siblings go from pixels to visual tokens stage by stage.
+//! Tensors, whatever layout they are stored in: `vision_tower.…`, `compressor.…`, `multi_modal_projector.linear_{1,2}`
+//! (not where the compressor ends in a projection), `image_newline` (LLaVA-NeXT only), `language_model.…`.
 //!
 //! ```
 //! # use std::{ops::ControlFlow, path::Path};
@@ -27,6 +27,8 @@
 //! # Ok::<(), foveate_model::ModelError>(())
 //! ```
 
+mod carried;
+mod compress;
 mod config;
 mod llama_cpp;
 mod names;
@@ -37,11 +39,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{D, Tensor};
+use foveate_compress::{Compressor, CompressorConfig, Method, Parameters, Placement, StateDepth, Stored};
 
+pub use carried::CarriedCompressor;
+pub use compress::Seen;
 pub use config::{FeatureSelect, ImageLayout, VlmConfig};
 pub use names::published_names;
 pub use pack::Tiling;
 pub use projector::Projector;
+
+use carried::Around;
 
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
@@ -82,11 +89,16 @@ pub struct Features {
     pub extra: VisionOutput,
 }
 
-/// A vision tower, a projector and a language model.
+/// A vision tower, a compressor, a projector and a language model. Clones share their weights.
 #[derive(Clone, Debug)]
 pub struct Vlm {
     tower: VisionTower,
-    projector: Projector,
+    /// The compressor in use.
+    compressor: Arc<dyn Compressor>,
+    /// The checkpoint's own; identity where it carries none.
+    carried: Arc<dyn Compressor>,
+    /// `None` where the checkpoint's compressor ends in a projection of its own.
+    projector: Option<Projector>,
     /// What ends a row of patches, `[D]`.
     newline: Option<Tensor>,
     decoder: Arc<Decoder>,
@@ -154,18 +166,32 @@ impl Vlm {
         for state in &config.feature_states {
             state.resolve(tower.config().blocks())?;
         }
-        let input = tower.config().width() * config.feature_states.len();
         let newline = match config.layout {
             ImageLayout::Single => None,
             ImageLayout::Tiles { .. } => Some(weights.get(config.text.width, "image_newline")?),
         };
-        Ok(Self {
-            projector: Projector::load(&config, input, &weights.pp("multi_modal_projector"))?,
+        let carried = carried(&config, &tower, &weights.pp("compressor"))?;
+        let projector = if carried.placement() == Placement::InsteadOfProjector {
+            None
+        } else {
+            let input = tower.config().width() * config.feature_states.len();
+            Some(Projector::load(&config, input, &weights.pp("multi_modal_projector"))?)
+        };
+        let model = Self {
+            compressor: carried.clone(),
+            carried,
+            projector,
             decoder: Arc::new(Decoder::load(config.text.clone(), language)?),
             tower,
             newline,
             config,
-        })
+        };
+        model.fits()?;
+        Ok(model)
+    }
+
+    fn without_weights(&self, method: Method) -> Result<Arc<dyn Compressor>> {
+        without_weights(&self.config, method)
     }
 
     /// The configuration that the model was built from.
@@ -196,7 +222,8 @@ impl Vlm {
     ) -> Result<Features> {
         let own = &self.config.feature_states;
         let wanted: Vec<HiddenState> = states.iter().chain(own).copied().collect();
-        let mut output = self.tower.forward(pixels, &Wanted { states: &wanted, attention })?;
+        let mut output =
+            self.tower.forward(pixels, &Wanted { states: &wanted, attention, ..Wanted::default() })?;
         let select = |nth: usize| match self.config.select {
             FeatureSelect::Patches => output.patches(nth),
             FeatureSelect::WithClass => Ok(output.states[nth].clone()),
@@ -210,9 +237,15 @@ impl Vlm {
     /// `[.., d] -> [.., D]`: tower width to the language model's.
     ///
     /// # Errors
-    /// Another last dimension.
+    /// Another last dimension; a checkpoint whose compressor ends in a projection of its own.
     pub fn project(&self, rows: &Tensor) -> Result<Tensor> {
-        self.projector.forward(rows)
+        match &self.projector {
+            Some(projector) => projector.forward(rows),
+            None => {
+                let reason = "its tokens need no projector, and this checkpoint has none";
+                Err(ModelError::compressor(self.carried.method(), reason))
+            }
+        }
     }
 
     /// The rows `[positions, D]` that stand for an image, without compression.
@@ -266,4 +299,54 @@ impl Vlm {
         });
         Ok(Prompt { parts: parts.collect() })
     }
+}
+
+/// The compressor that a checkpoint carries, with its weights; identity where it carries none.
+fn carried(config: &VlmConfig, tower: &VisionTower, weights: &Weights) -> Result<Arc<dyn Compressor>> {
+    let Some(said) = &config.compressor else { return without_weights(config, Method::Identity) };
+    let tower = tower.config();
+    let around = Around {
+        width: tower.width(),
+        text_width: config.text.width,
+        patches: tower.grid().patches(),
+        state: feature_state(config),
+    };
+    let compressor = said.resolve(&around, weights)?;
+    expect_widths(&compressor, &around)?;
+    let stored = Stored::new(|shape: &[usize], name: &str| weights.get(shape, name));
+    Ok(compressor.load(&Parameters::new(&stored, ""))?)
+}
+
+fn without_weights(config: &VlmConfig, method: Method) -> Result<Arc<dyn Compressor>> {
+    let none = Stored::new(|_: &[usize], _: &str| Err::<Tensor, _>("a method without weights has none"));
+    let compressor = CompressorConfig::without_weights(method, feature_state(config))?;
+    Ok(compressor.load(&Parameters::new(&none, ""))?)
+}
+
+/// The hidden state that the projector reads, in the words of a compressor.
+fn feature_state(config: &VlmConfig) -> StateDepth {
+    match config.feature_states.first().map(|state| i64::from(*state)) {
+        Some(index) if index >= 0 => StateDepth::Index(index as usize),
+        Some(index) => StateDepth::FromEnd(index.unsigned_abs() as usize),
+        None => StateDepth::LLAVA,
+    }
+}
+
+/// Refuses a compressor that was configured for another tower or language model.
+fn expect_widths(compressor: &CompressorConfig, around: &Around) -> Result<()> {
+    let (width, text_width) = match compressor {
+        CompressorConfig::QueCC(config) => (config.width, config.text_width),
+        CompressorConfig::TokenPacker(config) => (config.width, config.output_width),
+        CompressorConfig::Mqt(config) => (config.width, config.output_width),
+        _ => return Ok(()),
+    };
+    if width != around.width {
+        let expected = format!("the tower's width is {}", around.width);
+        return Err(ModelError::config("compressor.width", width, expected));
+    }
+    if text_width != around.text_width {
+        let expected = format!("the language model's width is {}", around.text_width);
+        return Err(ModelError::config("compressor.text_width or .output_width", text_width, expected));
+    }
+    Ok(())
 }

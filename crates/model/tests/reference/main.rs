@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod common;
+mod compressed;
 mod generate;
 mod hostile;
 mod llm;
