@@ -10,9 +10,17 @@
 //!
 //! All are shown as `compressor.…`, see [`published_names`](super::published_names).
 
-use foveate_compress::{CompressorConfig, MqtConfig, QueCCConfig, StateDepth, TokenPackerConfig};
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use foveate_compress::{
+    Compressor, CompressorConfig, Method, MqtConfig, Parameters, QueCCConfig, StateDepth, Stored,
+    TokenPackerConfig,
+};
 use serde_json::Value;
 
+use super::VlmConfig;
+use crate::vision::VisionTower;
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 
@@ -44,15 +52,15 @@ pub enum CarriedCompressor {
 
 /// The sizes of the model around a compressor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Around {
+struct Around {
     /// The tower's width.
-    pub(super) width: usize,
+    width: usize,
     /// The width of the language model.
-    pub(super) text_width: usize,
+    text_width: usize,
     /// The tower's patches.
-    pub(super) patches: usize,
+    patches: usize,
     /// The hidden state that the projector reads.
-    pub(super) state: StateDepth,
+    state: StateDepth,
 }
 
 impl CarriedCompressor {
@@ -109,7 +117,7 @@ impl CarriedCompressor {
     }
 
     /// The whole configuration, with sizes from the model and, where nobody says them, from the stored shapes.
-    pub(super) fn resolve(&self, around: &Around, weights: &Weights) -> Result<CompressorConfig> {
+    fn resolve(&self, around: &Around, weights: &Weights) -> Result<CompressorConfig> {
         let Around { width, text_width, patches, state } = *around;
         Ok(match self {
             Self::Configured(config) => config.clone(),
@@ -138,9 +146,64 @@ impl CarriedCompressor {
                 let query_side = stored.map_or(published.query_side, usize::isqrt);
                 CompressorConfig::Mqt(MqtConfig { query_side, ..published })
             }
-            Self::M3 => CompressorConfig::without_weights(foveate_compress::Method::M3, state)?,
+            Self::M3 => CompressorConfig::without_weights(Method::M3, state)?,
         })
     }
+}
+
+/// The compressor that a checkpoint carries, with its weights; identity where it carries none.
+pub(super) fn carried(
+    config: &VlmConfig,
+    tower: &VisionTower,
+    weights: &Weights,
+) -> Result<Arc<dyn Compressor>> {
+    let Some(said) = &config.compressor else { return without_weights(config, Method::Identity) };
+    let tower = tower.config();
+    let around = Around {
+        width: tower.width(),
+        text_width: config.text.width,
+        patches: tower.grid().patches(),
+        state: feature_state(config),
+    };
+    let compressor = said.resolve(&around, weights)?;
+    expect_widths(&compressor, &around)?;
+    let stored = Stored::new(|shape: &[usize], name: &str| weights.get(shape, name));
+    Ok(compressor.load(&Parameters::new(&stored, ""))?)
+}
+
+/// A compressor without weights on the hidden state that the projector reads.
+pub(super) fn without_weights(config: &VlmConfig, method: Method) -> Result<Arc<dyn Compressor>> {
+    let none = Stored::new(|_: &[usize], _: &str| Err::<Tensor, _>("a method without weights has none"));
+    let compressor = CompressorConfig::without_weights(method, feature_state(config))?;
+    Ok(compressor.load(&Parameters::new(&none, ""))?)
+}
+
+/// The hidden state that the projector reads, in the words of a compressor.
+fn feature_state(config: &VlmConfig) -> StateDepth {
+    match config.feature_states.first().map(|state| i64::from(*state)) {
+        Some(index) if index >= 0 => StateDepth::Index(index as usize),
+        Some(index) => StateDepth::FromEnd(index.unsigned_abs() as usize),
+        None => StateDepth::LLAVA,
+    }
+}
+
+/// Refuses a compressor that was configured for another tower or language model.
+fn expect_widths(compressor: &CompressorConfig, around: &Around) -> Result<()> {
+    let (width, text_width) = match compressor {
+        CompressorConfig::QueCC(config) => (config.width, config.text_width),
+        CompressorConfig::TokenPacker(config) => (config.width, config.output_width),
+        CompressorConfig::Mqt(config) => (config.width, config.output_width),
+        _ => return Ok(()),
+    };
+    if width != around.width {
+        let expected = format!("the tower's width is {}", around.width);
+        return Err(ModelError::config("compressor.width", width, expected));
+    }
+    if text_width != around.text_width {
+        let expected = format!("the language model's width is {}", around.text_width);
+        return Err(ModelError::config("compressor.text_width or .output_width", text_width, expected));
+    }
+    Ok(())
 }
 
 /// A field that is a size from 1 up.
@@ -155,7 +218,7 @@ fn size(value: &Value, field: &'static str) -> Result<Option<usize>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use foveate_compress::{Filters, Method};
+    use foveate_compress::Filters;
     use serde_json::json;
 
     use super::*;

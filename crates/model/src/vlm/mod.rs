@@ -34,21 +34,25 @@ mod llama_cpp;
 mod names;
 mod pack;
 mod projector;
+mod save;
+mod viewer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{D, Tensor};
-use foveate_compress::{Compressor, CompressorConfig, Method, Parameters, Placement, StateDepth, Stored};
+use foveate_compress::{Compressor, Method, Placement};
 
 pub use carried::CarriedCompressor;
+use carried::{carried, without_weights};
 pub use compress::Seen;
 pub use config::{FeatureSelect, ImageLayout, VlmConfig};
 pub use names::published_names;
 pub use pack::Tiling;
 pub use projector::Projector;
-
-use carried::Around;
+pub use save::save_checkpoint;
+pub use viewer::{Caches, CachesStatistics, PerStage, View, Viewer};
 
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
@@ -103,7 +107,12 @@ pub struct Vlm {
     newline: Option<Tensor>,
     decoder: Arc<Decoder>,
     config: VlmConfig,
+    /// Which load it comes from.
+    identity: u64,
 }
+
+/// Counts the models that were loaded.
+static LOADED: AtomicU64 = AtomicU64::new(0);
 
 impl Vlm {
     /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
@@ -185,6 +194,7 @@ impl Vlm {
             tower,
             newline,
             config,
+            identity: LOADED.fetch_add(1, Ordering::Relaxed),
         };
         model.fits()?;
         Ok(model)
@@ -192,6 +202,12 @@ impl Vlm {
 
     fn without_weights(&self, method: Method) -> Result<Arc<dyn Compressor>> {
         without_weights(&self.config, method)
+    }
+
+    /// A number that this model shares with its clones, whatever their compressor, and with no other model of this
+    /// process: what caches tell models apart by.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The configuration that the model was built from.
@@ -299,54 +315,4 @@ impl Vlm {
         });
         Ok(Prompt { parts: parts.collect() })
     }
-}
-
-/// The compressor that a checkpoint carries, with its weights; identity where it carries none.
-fn carried(config: &VlmConfig, tower: &VisionTower, weights: &Weights) -> Result<Arc<dyn Compressor>> {
-    let Some(said) = &config.compressor else { return without_weights(config, Method::Identity) };
-    let tower = tower.config();
-    let around = Around {
-        width: tower.width(),
-        text_width: config.text.width,
-        patches: tower.grid().patches(),
-        state: feature_state(config),
-    };
-    let compressor = said.resolve(&around, weights)?;
-    expect_widths(&compressor, &around)?;
-    let stored = Stored::new(|shape: &[usize], name: &str| weights.get(shape, name));
-    Ok(compressor.load(&Parameters::new(&stored, ""))?)
-}
-
-fn without_weights(config: &VlmConfig, method: Method) -> Result<Arc<dyn Compressor>> {
-    let none = Stored::new(|_: &[usize], _: &str| Err::<Tensor, _>("a method without weights has none"));
-    let compressor = CompressorConfig::without_weights(method, feature_state(config))?;
-    Ok(compressor.load(&Parameters::new(&none, ""))?)
-}
-
-/// The hidden state that the projector reads, in the words of a compressor.
-fn feature_state(config: &VlmConfig) -> StateDepth {
-    match config.feature_states.first().map(|state| i64::from(*state)) {
-        Some(index) if index >= 0 => StateDepth::Index(index as usize),
-        Some(index) => StateDepth::FromEnd(index.unsigned_abs() as usize),
-        None => StateDepth::LLAVA,
-    }
-}
-
-/// Refuses a compressor that was configured for another tower or language model.
-fn expect_widths(compressor: &CompressorConfig, around: &Around) -> Result<()> {
-    let (width, text_width) = match compressor {
-        CompressorConfig::QueCC(config) => (config.width, config.text_width),
-        CompressorConfig::TokenPacker(config) => (config.width, config.output_width),
-        CompressorConfig::Mqt(config) => (config.width, config.output_width),
-        _ => return Ok(()),
-    };
-    if width != around.width {
-        let expected = format!("the tower's width is {}", around.width);
-        return Err(ModelError::config("compressor.width", width, expected));
-    }
-    if text_width != around.text_width {
-        let expected = format!("the language model's width is {}", around.text_width);
-        return Err(ModelError::config("compressor.text_width or .output_width", text_width, expected));
-    }
-    Ok(())
 }

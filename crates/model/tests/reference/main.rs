@@ -5,8 +5,10 @@
 
 mod common;
 mod compressed;
+mod flops;
 mod generate;
 mod hostile;
 mod llm;
+mod viewer;
 mod vision;
 mod vlm;
