@@ -11,12 +11,13 @@ import shutil
 import sys
 from functools import partial
 
-from models import common, llava, llava_next, llm, vision
+from models import common, compressed, llava, llava_next, llm, vision
 
 # Maker -> the folders that it fills.
 MAKERS = {name: (partial(llm.make, name), [name]) for name in llm.configs()}
 MAKERS |= {name: (make, [name]) for name, make in vision.MAKERS.items()}
 MAKERS["llava-1.5"] = (llava.make, llava.FOLDERS)
+MAKERS["compressed"] = (compressed.make, compressed.FOLDERS)
 MAKERS["llava-next"] = (llava_next.make, ["llava-next"])
 
 

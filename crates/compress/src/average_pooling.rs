@@ -60,6 +60,10 @@ impl Compressor for AveragePooling {
         Ladder::of_windows(grid, &grid.window_sides())
     }
 
+    fn token_grid(&self, grid: Grid, visual_tokens: usize) -> Option<Grid> {
+        grid.window_for(visual_tokens, &grid.window_sides()).map(|side| grid.shrunk(side))
+    }
+
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         let windows = self.windows(features.grid(), budget)?;
         Ok(Compressed::merged(windows.mean(features.state(self.method(), self.state)?)?))

@@ -1,24 +1,33 @@
 //! Counts multiply-adds as they run, to hold the cost formulae to what the code does.
 //!
-//! Every product, attention and weighted sum of the crate reports here. Element-wise work (norms, activations, biases)
-//! does not count, as in `law::cost`. The counter belongs to the calling thread.
+//! Every product, attention and weighted sum of this crate reports here, and with its feature `count` the model crate's.
+//! Element-wise work (norms, activations, biases) does not count, as in `law::cost`. The counter belongs to the calling
+//! thread and runs only inside of [`counted`].
 
 use std::cell::Cell;
 
 thread_local! {
-    static MULTIPLY_ADDS: Cell<u64> = const { Cell::new(0) };
+    static MULTIPLY_ADDS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// `count` sums of `width` products each.
-pub(crate) fn dots(count: usize, width: usize) {
-    MULTIPLY_ADDS.with(|total| total.set(total.get() + (count * width) as u64));
+pub fn dots(count: usize, width: usize) {
+    MULTIPLY_ADDS.with(|total| total.set(total.get().map(|sum| sum + (count * width) as u64)));
 }
 
-/// What `run` returns, and the FLOPs (2 × multiply-adds) that this crate's code did in it on this thread.
+/// Whether a count is under way, for reports that are dear to make.
+pub fn active() -> bool {
+    MULTIPLY_ADDS.with(Cell::get).is_some()
+}
+
+/// What `run` returns, and the FLOPs (2 × multiply-adds) that were reported in it on this thread. Counts may be nested: the
+/// outer one includes the inner one.
 pub fn counted<T>(run: impl FnOnce() -> T) -> (T, f64) {
-    let before = MULTIPLY_ADDS.with(Cell::get);
+    let outer = MULTIPLY_ADDS.replace(Some(0));
     let result = run();
-    (result, 2.0 * (MULTIPLY_ADDS.with(Cell::get) - before) as f64)
+    let sum = MULTIPLY_ADDS.with(Cell::get).unwrap_or(0);
+    MULTIPLY_ADDS.set(outer.map(|outer| outer + sum));
+    (result, 2.0 * sum as f64)
 }
 
 #[cfg(test)]

@@ -56,9 +56,20 @@ pub enum CompressError {
     /// The method reads the question, and the features hold none.
     #[error("{0} reads the question: give its vector with `Features::with_question`")]
     MissingQuestion(Method),
+    /// No method has this name.
+    #[error("there is no compressor `{name}`: known are {known}")]
+    UnknownMethod {
+        /// The name.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// A method that only a checkpoint with its weights can use.
+    #[error("{0} has weights of its own: only a checkpoint that was trained with it carries them")]
+    NeedsWeights(Method),
     /// The method reads the tower's class token, and the features hold none.
     #[error(
-        "{0} keeps the tower's class token: give it with `Features::with_class_token`; towers without one cannot serve"
+        "{0} reads the tower's class token: give it with `Features::with_class_token`; towers without one cannot serve"
     )]
     MissingClassToken(Method),
     /// The method reads queries and keys of a block that the features do not hold.

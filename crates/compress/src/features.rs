@@ -165,6 +165,19 @@ impl Features {
         self.batch.unwrap_or(0)
     }
 
+    /// The patches `[b, patches, d]` of a hidden state, if it is here.
+    pub fn patches(&self, depth: StateDepth) -> Option<&Tensor> {
+        self.states.iter().find(|(held, _)| *held == depth).map(|(_, state)| state)
+    }
+
+    /// The bytes of all tensors.
+    pub fn bytes(&self) -> usize {
+        let attention = self.attention.iter().flat_map(|inputs| [&inputs.class_query, &inputs.keys]);
+        let states = self.states.iter().map(|(_, state)| state);
+        let tensors = states.chain(&self.class_token).chain(attention).chain(&self.question);
+        tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+    }
+
     /// The features of some of the images, in the order of `rows`.
     ///
     /// # Errors
@@ -195,12 +208,10 @@ impl Features {
 
     /// The patches `[b, patches, d]` of a hidden state that `method` reads.
     pub(crate) fn state(&self, method: Method, depth: StateDepth) -> Result<&Tensor> {
-        self.states.iter().find(|(held, _)| *held == depth).map(|(_, state)| state).ok_or_else(|| {
-            CompressError::MissingState {
-                method,
-                depth,
-                present: self.states.iter().map(|(held, _)| held.to_string()).collect(),
-            }
+        self.patches(depth).ok_or_else(|| CompressError::MissingState {
+            method,
+            depth,
+            present: self.states.iter().map(|(held, _)| held.to_string()).collect(),
         })
     }
 

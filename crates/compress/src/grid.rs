@@ -46,9 +46,14 @@ impl Grid {
         side > 0 && self.patches() > 0 && self.rows.is_multiple_of(side) && self.columns.is_multiple_of(side)
     }
 
+    /// The grid of windows of `side` × `side` patches. Only meaningful where they tile the grid.
+    pub(crate) fn shrunk(self, side: usize) -> Self {
+        Self { rows: self.rows / side, columns: self.columns / side }
+    }
+
     /// How many windows of `side` × `side` patches there are. Only meaningful where they tile the grid.
     pub(crate) fn windows(self, side: usize) -> usize {
-        (self.rows / side) * (self.columns / side)
+        self.shrunk(side).patches()
     }
 
     /// The side of the window that leaves `tokens` of them, when there is one among `sides`.

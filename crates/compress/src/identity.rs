@@ -33,6 +33,10 @@ impl Compressor for Identity {
         Ladder::Rungs(vec![grid.patches()])
     }
 
+    fn token_grid(&self, grid: Grid, visual_tokens: usize) -> Option<Grid> {
+        (visual_tokens == grid.patches()).then_some(grid)
+    }
+
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         self.check(features.grid(), budget)?;
         Ok(Compressed::merged(features.state(self.method(), self.state)?.clone()))

@@ -34,6 +34,7 @@
 
 mod average_pooling;
 mod bicubic;
+mod config;
 #[cfg(any(test, feature = "count"))]
 pub mod count;
 mod depth;
@@ -43,6 +44,7 @@ mod grid;
 mod identity;
 mod ladder;
 mod m3;
+mod method;
 mod mqt;
 mod nn;
 mod parameters;
@@ -55,6 +57,7 @@ mod vocabulary;
 mod windows;
 
 pub use average_pooling::AveragePooling;
+pub use config::{CompressorConfig, State};
 pub use depth::{BlockDepth, StateDepth};
 pub use error::{CompressError, Result};
 pub use features::{BlockAttention, Features};
@@ -62,13 +65,14 @@ pub use grid::Grid;
 pub use identity::Identity;
 pub use ladder::{Budget, Ladder};
 pub use m3::M3;
+pub use method::Method;
 pub use mqt::{Mqt, MqtConfig};
 pub use parameters::{Fresh, ParameterSource, Parameters, Start, Stored};
 pub use prumerge::{PruMerge, PruMergePlus};
 pub use quecc::{Filters, QueCC, QueCCConfig};
 pub use token_packer::{TokenPacker, TokenPackerConfig};
 pub use visionzip::{Contextual, VisionZip};
-pub use vocabulary::{Compressed, Compressor, Dimensions, Method, Needs, Placement};
+pub use vocabulary::{Compressed, Compressor, Dimensions, Needs, Placement};
 
 /// Counts multiply-adds where a counter is compiled in, and nothing otherwise.
 #[cfg(not(any(test, feature = "count")))]

@@ -65,6 +65,11 @@ impl Compressor for M3 {
         Placement::AfterProjector
     }
 
+    fn token_grid(&self, grid: Grid, visual_tokens: usize) -> Option<Grid> {
+        let offered = self.ladder(grid).contains(Budget::Tokens(visual_tokens));
+        grid.window_for(visual_tokens, &grid.window_sides()).filter(|_| offered).map(|side| grid.shrunk(side))
+    }
+
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         self.square(features.grid())?;
         let windows = pooling_windows(self, features.grid(), budget)?;

@@ -239,6 +239,10 @@ impl Compressor for QueCC {
         Ladder::of_windows(grid, self.config.filters.sides())
     }
 
+    fn token_grid(&self, grid: Grid, visual_tokens: usize) -> Option<Grid> {
+        grid.window_for(visual_tokens, self.config.filters.sides()).map(|side| grid.shrunk(side))
+    }
+
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         let (filter, windows) = self.filter(features.grid(), budget)?;
         let queries = self.window_queries(features, filter, windows)?; // [b, V, d]

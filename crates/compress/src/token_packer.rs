@@ -151,6 +151,10 @@ impl Compressor for TokenPacker {
         self.config.output_width
     }
 
+    fn token_grid(&self, grid: Grid, visual_tokens: usize) -> Option<Grid> {
+        grid.window_for(visual_tokens, &self.config.sides).map(|side| grid.shrunk(side))
+    }
+
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         let windows = self.windows(features.grid(), budget)?;
         let queries = self.window_queries(features, windows)?; // [b, V, d]

@@ -4,54 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
-use crate::{BlockDepth, Budget, CompressError, Features, Grid, Ladder, Result, StateDepth};
-
-/// The methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Method {
-    /// Query-based convolutional cross-attention.
-    #[serde(rename = "quecc")]
-    QueCC,
-    /// Interpolated queries that attend inside their window.
-    TokenPacker,
-    /// Matryoshka query transformer.
-    Mqt,
-    /// Nested average pooling of projected tokens.
-    M3,
-    /// Outlying patches, the others merged into them.
-    #[serde(rename = "prumerge")]
-    PruMerge,
-    /// The same with evenly spaced patches kept as well.
-    #[serde(rename = "prumerge-plus")]
-    PruMergePlus,
-    /// Dominant patches and merged contextual ones.
-    #[serde(rename = "visionzip")]
-    VisionZip,
-    /// The mean of each window.
-    AveragePooling,
-    /// All patches.
-    Identity,
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::QueCC => "quecc",
-            Self::TokenPacker => "token-packer",
-            Self::Mqt => "mqt",
-            Self::M3 => "m3",
-            Self::PruMerge => "prumerge",
-            Self::PruMergePlus => "prumerge-plus",
-            Self::VisionZip => "visionzip",
-            Self::AveragePooling => "average-pooling",
-            Self::Identity => "identity",
-        })
-    }
-}
+use crate::{BlockDepth, Budget, CompressError, Features, Grid, Ladder, Method, Result, StateDepth};
 
 /// What a method reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +85,12 @@ pub trait Compressor: fmt::Debug + Send + Sync {
     /// The width of the tokens when the patches have `input_width`.
     fn output_width(&self, input_width: usize) -> usize {
         input_width
+    }
+
+    /// How the tokens lie, row-major, for methods whose tokens stand for a grid of equal windows. `None` for methods that
+    /// select or query, and for numbers that are not on offer.
+    fn token_grid(&self, _grid: Grid, _visual_tokens: usize) -> Option<Grid> {
+        None
     }
 
     /// Compresses a batch, every image to the same number of tokens.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foveate_compress::{CompressError, Method};
+
 use crate::weights::WeightsError;
 
 /// The largest size that a configuration may state. Products of three stay far from overflow.
@@ -19,6 +21,17 @@ pub enum ModelError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(Box<candle_core::Error>),
+    /// A compressor refused what was asked of it, what it was given, or its parameters.
+    #[error(transparent)]
+    Compress(Box<CompressError>),
+    /// A compressor that does not go with the rest of the model.
+    #[error("{method} cannot be used here: {reason}")]
+    Compressor {
+        /// The method.
+        method: Method,
+        /// What stands against it.
+        reason: String,
+    },
     /// A field of a configuration has a value that the model cannot be built with.
     #[error("configuration field `{field}` is {value}: {expected}")]
     Config {
@@ -145,7 +158,17 @@ impl From<candle_core::Error> for ModelError {
     }
 }
 
+impl From<CompressError> for ModelError {
+    fn from(error: CompressError) -> Self {
+        Self::Compress(Box::new(error))
+    }
+}
+
 impl ModelError {
+    pub(crate) fn compressor(method: Method, reason: impl Into<String>) -> Self {
+        Self::Compressor { method, reason: reason.into() }
+    }
+
     pub(crate) fn config(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
         Self::Config { field, value: value.to_string(), expected: expected.into() }
     }

@@ -1,6 +1,8 @@
 //! Vision towers, language models and the vision-language models that join them, run from published checkpoints.
 
+pub mod cache;
 mod checkpoint;
+pub mod count;
 mod dimensions;
 pub mod error;
 pub mod generate;

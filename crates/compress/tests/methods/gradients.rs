@@ -23,7 +23,19 @@ fn loss(compressor: &dyn Compressor, features: &Features, budget: usize) -> Tens
 
 /// Checks each variable's gradient along a random direction and asks for a finite, non-zero one.
 fn check(compressor: &dyn Compressor, fresh: &Fresh, features: &Features, budget: usize) {
-    let variables = fresh.variables();
+    check_those(compressor, fresh, features, budget, |_| true);
+}
+
+/// The same for the variables whose names `take` accepts.
+fn check_those(
+    compressor: &dyn Compressor,
+    fresh: &Fresh,
+    features: &Features,
+    budget: usize,
+    take: impl Fn(&str) -> bool,
+) {
+    let mut variables = fresh.variables();
+    variables.retain(|name, _| take(name));
     assert!(!variables.is_empty());
     // Values that are neither 0 nor 1, so that biases and norms matter.
     for (name, variable) in &variables {
@@ -76,6 +88,9 @@ fn elastic_quecc_trains_the_filter_in_use_and_all_that_is_shared() {
     for (name, variable) in fresh.variables() {
         let trained = gradients.get(&variable).is_some_and(|gradient| norm(gradient) > 0.0);
         assert_eq!(trained, !name.starts_with("q_downsample.2."), "{name}");
+    }
+    for (budget, idle) in [(1, "q_downsample.2."), (4, "q_downsample.4.")] {
+        check_those(&compressor, &fresh, &features, budget, |name| !name.starts_with(idle));
     }
 }
 

@@ -21,6 +21,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scal
     if groups == 0 || !heads.is_multiple_of(groups) {
         return Err(ModelError::shape("attention heads over key groups", &[groups], &[heads]));
     }
+    crate::count::attention(q, n, mask)?;
     let each = heads / groups;
     // The queries of one group stand below each other, so that its keys need no copy per head.
     let q = (q * scale)?.reshape((b, groups, each * t, width))?; // [b, groups, each·t, width]

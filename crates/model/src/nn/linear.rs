@@ -78,6 +78,7 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     }
     let mut shape = x.dims().to_vec();
     let rows = x.elem_count() / input.max(1);
+    crate::count::dots(rows * output, input);
     // One large product instead of one per batch row: candle would copy the weight for each.
     let y = x.reshape((rows, input))?.matmul(&weight.t()?)?;
     if let Some(last) = shape.last_mut() {

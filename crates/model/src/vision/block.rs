@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, Tensor};
 
-use super::{BlockIndex, HiddenState, VisionStates, Wanted};
+use super::{BlockIndex, HiddenState, Queries, VisionStates, Wanted};
 use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
 use crate::nn::{Activation, LayerNorm, Linear, attention, softmax};
 use crate::weights::Weights;
@@ -56,7 +56,8 @@ pub(super) struct Block {
 /// The attention inputs of one block, for methods that select tokens by them.
 #[derive(Clone, Debug)]
 pub struct BlockAttention {
-    /// Outputs of `q_proj`, bias included, neither scaled nor split into heads, `[b, n, width]`.
+    /// Outputs of `q_proj`, bias included, neither scaled nor split into heads, `[b, n, width]`, or `[b, 1, width]` for
+    /// [`Queries::ClassToken`].
     pub queries: Tensor,
     /// Outputs of `k_proj`, bias included, not split into heads, `[b, n, width]`.
     pub keys: Tensor,
@@ -112,30 +113,31 @@ impl Block {
     }
 
     /// The queries and keys of this block for its input `x` `[b, n, width]`. Nothing else of the block runs.
-    fn attention_inputs(&self, x: &Tensor) -> Result<BlockAttention> {
+    fn attention_inputs(&self, x: &Tensor, wanted: Queries) -> Result<BlockAttention> {
         let normed = self.norm1.forward(x)?;
-        Ok(BlockAttention {
-            queries: self.query.forward(&normed)?,
-            keys: self.key.forward(&normed)?,
-            heads: self.shape.heads,
-        })
+        let queries = match wanted {
+            Queries::All => self.query.forward(&normed)?,
+            Queries::ClassToken => self.query.forward(&normed.narrow(1, 0, 1)?)?,
+        };
+        Ok(BlockAttention { queries, keys: self.key.forward(&normed)?, heads: self.shape.heads })
     }
 
-    /// `[b, n, width] -> [b, n, width]`
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[b, n, width] -> [b, n, width]`, with the queries and keys that the block made on its way.
+    fn forward(&self, x: &Tensor) -> Result<(Tensor, BlockAttention)> {
         let (b, n, width) = x.dims3()?;
         let (heads, head) = (self.shape.heads, width / self.shape.heads);
         let normed = self.norm1.forward(x)?;
-        let split = |layer: &Linear| -> Result<Tensor> {
-            Ok(layer.forward(&normed)?.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?)
+        let (queries, keys) = (self.query.forward(&normed)?, self.key.forward(&normed)?);
+        let split = |x: &Tensor| -> Result<Tensor> {
+            Ok(x.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?)
         };
-        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?); // [b, heads, n, head]
+        let (q, k, v) = (split(&queries)?, split(&keys)?, split(&self.value.forward(&normed)?)?); // [b, heads, n, head]
         let mixed = attention(&q, &k, &v, None, (head as f64).powf(-0.5))?; // [b, heads, n, head]
         let mixed = self.output.forward(&mixed.transpose(1, 2)?.reshape((b, n, width))?)?; // [b, n, width]
         let x = (x + gain(mixed, self.scale1.as_ref())?)?;
         let inner = self.fc1.forward(&self.norm2.forward(&x)?)?; // [b, n, hidden]
         let inner = self.fc2.forward(&self.shape.activation.forward(&inner)?)?; // [b, n, width]
-        Ok((x + gain(inner, self.scale2.as_ref())?)?)
+        Ok(((x + gain(inner, self.scale2.as_ref())?)?, BlockAttention { queries, keys, heads }))
     }
 }
 
@@ -160,20 +162,30 @@ pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Resu
     };
     // Only the states that are asked for are kept: all 25 of CLIP-L for five tiles would be 300 MB.
     let mut kept = BTreeMap::new();
+    let mut attention = BTreeMap::new();
     let mut x = start;
     for (index, block) in blocks[..last].iter().enumerate() {
-        if states_at.contains(&index) || attention_at.contains(&index) {
+        if states_at.contains(&index) {
             kept.insert(index, x.clone());
         }
-        x = block.forward(&x)?;
+        let (next, inputs) = block.forward(&x)?;
+        if attention_at.contains(&index) {
+            let queries = match wanted.queries {
+                Queries::All => inputs.queries,
+                Queries::ClassToken => inputs.queries.narrow(1, 0, 1)?.force_contiguous()?,
+            };
+            attention.insert(index, BlockAttention { queries, ..inputs });
+        }
+        x = next;
+    }
+    // The one block that did not run in full.
+    if attention_at.contains(&last) {
+        attention.insert(last, blocks[last].attention_inputs(&x, wanted.queries)?);
     }
     kept.insert(last, x);
     Ok(VisionStates {
         states: states_at.iter().map(|at| kept[at].clone()).collect(),
-        attention: attention_at
-            .iter()
-            .map(|at| blocks[*at].attention_inputs(&kept[at]))
-            .collect::<Result<_>>()?,
+        attention: attention_at.iter().map(|at| attention[at].clone()).collect(),
         blocks_run: last,
     })
 }

@@ -33,12 +33,24 @@ pub struct Wanted<'a> {
     pub states: &'a [HiddenState],
     /// Blocks whose queries and keys are needed.
     pub attention: &'a [BlockIndex],
+    /// Which queries of these blocks.
+    pub queries: Queries,
+}
+
+/// Which queries of a block are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queries {
+    /// Those of all tokens.
+    #[default]
+    All,
+    /// That of row 0 alone: enough for methods that rank patches by the class token's attention.
+    ClassToken,
 }
 
 impl<'a> Wanted<'a> {
     /// Hidden states only.
     pub fn states(states: &'a [HiddenState]) -> Self {
-        Self { states, attention: &[] }
+        Self { states, ..Self::default() }
     }
 }
 

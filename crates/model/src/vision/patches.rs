@@ -1,6 +1,7 @@
 //! Pixels to patch embeddings, and position tables resized to another grid.
 
 use candle_core::{Device, Tensor};
+pub use foveate_compress::Grid;
 
 use crate::nn::product;
 use crate::weights::Weights;
@@ -25,7 +26,7 @@ impl PatchEmbedding {
     /// `[b, 3, height, width] -> [b, rows · columns, d]` in row-major order. Pixels beyond the last whole patch are left
     /// out, as a convolution without padding does (SigLIP: 384 = 27 · 14 + 6).
     pub(super) fn forward(&self, pixels: &Tensor) -> Result<(Tensor, Grid)> {
-        let grid = Grid::of_pixels(pixels, self.patch)?;
+        let grid = grid_of_pixels(pixels, self.patch)?;
         let (b, channels, _, _) = pixels.dims4()?;
         let (rows, columns, p) = (grid.rows, grid.columns, self.patch);
         let windows = pixels
@@ -43,36 +44,15 @@ impl PatchEmbedding {
     }
 }
 
-/// How many patches stand below and beside each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
-    /// Patches from top to bottom.
-    pub rows: usize,
-    /// Patches from left to right.
-    pub columns: usize,
-}
-
-impl Grid {
-    /// A square grid of `side` by `side`.
-    pub fn square(side: usize) -> Self {
-        Self { rows: side, columns: side }
-    }
-
-    /// The number of patches.
-    pub fn patches(self) -> usize {
-        self.rows * self.columns
-    }
-
-    fn of_pixels(pixels: &Tensor, patch: usize) -> Result<Self> {
-        match *pixels.dims() {
-            [_, 3, height, width] if height >= patch && width >= patch => {
-                Ok(Self { rows: height / patch, columns: width / patch })
-            }
-            ref found => Err(ModelError::Pixels {
-                found: found.to_vec(),
-                expected: format!("[batch, 3, height, width] of at least one {patch} x {patch} patch"),
-            }),
+fn grid_of_pixels(pixels: &Tensor, patch: usize) -> Result<Grid> {
+    match *pixels.dims() {
+        [_, 3, height, width] if height >= patch && width >= patch => {
+            Ok(Grid { rows: height / patch, columns: width / patch })
         }
+        ref found => Err(ModelError::Pixels {
+            found: found.to_vec(),
+            expected: format!("[batch, 3, height, width] of at least one {patch} x {patch} patch"),
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::CarriedCompressor;
 use crate::llm::{Architecture, DecoderConfig};
 use crate::nn::Activation;
 use crate::vision::{HiddenState, VisionConfig};
@@ -55,6 +56,8 @@ pub struct VlmConfig {
     pub projector_bias: bool,
     /// The token that stands for an image in a prompt, where the checkpoint has one.
     pub image_token: Option<u32>,
+    /// The compressor that the checkpoint carries, if any.
+    pub compressor: Option<CarriedCompressor>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +151,7 @@ impl VlmConfig {
             projector_activation: stored.projector_hidden_act.unwrap_or(Activation::Gelu),
             projector_bias: stored.multimodal_projector_bias.unwrap_or(true),
             image_token: stored.image_token_index.or(Some(32_000)),
+            compressor: CarriedCompressor::read(value)?,
         };
         config.validate()?;
         Ok(config)
@@ -156,9 +160,13 @@ impl VlmConfig {
     fn original(value: &Value, architecture: Architecture) -> Result<Self> {
         let stored: Original =
             serde_json::from_value(value.clone()).map_err(|error| ModelError::json("config.json", &error))?;
+        let compressor = CarriedCompressor::read(value)?;
         let projector = stored.mm_projector_type.as_deref().unwrap_or("linear");
-        if projector != "mlp2x_gelu" {
-            return Err(ModelError::config("mm_projector_type", projector, "only mlp2x_gelu is supported"));
+        // Compressors that end in a projection of their own leave this field at whatever LLaVA's scripts set.
+        let leaves = compressor.as_ref().is_none_or(CarriedCompressor::leaves_projector);
+        if leaves && projector != "mlp2x_gelu" {
+            let expected = "only mlp2x_gelu and tokenpacker are supported";
+            return Err(ModelError::config("mm_projector_type", projector, expected));
         }
         let merge = stored.mm_patch_merge_type.as_deref().unwrap_or("flat");
         let aspect = stored.image_aspect_ratio.as_deref().unwrap_or("square");
@@ -194,6 +202,7 @@ impl VlmConfig {
             projector_bias: true,
             // The original code splits prompts at the text `<image>`; the vocabulary has no token for it.
             image_token: None,
+            compressor,
         };
         config.validate()?;
         Ok(config)

@@ -66,6 +66,7 @@ impl VlmConfig {
             projector_activation: Activation::Gelu,
             projector_bias: true,
             image_token: None,
+            compressor: None,
         };
         config.validate()?;
         Ok(config)

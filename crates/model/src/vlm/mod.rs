@@ -1,9 +1,9 @@
 //! Vision-language models: LLaVA-1.5 (Liu et al., arXiv 2310.03744) and LLaVA-NeXT.
 //!
-//! Encode → compress → project → splice → generate. Compression is the caller's: it stands between
-//! [`Vlm::encode`] and [`Vlm::project`], and [`Vlm::image_rows`] goes through with none.
-//! Tensors, whatever layout they are stored in: `vision_tower.…`, `multi_modal_projector.linear_{1,2}`, `image_newline`
-//! (LLaVA-NeXT only), `language_model.…`.
+//! Encode → compress → project → splice → generate. A checkpoint may carry a [compressor](Vlm::compressor), or be given
+//! one without weights; [`Vlm::see`] and its siblings go from pixels to visual tokens stage by stage.
+//! Tensors, whatever layout they are stored in: `vision_tower.…`, `compressor.…`, `multi_modal_projector.linear_{1,2}`
+//! (not where the compressor ends in a projection), `image_newline` (LLaVA-NeXT only), `language_model.…`.
 //!
 //! ```
 //! # use std::{ops::ControlFlow, path::Path};
@@ -27,21 +27,32 @@
 //! # Ok::<(), foveate_model::ModelError>(())
 //! ```
 
+mod carried;
+mod compress;
 mod config;
 mod llama_cpp;
 mod names;
 mod pack;
 mod projector;
+mod save;
+mod viewer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{D, Tensor};
+use foveate_compress::{Compressor, Method, Placement};
 
+pub use carried::CarriedCompressor;
+use carried::{carried, without_weights};
+pub use compress::Seen;
 pub use config::{FeatureSelect, ImageLayout, VlmConfig};
 pub use names::published_names;
 pub use pack::Tiling;
 pub use projector::Projector;
+pub use save::save_checkpoint;
+pub use viewer::{Caches, CachesStatistics, PerStage, View, Viewer};
 
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
@@ -82,16 +93,26 @@ pub struct Features {
     pub extra: VisionOutput,
 }
 
-/// A vision tower, a projector and a language model.
+/// A vision tower, a compressor, a projector and a language model. Clones share their weights.
 #[derive(Clone, Debug)]
 pub struct Vlm {
     tower: VisionTower,
-    projector: Projector,
+    /// The compressor in use.
+    compressor: Arc<dyn Compressor>,
+    /// The checkpoint's own; identity where it carries none.
+    carried: Arc<dyn Compressor>,
+    /// `None` where the checkpoint's compressor ends in a projection of its own.
+    projector: Option<Projector>,
     /// What ends a row of patches, `[D]`.
     newline: Option<Tensor>,
     decoder: Arc<Decoder>,
     config: VlmConfig,
+    /// Which load it comes from.
+    identity: u64,
 }
+
+/// Counts the models that were loaded.
+static LOADED: AtomicU64 = AtomicU64::new(0);
 
 impl Vlm {
     /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
@@ -154,18 +175,39 @@ impl Vlm {
         for state in &config.feature_states {
             state.resolve(tower.config().blocks())?;
         }
-        let input = tower.config().width() * config.feature_states.len();
         let newline = match config.layout {
             ImageLayout::Single => None,
             ImageLayout::Tiles { .. } => Some(weights.get(config.text.width, "image_newline")?),
         };
-        Ok(Self {
-            projector: Projector::load(&config, input, &weights.pp("multi_modal_projector"))?,
+        let carried = carried(&config, &tower, &weights.pp("compressor"))?;
+        let projector = if carried.placement() == Placement::InsteadOfProjector {
+            None
+        } else {
+            let input = tower.config().width() * config.feature_states.len();
+            Some(Projector::load(&config, input, &weights.pp("multi_modal_projector"))?)
+        };
+        let model = Self {
+            compressor: carried.clone(),
+            carried,
+            projector,
             decoder: Arc::new(Decoder::load(config.text.clone(), language)?),
             tower,
             newline,
             config,
-        })
+            identity: LOADED.fetch_add(1, Ordering::Relaxed),
+        };
+        model.fits()?;
+        Ok(model)
+    }
+
+    fn without_weights(&self, method: Method) -> Result<Arc<dyn Compressor>> {
+        without_weights(&self.config, method)
+    }
+
+    /// A number that this model shares with its clones, whatever their compressor, and with no other model of this
+    /// process: what caches tell models apart by.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The configuration that the model was built from.
@@ -196,7 +238,8 @@ impl Vlm {
     ) -> Result<Features> {
         let own = &self.config.feature_states;
         let wanted: Vec<HiddenState> = states.iter().chain(own).copied().collect();
-        let mut output = self.tower.forward(pixels, &Wanted { states: &wanted, attention })?;
+        let mut output =
+            self.tower.forward(pixels, &Wanted { states: &wanted, attention, ..Wanted::default() })?;
         let select = |nth: usize| match self.config.select {
             FeatureSelect::Patches => output.patches(nth),
             FeatureSelect::WithClass => Ok(output.states[nth].clone()),
@@ -210,9 +253,15 @@ impl Vlm {
     /// `[.., d] -> [.., D]`: tower width to the language model's.
     ///
     /// # Errors
-    /// Another last dimension.
+    /// Another last dimension; a checkpoint whose compressor ends in a projection of its own.
     pub fn project(&self, rows: &Tensor) -> Result<Tensor> {
-        self.projector.forward(rows)
+        match &self.projector {
+            Some(projector) => projector.forward(rows),
+            None => {
+                let reason = "its tokens need no projector, and this checkpoint has none";
+                Err(ModelError::compressor(self.carried.method(), reason))
+            }
+        }
     }
 
     /// The rows `[positions, D]` that stand for an image, without compression.

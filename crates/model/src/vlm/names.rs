@@ -1,7 +1,7 @@
-//! Three layouts of checkpoint names mapped to one.
+//! Three layouts of checkpoint names, and those of the compressors built on them, mapped to one.
 //!
 //! Ours is the published Hugging Face one: `language_model.{model, lm_head}`, `vision_tower.vision_model`,
-//! `multi_modal_projector.linear_{1,2}`, `image_newline`.
+//! `multi_modal_projector.linear_{1,2}`, `image_newline`, and `compressor` for a compressor's own tensors.
 
 use crate::weights::Weights;
 
@@ -11,14 +11,13 @@ pub fn published_names(weights: Weights) -> Weights {
 }
 
 /// Prefixes of transformers 5 and of the original LLaVA, and what they stand for. The first that fits counts.
-const PREFIXES: [(&str, &str); 9] = [
+const PREFIXES: [(&str, &str); 8] = [
     // transformers 5 (and the names in memory since 4.52)
     ("model.language_model.", "language_model.model."),
     ("model.multi_modal_projector.", "multi_modal_projector."),
     // the original LLaVA, where a trained tower is stored along
     ("model.vision_tower.vision_tower.", "vision_tower."),
-    ("model.mm_projector.0.", "multi_modal_projector.linear_1."),
-    ("model.mm_projector.2.", "multi_modal_projector.linear_2."),
+    ("model.query_abstractor.", "compressor."),
     ("model.vision_tower.vision_model.", "vision_tower.vision_model."),
     // transformers 5 leaves `vision_model` out
     ("model.vision_tower.", "vision_tower.vision_model."),
@@ -26,7 +25,22 @@ const PREFIXES: [(&str, &str); 9] = [
     ("lm_head.", "language_model.lm_head."),
 ];
 
+/// What the original LLaVA and its descendants keep below `model.mm_projector`: the projector's two layers, at 0 and 2 or,
+/// behind QueCC, at 1 and 3; QueCC itself at 0; TokenPacker, which has no layers of these names.
+fn below_projector(rest: &str) -> String {
+    let layer = |name: &str| matches!(name, "weight" | "bias");
+    match rest.split_once('.') {
+        Some(("0" | "1", name)) if layer(name) => format!("multi_modal_projector.linear_1.{name}"),
+        Some(("2" | "3", name)) if layer(name) => format!("multi_modal_projector.linear_2.{name}"),
+        Some(("0", name)) => format!("compressor.{name}"),
+        _ => format!("compressor.{rest}"),
+    }
+}
+
 fn published_name(name: &str) -> Option<String> {
+    if let Some(rest) = name.strip_prefix("model.mm_projector.") {
+        return Some(below_projector(rest));
+    }
     for (prefix, published) in PREFIXES {
         if let Some(rest) = name.strip_prefix(prefix) {
             return Some(format!("{published}{rest}"));
@@ -62,6 +76,12 @@ mod tests {
             ("model.mm_projector.2.weight", "multi_modal_projector.linear_2.weight"),
             ("model.multi_modal_projector.linear_2.weight", "multi_modal_projector.linear_2.weight"),
             ("model.image_newline", "image_newline"),
+            ("model.mm_projector.0.q_proj.0.weight", "compressor.q_proj.0.weight"),
+            ("model.mm_projector.0.q_downsample.weight", "compressor.q_downsample.weight"),
+            ("model.mm_projector.1.bias", "multi_modal_projector.linear_1.bias"),
+            ("model.mm_projector.3.weight", "multi_modal_projector.linear_2.weight"),
+            ("model.mm_projector.k_proj_1.0.weight", "compressor.k_proj_1.0.weight"),
+            ("model.query_abstractor.attn.out_proj.bias", "compressor.attn.out_proj.bias"),
             (
                 "model.vision_tower.vision_tower.vision_model.pre_layrnorm.bias",
                 "vision_tower.vision_model.pre_layrnorm.bias",

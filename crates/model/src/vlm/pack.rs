@@ -7,7 +7,7 @@ use crate::vision::Grid;
 use crate::{ModelError, Result};
 
 /// How an image was tiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     /// Tiles from top to bottom.
     pub rows: usize,

@@ -4,8 +4,11 @@
 #![allow(clippy::print_stdout)]
 
 mod common;
+mod compressed;
+mod flops;
 mod generate;
 mod hostile;
 mod llm;
+mod viewer;
 mod vision;
 mod vlm;

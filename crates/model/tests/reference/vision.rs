@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor, Var};
 use foveate_model::Weights;
 use foveate_model::vision::{
-    BlockIndex, Dinov2Config, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted,
+    BlockIndex, Dinov2Config, HiddenState, Queries, VisionConfig, VisionOutput, VisionTower, Wanted,
 };
 
 use crate::common::{Expected, TOLERANCE, apart, config, folder, tensors};
@@ -54,9 +54,16 @@ fn attention_of_chosen_blocks() {
     for name in TOWERS {
         let (tower, expected) = open(name);
         let depth = tower.config().blocks();
-        let wanted = Wanted { states: &[], attention: &[BlockIndex::from_end(1), BlockIndex::from_end(2)] };
+        let wanted =
+            Wanted { attention: &[BlockIndex::from_end(1), BlockIndex::from_end(2)], ..Wanted::default() };
         let output = tower.forward(expected.get("in.pixel_values"), &wanted).unwrap();
         assert_eq!(output.blocks_run, depth - 1, "of the last block only two projections run");
+        let class = Wanted { queries: Queries::ClassToken, ..wanted };
+        let class = tower.forward(expected.get("in.pixel_values"), &class).unwrap();
+        for (inputs, class) in output.attention.iter().zip(&class.attention) {
+            assert!(apart(&class.queries, &inputs.queries.narrow(1, 0, 1).unwrap()) < 1e-5);
+            assert!(apart(&class.keys, &inputs.keys) < 1e-5);
+        }
         for (inputs, block) in output.attention.iter().zip([depth - 1, depth - 2]) {
             expected.assert_close(&format!("out.queries.layers.{block}"), &inputs.queries);
             expected.assert_close(&format!("out.keys.layers.{block}"), &inputs.keys);

@@ -1,0 +1,344 @@
+//! Images to rows with caches between the stages: what a conversation, a batch and a server have in common.
+//!
+//! | cache | key | value |
+//! |---|---|---|
+//! | towers | pixels, tower, dtype, the states and block that the compressor reads | what the tower gave |
+//! | tokens | that, the compressor, V, the question where the compressor reads it | rows as the language model reads them |
+//! | questions | language model, question | the question's vector |
+//!
+//! The key of the pixels is a digest of the *normalised* ones: it stands for the picture and its preprocessing at once.
+//! Models are told apart by the load that they come from, so that several can share [`Caches`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Tensor};
+use foveate_compress::{Budget, CompressError, Compressed, Dimensions, Method, Placement};
+use foveate_law::cost::{Dtype, Stage, Workload, projector_flops};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Image, Seen, Vlm};
+use crate::cache::{ByteCache, CacheStatistics};
+use crate::{ModelError, Result};
+
+/// The caches, shared by viewers and threads.
+#[derive(Debug)]
+pub struct Caches {
+    towers: ByteCache<TowerKey, Arc<Seen>>,
+    tokens: ByteCache<TokenKey, Arc<Tokens>>,
+    questions: ByteCache<QuestionKey, Tensor>,
+}
+
+/// What the three caches did and hold.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CachesStatistics {
+    /// What the tower gave.
+    pub towers: CacheStatistics,
+    /// Compressed and projected tokens.
+    pub tokens: CacheStatistics,
+    /// Question vectors.
+    pub questions: CacheStatistics,
+}
+
+impl Caches {
+    /// Caches that hold at most so many bytes: of tower features, of visual tokens, of question vectors. 0 keeps nothing.
+    pub fn new(towers: usize, tokens: usize, questions: usize) -> Self {
+        Self {
+            towers: ByteCache::new(towers),
+            tokens: ByteCache::new(tokens),
+            questions: ByteCache::new(questions),
+        }
+    }
+
+    /// What they did and hold.
+    pub fn statistics(&self) -> CachesStatistics {
+        CachesStatistics {
+            towers: self.towers.statistics(),
+            tokens: self.tokens.statistics(),
+            questions: self.questions.statistics(),
+        }
+    }
+}
+
+impl Default for Caches {
+    /// 512 MiB of tower features (some 200 images for plain CLIP-L, 50 for QueCC), 128 MiB of tokens, 16 MiB of questions.
+    fn default() -> Self {
+        Self::new(512 << 20, 128 << 20, 16 << 20)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct TowerKey {
+    pixels: [u8; 32],
+    model: u64,
+    dtype: DType,
+    /// Resolved states, whether the class token is read, the block.
+    states: Vec<usize>,
+    class_token: bool,
+    block: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct TokenKey {
+    tower: TowerKey,
+    method: Method,
+    budget: Budget,
+    /// How tiles are arranged, and with which rows cut off.
+    tiling: Option<super::Tiling>,
+    question: Option<Vec<u32>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct QuestionKey {
+    model: u64,
+    tokens: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Tokens {
+    rows: Tensor,
+    counts: Vec<usize>,
+    kept: Option<Vec<Vec<Option<usize>>>>,
+}
+
+/// One number for each stage between pixels and language model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PerStage<T> {
+    /// The tower.
+    pub tower: T,
+    /// The pass over the question, for a compressor that reads it.
+    pub query: T,
+    /// The compressor.
+    pub compress: T,
+    /// The projector, where the compressor does not include one.
+    pub project: T,
+}
+
+/// What the language model reads in place of an image, and what it took.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// `[positions, D]`
+    pub rows: Tensor,
+    /// Visual tokens of each picture: of the image, or of its overview and each tile.
+    pub visual_tokens: Vec<usize>,
+    /// For methods that select, the patch behind each token of each picture.
+    pub kept: Option<Vec<Vec<Option<usize>>>>,
+    /// Time of each stage; nearly nothing for one whose result was in a cache.
+    pub times: PerStage<Duration>,
+    /// FLOPs of each stage that ran, as `law::cost` counts them.
+    pub flops: PerStage<f64>,
+    /// Stages whose result was in a cache, or that were not needed because a later one's was.
+    pub cached: PerStage<bool>,
+}
+
+/// A model with caches.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    vlm: Vlm,
+    caches: Arc<Caches>,
+}
+
+impl Viewer {
+    /// The model with these caches.
+    pub fn new(vlm: Vlm, caches: Arc<Caches>) -> Self {
+        Self { vlm, caches }
+    }
+
+    /// The model.
+    pub fn vlm(&self) -> &Vlm {
+        &self.vlm
+    }
+
+    /// The caches.
+    pub fn caches(&self) -> &Arc<Caches> {
+        &self.caches
+    }
+
+    /// The same model and caches with another compressor.
+    ///
+    /// # Errors
+    /// As [`Vlm::with_compressor`].
+    pub fn with_compressor(&self, method: Method) -> Result<Self> {
+        Ok(Self { vlm: self.vlm.clone().with_compressor(method)?, caches: self.caches.clone() })
+    }
+
+    /// The rows of an image at a budget. `question` is the question's tokens, as [`Vlm::question_vector`] wants them; they
+    /// are not looked at by compressors that do not read the question.
+    ///
+    /// # Errors
+    /// As [`Vlm::check`] before anything runs; a question that is needed and absent; errors of the stages.
+    pub fn view(&self, image: &Image, question: Option<&[u32]>, budget: Budget) -> Result<View> {
+        let vlm = &self.vlm;
+        vlm.check(image, budget)?;
+        let question = question.filter(|_| vlm.compressor().reads_question());
+        if question.is_none() && vlm.compressor().reads_question() {
+            return Err(CompressError::MissingQuestion(vlm.compressor().method()).into());
+        }
+        let started = Instant::now();
+        let tower = self.tower_key(image)?;
+        let key = TokenKey {
+            method: vlm.compressor().method(),
+            budget,
+            tiling: match image {
+                Image::Single(_) => None,
+                Image::Tiled { tiling, .. } => Some(*tiling),
+            },
+            question: question.map(<[u32]>::to_vec),
+            tower: tower.clone(),
+        };
+        let mut times = PerStage { tower: started.elapsed(), ..PerStage::default() };
+        let mut flops = PerStage::default();
+        if let Some(tokens) = self.caches.tokens.get(&key) {
+            let cached = PerStage { tower: true, query: true, compress: true, project: true };
+            return Ok(View::new(&tokens, times, flops, cached));
+        }
+        let mut cached = PerStage { tower: true, query: question.is_some(), compress: false, project: false };
+
+        let seen = match self.caches.towers.get(&tower) {
+            Some(seen) => seen,
+            None => {
+                let seen = Arc::new(vlm.see(image)?);
+                self.caches.towers.insert(tower, seen.clone(), seen.bytes());
+                cached.tower = false;
+                flops.tower = vlm.tower_flops(seen.pictures(), seen.blocks_run)?;
+                seen
+            }
+        };
+        times.tower = started.elapsed();
+
+        let started = Instant::now();
+        let vector = match question {
+            None => None,
+            Some(question) => {
+                let key = QuestionKey { model: vlm.identity(), tokens: question.to_vec() };
+                Some(match self.caches.questions.get(&key) {
+                    Some(vector) => vector,
+                    None => {
+                        let vector = vlm.question_vector(question)?;
+                        let bytes = vector.elem_count() * vector.dtype().size_in_bytes() + 4 * question.len();
+                        self.caches.questions.insert(key, vector.clone(), bytes);
+                        cached.query = false;
+                        flops.query = vlm.question_flops(question.len())?;
+                        vector
+                    }
+                })
+            }
+        };
+        times.query = started.elapsed();
+
+        let started = Instant::now();
+        let seen = vlm.project_before((*seen).clone())?;
+        times.project = started.elapsed();
+        let started = Instant::now();
+        let compressed = vlm.compress(&seen, vector.as_ref(), &[budget])?;
+        times.compress = started.elapsed();
+        let started = Instant::now();
+        let projected = vlm.project_after(&compressed)?;
+        let rows = vlm.arrange_tokens(image, &projected)?;
+        times.project += started.elapsed();
+
+        let counts: Vec<usize> = compressed.iter().map(|one| one.tokens.dims()[1]).collect();
+        for count in &counts {
+            flops.compress += vlm.compressor_flops(*count)?;
+            flops.project += vlm.projector_flops(*count);
+        }
+        // Projected rows are views of one product: what is kept should be the rows alone.
+        let rows = rows.force_contiguous()?;
+        let bytes = rows.elem_count() * rows.dtype().size_in_bytes();
+        let tokens = Arc::new(Tokens { rows, counts, kept: kept(compressed) });
+        self.caches.tokens.insert(key, tokens.clone(), bytes);
+        Ok(View::new(&tokens, times, flops, cached))
+    }
+
+    fn tower_key(&self, image: &Image) -> Result<TowerKey> {
+        let vlm = &self.vlm;
+        let (Image::Single(pixels) | Image::Tiled { tiles: pixels, .. }) = image;
+        let depth = vlm.tower().config().blocks();
+        let needs = vlm.compressor().needs();
+        let states = needs.states.iter().map(|state| Ok(state.resolve(depth)?)).collect::<Result<_>>()?;
+        Ok(TowerKey {
+            pixels: digest(pixels)?,
+            model: vlm.identity(),
+            dtype: pixels.dtype(),
+            states,
+            class_token: needs.class_token,
+            block: needs.attention.map(|block| block.from_end()),
+        })
+    }
+}
+
+impl View {
+    fn new(tokens: &Tokens, times: PerStage<Duration>, flops: PerStage<f64>, cached: PerStage<bool>) -> Self {
+        let (rows, visual_tokens, kept) = (tokens.rows.clone(), tokens.counts.clone(), tokens.kept.clone());
+        Self { rows, visual_tokens, kept, times, flops, cached }
+    }
+}
+
+/// What each picture's tokens grew from, where all say so.
+fn kept(compressed: Vec<Compressed>) -> Option<Vec<Vec<Option<usize>>>> {
+    let all: Option<Vec<_>> = compressed.into_iter().map(|one| one.kept).collect();
+    all.map(|kept| kept.into_iter().flatten().collect())
+}
+
+fn digest(pixels: &Tensor) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    for length in pixels.dims() {
+        hash.update(length.to_le_bytes());
+    }
+    for value in pixels.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
+        hash.update(value.to_le_bytes());
+    }
+    Ok(hash.finalize().into())
+}
+
+impl Vlm {
+    /// FLOPs of the tower over `pictures`, with the first `blocks` of its blocks.
+    ///
+    /// # Errors
+    /// As [`Vlm::image_cost`].
+    pub fn tower_flops(&self, pictures: usize, blocks: usize) -> Result<f64> {
+        Ok(pictures as f64 * self.image_cost()?.tower.flops(blocks))
+    }
+
+    /// FLOPs of the pass over a question of so many tokens: a prefill without the output head.
+    ///
+    /// # Errors
+    /// Dimensions or a number of tokens that nothing can be counted for.
+    pub fn question_flops(&self, tokens: usize) -> Result<f64> {
+        let llm = self.decoder().config().dimensions("language model");
+        let stages = llm.stages(&Workload::new(tokens, 1), 0, Dtype::F32);
+        let stages = stages.map_err(|error| ModelError::config("question", tokens, error.to_string()))?;
+        let prefill = stages.iter().filter(|stage| stage.stage == Stage::Prefill).map(|stage| stage.flops);
+        Ok(prefill.sum::<f64>() - 2.0 * (llm.hidden * llm.vocab) as f64)
+    }
+
+    /// FLOPs of the compressor for one picture.
+    ///
+    /// # Errors
+    /// A number of tokens that is not on offer.
+    pub fn compressor_flops(&self, visual_tokens: usize) -> Result<f64> {
+        let tower = self.tower().config();
+        let dimensions = tower.dimensions("vision tower");
+        let width = match self.compressor().placement() {
+            Placement::AfterProjector => self.config().text.width,
+            _ => tower.width(),
+        };
+        let dimensions = Dimensions { grid: self.grid(), width, heads: dimensions.heads };
+        if self.compressor().method() == Method::Identity {
+            return Ok(0.0);
+        }
+        Ok(self.compressor().flops(&dimensions, visual_tokens)?)
+    }
+
+    /// FLOPs of the stock projector for one picture, 0 where the compressor includes its own.
+    pub fn projector_flops(&self, visual_tokens: usize) -> f64 {
+        let rows = match self.compressor().placement() {
+            Placement::BeforeProjector => visual_tokens,
+            Placement::AfterProjector => self.grid().patches(),
+            _ => return 0.0,
+        };
+        let input = self.tower().config().width() * self.config().feature_states.len();
+        projector_flops(rows, input, self.config().text.width)
+    }
+}
