@@ -114,7 +114,7 @@ fn the_document_counts_tokens_and_times_every_stage() {
     ];
     assert_eq!(sorted(ms.keys().map(String::as_str).collect()), stages);
     let of = |stage: &str| number(&ms[stage]);
-    assert_eq!((of("query"), of("compress")), (0.0, 0.0));
+    assert_eq!(of("query"), 0.0);
     assert!(
         ["decode_image", "tower", "project", "prefill", "decode_per_token"].iter().all(|at| of(at) > 0.0)
     );
@@ -152,7 +152,7 @@ fn a_model_without_sight_reads_a_placeholder_as_text() {
         number(&json(&["ask", &model, question, "--max-new-tokens", "2", "--json"])["text_tokens"])
     };
     // The vocabulary has a token of this text.
-    assert_eq!(tokens("a<image>b<image>c"), tokens("abc") + 2.0);
+    assert_eq!(tokens("<image><image>a"), tokens("a") + 2.0);
 }
 
 /// Twelve tokens: the template's `<|im_start|>`, …, as transformers' `apply_chat_template` gives them. Neither the settings

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod budgets;
 mod chat;
 mod errors;
 mod fetch;
@@ -62,7 +63,19 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn help_names_every_command_and_completions_know_their_flags() {
     let help = succeeds(&["--help"]);
-    for command in ["fit", "plan", "frontier", "ask", "chat", "inspect", "pull", "completions"] {
+    for command in [
+        "fit",
+        "plan",
+        "frontier",
+        "ask",
+        "chat",
+        "compare",
+        "look",
+        "batch",
+        "inspect",
+        "pull",
+        "completions",
+    ] {
         assert!(help.contains(command), "{help}");
     }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

@@ -1,5 +1,5 @@
-//! Pictures of where visual tokens look: the image, and beside it one dimmed copy for each token with its weights over
-//! the patches in amber. Lightness carries the weight, so that no colour vision is needed.
+//! Pictures of where visual tokens look: the image, and beside it one dark grey copy for each token, on which the patches
+//! that it reads show through in colour and amber. Lightness carries the weight, so that no colour vision is needed.
 
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
@@ -8,7 +8,9 @@ const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
 const GLOW: [f32; 3] = [255.0, 190.0, 40.0];
 const OUTLINE: Rgb<u8> = Rgb([255, 255, 255]);
 /// How dark the copies are where nothing looks.
-const DIMMED: f32 = 0.35;
+const DIMMED: f32 = 0.3;
+/// How much of the image shows through where the token looks, beside amber.
+const SHOWN: f32 = 0.6;
 const GAP: u32 = 8;
 /// Side of the image itself.
 const IMAGE: u32 = 336;
@@ -53,7 +55,7 @@ fn one(looks: &Looks<'_>) -> RgbImage {
     let mut page = RgbImage::from_pixel(width, height, PAPER);
     let whole = resize(looks.picture, IMAGE, IMAGE, FilterType::CatmullRom);
     image::imageops::replace(&mut page, &whole, i64::from(GAP), i64::from(GAP));
-    let small = dimmed(&resize(looks.picture, side, side, FilterType::CatmullRom));
+    let small = resize(looks.picture, side, side, FilterType::CatmullRom);
     for (token, weights) in looks.weights.iter().enumerate() {
         let token = u32::try_from(token).unwrap_or(0);
         let mut panel = lit(&small, weights, looks);
@@ -67,33 +69,26 @@ fn one(looks: &Looks<'_>) -> RgbImage {
     page
 }
 
-/// Grey and dark.
-fn dimmed(picture: &RgbImage) -> RgbImage {
-    let mut dark = picture.clone();
-    for pixel in dark.pixels_mut() {
-        let [r, g, b] = pixel.0.map(f32::from);
-        let grey = (DIMMED * (0.299 * r + 0.587 * g + 0.114 * b)) as u8;
-        *pixel = Rgb([grey; 3]);
-    }
-    dark
-}
-
 /// The patch that a pixel of a panel belongs to.
 fn patch_at(x: u32, y: u32, side: u32, looks: &Looks<'_>) -> usize {
     let along = |at: u32, patches: usize| at as usize * patches / side.max(1) as usize;
     along(y, looks.rows) * looks.columns + along(x, looks.columns)
 }
 
-fn lit(dark: &RgbImage, weights: &[f32], looks: &Looks<'_>) -> RgbImage {
+/// The picture, dark but for what a token looks at.
+fn lit(picture: &RgbImage, weights: &[f32], looks: &Looks<'_>) -> RgbImage {
     let most = weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-    let mut panel = dark.clone();
+    let mut panel = picture.clone();
     let side = panel.width();
     for (x, y, pixel) in panel.enumerate_pixels_mut() {
         let weight = weights.get(patch_at(x, y, side, looks)).copied().unwrap_or(0.0);
         // The root lifts what is small beside one large weight.
-        let share = 0.85 * (weight.max(0.0) / most).sqrt();
+        let share = (weight.max(0.0) / most).sqrt();
+        let [r, g, b] = pixel.0.map(f32::from);
+        let dark = DIMMED * (0.299 * r + 0.587 * g + 0.114 * b);
         for (channel, glow) in pixel.0.iter_mut().zip(GLOW) {
-            *channel = (f32::from(*channel) + share * (glow - f32::from(*channel))) as u8;
+            let seen = SHOWN * f32::from(*channel) + (1.0 - SHOWN) * glow;
+            *channel = (dark + share * (seen - dark)) as u8;
         }
     }
     panel
@@ -134,7 +129,8 @@ mod tests {
             for patch in 0..4_u32 {
                 let (x, y) = (x0 + side / 4 + patch % 2 * side / 2, y0 + side / 4 + patch / 2 * side / 2);
                 let [r, _, b] = page.get_pixel(x, y).0;
-                assert_eq!(r > 150 && b < 60, patch == token, "token {token}, patch {patch}: {r} {b}");
+                assert_eq!(r > 120 && r > b, patch == token, "token {token}, patch {patch}: {r} {b}");
+                assert_eq!(r == b, patch != token);
             }
         }
         assert_eq!(page.get_pixel(GAP + 5, GAP + 5).0, [100; 3], "the image itself is left as it is");

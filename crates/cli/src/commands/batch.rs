@@ -24,7 +24,6 @@ use crate::looking::Compression;
 use crate::model::{Model, Place};
 use crate::output::{print, print_json};
 use journal::{Journal, Line};
-use rows::Row;
 
 /// Answer the questions of a JSONL file, one JSON line each.
 ///

@@ -70,7 +70,9 @@ fn tokenise(
         Ok::<_, Failure>(encoding.get_ids().to_vec())
     };
     let mut stretches = Vec::new();
-    if let Some(image) = tokenizer.token_to_id(image_token) {
+    // In a text for a model without sight the token is a text like any other.
+    let shows = prompt.segments.iter().any(|piece| matches!(piece, Piece::Image(_)));
+    if let Some(image) = tokenizer.token_to_id(image_token).filter(|_| shows) {
         let ids = encode(&prompt.text(image_token), prompt.add_special_tokens)?;
         for (nth, run) in ids.split(|id| *id == image).enumerate() {
             stretches.extend((nth > 0).then_some(None));
