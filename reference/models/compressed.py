@@ -72,9 +72,9 @@ def halves(module, seed):
 class Sight:
     """What the tower gives for the image."""
 
-    def __init__(self, model, pixels):
+    def __init__(self, model, pixels, resize=False):
         tower = model.model.vision_tower
-        states = tower(pixels, output_hidden_states=True).hidden_states
+        states = tower(pixels, output_hidden_states=True, interpolate_pos_encoding=resize).hidden_states
         self.states = [state[0] for state in states]
         self.x = self.states[-2][1:]
         self.levels = torch.cat([self.states[index][1:] for index in STATES], -1)
@@ -106,11 +106,11 @@ class Case:
         return {"rows": rows, "logits": self.model.lm_head(hidden[0, -1]), "greedy": torch.tensor(ids)}
 
 
-def plain_cases(model, sight):
-    """The methods without weights of their own: name and number of tokens -> rows."""
+def plain_cases(model, sight, small):
+    """The methods without weights of their own, and the down-scaled image: name and number of tokens -> rows."""
     project = model.model.multi_modal_projector
     last, before = sight.queries_and_keys(BLOCKS - 1), sight.queries_and_keys(BLOCKS - 2)
-    rows = {"identity.36": project(sight.x)}
+    rows = {"identity.36": project(sight.x), "down-scaled.16": project(small.x)}
     for count in (36, 9, 4, 1):
         rows[f"average-pooling.{count}"] = project(pooled(sight.x, GRID, count))
     for count in (36, 9, 1):
@@ -127,13 +127,13 @@ def plain_cases(model, sight):
     return rows
 
 
-def cases_of(model, sight, case, modules):
+def cases_of(model, sight, small, case, modules):
     """Folder -> case -> rows."""
     project = model.model.multi_modal_projector
     x, levels, text = (y.unsqueeze(0) for y in (sight.x, sight.levels, case.vector))
     quecc, packer, mqt, elastic = modules
     return {
-        "plain": plain_cases(model, sight),
+        "plain": plain_cases(model, sight, small),
         "quecc": {"quecc.4": project(quecc(x, levels, text, GRID, GRID)[0])},
         "token-packer": {"token-packer.9": packer(sight.x, sight.levels, GRID)},
         "mqt": {f"mqt.{m}": mqt(x, GRID, GRID, m)[0] for m in (1, 7, 256)},
@@ -205,17 +205,22 @@ def write(name, stored, extra, tensors, seed, lead):
     save_tensors(folder / "expected.safetensors", tensors, meta)
 
 
+def pixels_at(side):
+    size = {"crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}}
+    return llava.pixels_of(llava.PAD | size, ["cat.png"])
+
+
 @torch.no_grad()
 def make():
     coder = tokenizer.build()
-    pixels = llava.pixels_of(llava.PAD | {"crop_size": {"height": SIDE, "width": SIDE}, "size": {"shortest_edge": SIDE}}, ["cat.png"])
+    pixels, down_scaled = pixels_at(SIDE), pixels_at(28)
     for seed in range(FIRST_SEED, FIRST_SEED + 200):
         model = build(LlavaForConditionalGeneration, hf_config(), seed, torch.float16)
         modules = modules_of(seed)
-        sight, case = Sight(model, pixels), Case(model, coder)
+        sight, small, case = Sight(model, pixels), Sight(model, down_scaled, resize=True), Case(model, coder)
         found = {
             name: {key: case.run(rows) for key, rows in rows_of.items()}
-            for name, rows_of in cases_of(model, sight, case, modules).items()
+            for name, rows_of in cases_of(model, sight, small, case, modules).items()
         }
         if case.lead >= MIN_LEAD:
             break
@@ -225,4 +230,5 @@ def make():
     inputs = {"in.pixel_values": pixels, "in.input_ids": case.ids[0], "in.question_ids": case.question[0]}
     for name, runs in found.items():
         tensors = {f"out.{key}.{part}": value for key, run in runs.items() for part, value in run.items()}
-        write(name, stored, extra, inputs | tensors | {"out.question": case.vector}, seed, case.lead)
+        more = {"out.question": case.vector} | ({"in.down-scaled.pixel_values": down_scaled} if name == "plain" else {})
+        write(name, stored, extra, inputs | tensors | more, seed, case.lead)

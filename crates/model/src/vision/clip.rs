@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockNames, BlockShape, validate, walk};
-use super::patches::PatchEmbedding;
+use super::patches::{Grid, PatchEmbedding, resize_behind};
 use super::{VisionOutput, Wanted, expect_grid};
 use crate::Result;
 use crate::nn::{Activation, LayerNorm};
@@ -139,7 +139,16 @@ impl Clip {
         &self.config
     }
 
-    /// See [`VisionTower::forward`](super::VisionTower::forward); the image must have the trained size.
+    /// See [`VisionTower::resized`](super::VisionTower::resized).
+    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+        let config = ClipConfig { image_size, ..self.config.clone() };
+        config.validate()?;
+        let grid = |config: &ClipConfig| Grid::square(config.image_size / config.patch_size);
+        let positions = resize_behind(&self.positions, 1, grid(&self.config), grid(&config))?;
+        Ok(Self { positions, config, ..self.clone() })
+    }
+
+    /// See [`VisionTower::forward`](super::VisionTower::forward); the image must have the size of the configuration.
     ///
     /// # Errors
     /// Another image size, or a state or block that does not exist.

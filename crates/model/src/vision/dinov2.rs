@@ -182,6 +182,14 @@ impl Dinov2 {
         &self.config
     }
 
+    /// See [`VisionTower::resized`](super::VisionTower::resized).
+    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+        let config = Dinov2Config { image_size, ..self.config.clone() };
+        config.validate()?;
+        let positions = self.positions_for(Grid::square(image_size / config.patch_size))?;
+        Ok(Self { positions, config, ..self.clone() })
+    }
+
     /// See [`VisionTower::forward`](super::VisionTower::forward); any image of at least one patch.
     ///
     /// # Errors

@@ -259,6 +259,20 @@ impl VisionTower {
         }
     }
 
+    /// The same tower for square images of `image_size` pixels: its position table is resized bicubically, as DINOv2 does
+    /// by itself and transformers with `interpolate_pos_encoding`. No tower was trained so; it is what plain down-scaling
+    /// of the image costs and gives.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for a size below one patch or absurdly large.
+    pub fn resized(&self, image_size: usize) -> Result<Self> {
+        Ok(match self {
+            Self::Clip(tower) => Self::Clip(tower.resized(image_size)?),
+            Self::Siglip(tower) => Self::Siglip(tower.resized(image_size)?),
+            Self::Dinov2(tower) => Self::Dinov2(tower.resized(image_size)?),
+        })
+    }
+
     /// The configuration that the tower was built from.
     pub fn config(&self) -> VisionConfig {
         match self {

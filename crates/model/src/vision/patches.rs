@@ -69,6 +69,12 @@ pub(super) fn resize_positions(table: &Tensor, from: Grid, to: Grid) -> Result<T
     Ok(cells.reshape((to.patches(), width))?)
 }
 
+/// The same for a table `[extra + from.rows · from.columns, d]` whose first `extra` rows stand for no patch and are kept.
+pub(super) fn resize_behind(table: &Tensor, extra: usize, from: Grid, to: Grid) -> Result<Tensor> {
+    let resized = resize_positions(&table.narrow(0, extra, from.patches())?, from, to)?;
+    Ok(Tensor::cat(&[table.narrow(0, 0, extra)?, resized], 0)?)
+}
+
 /// The weights of a one-dimensional bicubic resize, `[to, from]`; each row sums to one.
 fn bicubic(from: usize, to: usize, device: &Device) -> Result<Tensor> {
     const A: f64 = -0.75;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockShape, validate, walk};
 use super::clip::NAMES;
-use super::patches::PatchEmbedding;
+use super::patches::{Grid, PatchEmbedding, resize_positions};
 use super::{VisionOutput, Wanted, expect_grid};
 use crate::Result;
 use crate::nn::Activation;
@@ -116,7 +116,16 @@ impl Siglip {
         &self.config
     }
 
-    /// See [`VisionTower::forward`](super::VisionTower::forward); the image must have the trained size.
+    /// See [`VisionTower::resized`](super::VisionTower::resized).
+    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+        let config = SiglipConfig { image_size, ..self.config.clone() };
+        config.validate()?;
+        let grid = |config: &SiglipConfig| Grid::square(config.image_size / config.patch_size);
+        let positions = resize_positions(&self.positions, grid(&self.config), grid(&config))?;
+        Ok(Self { positions, config, ..self.clone() })
+    }
+
+    /// See [`VisionTower::forward`](super::VisionTower::forward); the image must have the size of the configuration.
     ///
     /// # Errors
     /// Another image size, or a state or block that does not exist.

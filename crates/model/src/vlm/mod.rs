@@ -215,6 +215,20 @@ impl Vlm {
         &self.config
     }
 
+    /// The same model for images of `image_size` × `image_size` pixels, see [`VisionTower::resized`]: the baseline that
+    /// makes visual tokens fewer by down-scaling the image. A grid of n × n patches is `n * patch_size` pixels.
+    ///
+    /// # Errors
+    /// A size that the tower cannot have; [`ModelError::Compressor`] for a compressor that does not go with the grid.
+    pub fn with_image_size(mut self, image_size: usize) -> Result<Self> {
+        self.tower = self.tower.resized(image_size)?;
+        self.config.vision = Some(self.tower.config());
+        // Caches must not take one for the other.
+        self.identity = LOADED.fetch_add(1, Ordering::Relaxed);
+        self.fits()?;
+        Ok(self)
+    }
+
     /// The vision tower.
     pub fn tower(&self) -> &VisionTower {
         &self.tower

@@ -6,9 +6,10 @@ use candle_core::Tensor;
 use foveate_compress::{Budget, Method};
 use foveate_model::generate::{GenerateOptions, Part, Session};
 use foveate_model::llm::{Input, Padding};
-use foveate_model::vlm::{Image, Segment, Vlm};
+use foveate_model::vlm::{Image, Segment, Vlm, VlmConfig, published_names};
+use foveate_model::weights::Weights;
 
-use crate::common::{Expected, apart, folder};
+use crate::common::{Expected, apart, config, folder};
 
 /// The placeholder in the fixtures' token lists.
 const IMAGE: u32 = 5;
@@ -96,7 +97,7 @@ fn every_layout_answers_as_the_reference_does() {
             expected.assert_close(&format!("out.{text}.rows"), &rows);
 
             let segments = segments(&expected.ids("in.input_ids"));
-            let prompt = model.prompt(&segments, &[rows.clone()]).unwrap();
+            let prompt = model.prompt(&segments, std::slice::from_ref(&rows)).unwrap();
             let text_tokens: usize = segments
                 .iter()
                 .map(|segment| if let Segment::Tokens(tokens) = segment { tokens.len() } else { 0 })
@@ -118,7 +119,7 @@ fn every_layout_answers_as_the_reference_does() {
             let greedy = expected.ids(&format!("out.{text}.greedy"));
             let options = GenerateOptions { max_tokens: greedy.len(), ..GenerateOptions::default() };
             let answer = |rows: &Tensor| {
-                let prompt = model.prompt(&segments, &[rows.clone()]).unwrap();
+                let prompt = model.prompt(&segments, std::slice::from_ref(rows)).unwrap();
                 let mut session = Session::new(decoder.clone());
                 session.generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(()))).unwrap()
             };
@@ -128,6 +129,48 @@ fn every_layout_answers_as_the_reference_does() {
             assert_eq!(apart(&again, &rows), 0.0);
         }
     }
+}
+
+#[test]
+fn a_down_scaled_image_is_read_on_a_resized_table() {
+    let (model, expected) = (open("compressed-plain"), Expected::of("compressed-plain"));
+    let small = model.clone().with_image_size(28).unwrap();
+    assert_eq!((small.ladder().values(), small.identity() == model.identity()), (vec![16], false));
+    let image = Image::Single(expected.get("in.down-scaled.pixel_values").get(0).unwrap());
+    expected.assert_close("out.down-scaled.16.rows", &rows(&small, &image, &[], Budget::Tokens(16)));
+    let same = model.clone().with_image_size(42).unwrap();
+    let pixels = self::image(&expected);
+    let whole = rows(&model, &pixels, &[], Budget::Tokens(36));
+    assert!(apart(&rows(&same, &pixels, &[], Budget::Tokens(36)), &whole) < 1e-5);
+    assert!(model.with_image_size(6).unwrap_err().to_string().contains("image_size"));
+    // Windows of three do not divide 4 × 4.
+    let error = open("compressed-quecc").with_image_size(28).unwrap_err().to_string();
+    assert!(error.contains("4 × 4") && error.contains("[1, 2, 4]"), "{error}");
+}
+
+#[test]
+fn questions_together_are_questions_alone() {
+    let (model, expected) = (open("compressed-quecc"), Expected::of("compressed-quecc"));
+    let question = expected.ids("in.question_ids");
+    let together = model.question_vectors(&[&question[..3], &question]).unwrap();
+    for (row, alone) in [&question[..3], &question].into_iter().enumerate() {
+        let alone = model.question_vector(alone).unwrap();
+        assert!(apart(&together.narrow(0, row, 1).unwrap(), &alone) < 1e-5);
+    }
+}
+
+#[test]
+fn a_projector_that_reads_the_class_token_takes_no_compressor() {
+    let config = config("llava-1.5").replace("\"default\"", "\"full\"");
+    let weights = published_names(Weights::open(&folder("llava-1.5")).unwrap());
+    let model = Vlm::load(VlmConfig::from_json(&config).unwrap(), &weights).unwrap();
+    let image = Image::Single(Expected::of("llava-1.5").get("in.pixel_values").get(0).unwrap());
+    assert_eq!(model.default_budget(), Some(Budget::Tokens(17)));
+    let found = rows(&model, &image, &[], Budget::Tokens(17));
+    assert!(apart(&found, &model.image_rows(&image).unwrap()) < 1e-5);
+    assert!(model.check(&image, Budget::Tokens(16)).unwrap_err().to_string().contains("it offers 17"));
+    let error = model.with_compressor(Method::AveragePooling).unwrap_err().to_string();
+    assert!(error.contains("class token and patches"), "{error}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_compress::{
-    BlockAttention, BlockDepth, Budget, Compressor as _, CompressorConfig, Features, Fresh, Grid, Method,
-    MqtConfig, Parameters, QueCCConfig, StateDepth, TokenPackerConfig,
+    BlockAttention, BlockDepth, Budget, CompressorConfig, Features, Fresh, Grid, Method, MqtConfig,
+    Parameters, QueCCConfig, StateDepth, TokenPackerConfig,
 };
 use foveate_law::cost::{Catalogue, Compressor, CostModel, LlmDimensions, Scenario, Stage, TowerDimensions};
 use foveate_law::cost::{Vlm as Priced, Workload};
