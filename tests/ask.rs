@@ -83,8 +83,17 @@ fn the_document_counts_tokens_and_times_every_stage() {
     arguments.push("--json");
     let document = json(&arguments);
     let fields: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut wanted =
-        ["answer", "model", "compressor", "visual_tokens", "text_tokens", "new_tokens", "flops", "ms"];
+    let mut wanted = [
+        "answer",
+        "model",
+        "compressor",
+        "image_size",
+        "visual_tokens",
+        "text_tokens",
+        "new_tokens",
+        "flops",
+        "ms",
+    ];
     wanted.sort_unstable();
     assert_eq!(sorted(fields), wanted);
     assert_eq!(document["answer"], expected("llava-1.5")["two.greedy_text"]);

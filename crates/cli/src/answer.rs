@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     answer: String,
     model: String,
     pub(crate) compressor: Method,
+    /// Side of the pictures that the tower reads, in pixels; `null` for a model without sight.
+    pub(crate) image_size: Option<usize>,
     /// Positions that stand for images.
     pub(crate) visual_tokens: usize,
     /// All other positions of the prompt.
@@ -92,6 +94,7 @@ pub(crate) fn generate(
         answer: generated.text,
         model: model.name.clone(),
         compressor: model.viewer().map_or(Method::Identity, |viewer| viewer.vlm().compressor().method()),
+        image_size: model.viewer().map(|viewer| viewer.vlm().tower().config().image_size()),
         visual_tokens: asked.visual_tokens,
         text_tokens: asked.text_tokens,
         new_tokens: generated.tokens.len(),

@@ -21,11 +21,18 @@ pub(crate) struct Compression {
     /// weights for: quecc, token-packer, mqt [default: the checkpoint's own].
     #[arg(long, value_name = "NAME")]
     pub(crate) compressor: Option<Method>,
+    /// Down-scale images to this many pixels on a side, a multiple of the tower's patch: the baseline that every compressor
+    /// has to beat [default: what the tower was trained on].
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_size: Option<usize>,
 }
 
 impl Compression {
-    /// Gives the model its compressor; the budget that was asked for, or the model's own.
+    /// Gives the model its compressor and image size; the budget that was asked for, or the model's own.
     pub(crate) fn apply(self, model: &mut Model) -> Result<Option<Budget>, Failure> {
+        if let Some(size) = self.image_size {
+            *model = model.at_image_size(size)?;
+        }
         if self.visual_tokens.is_none() && self.compressor.is_none() {
             return Ok(model.viewer().and_then(|viewer| viewer.vlm().default_budget()));
         }

@@ -39,7 +39,8 @@ pub(crate) struct Place {
     pub(crate) fetch: Fetch,
 }
 
-/// An open model.
+/// An open model; clones share weights and caches.
+#[derive(Clone)]
 pub(crate) struct Model {
     /// As it was typed.
     pub(crate) name: String,
@@ -53,6 +54,7 @@ pub(crate) struct Model {
 }
 
 /// What a model that sees has besides its language model.
+#[derive(Clone)]
 struct Sight {
     viewer: Viewer,
     preprocessor: Preprocessor,
@@ -117,6 +119,29 @@ impl Model {
             sight.viewer = viewer;
         }
         Ok(())
+    }
+
+    /// The same model for images down-scaled to `size` pixels on a side.
+    pub(crate) fn at_image_size(&self, size: usize) -> Result<Model, Failure> {
+        let Sight { viewer, preprocessor } = self.sight()?.clone();
+        let side = u32::try_from(size).ok();
+        let preprocessor = side.and_then(|side| preprocessor.with_side(side)).ok_or_else(|| {
+            Failure::user(format!(
+                "--image-size {size}: {} does not read one square picture of free size",
+                self.name
+            ))
+        })?;
+        let patch = viewer.vlm().tower().config().dimensions("vision tower").patch;
+        if size == 0 || size % patch != 0 {
+            return Err(Failure::user(format!(
+                "--image-size {size}: a multiple of the tower's patch of {patch} is needed"
+            )));
+        }
+        let vlm = viewer.vlm().clone().with_image_size(size);
+        let vlm = vlm
+            .map_err(|error| Failure::from(error).reworded(|told| format!("--image-size {size}: {told}")))?;
+        let viewer = Viewer::new(vlm, viewer.caches().clone());
+        Ok(Model { sight: Some(Sight { viewer, preprocessor }), ..self.clone() })
     }
 
     /// Forgets at once what it saw: each look runs the tower.

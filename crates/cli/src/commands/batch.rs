@@ -137,7 +137,10 @@ impl Arguments {
     fn settings(&self, model: &Model, budget: Option<Budget>) -> String {
         let compressor = model.viewer().map(|viewer| viewer.vlm().compressor().method());
         let Arguments { system, generation, .. } = self;
-        format!("{} {compressor:?} {budget:?} {system:?} {generation:?}", model.name)
+        format!(
+            "{} {compressor:?} {budget:?} {system:?} {generation:?} {:?}",
+            model.name, self.compression.image_size
+        )
     }
 
     fn answer(

@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Compressors to compare; each is tried at the budgets that it offers [default: the checkpoint's own].
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     compressor: Vec<Method>,
+    /// Sizes that images are down-scaled to, in pixels on a side: the baseline [default: what the tower was trained on].
+    #[arg(long, value_name = "PIXELS,…", value_delimiter = ',')]
+    image_size: Vec<usize>,
     #[command(flatten)]
     generation: Generation,
     #[command(flatten)]
@@ -61,12 +64,10 @@ impl Arguments {
         }
         let mut model = self.place.open()?;
         model.without_caches()?;
-        let rows = self.rows(&mut model)?;
+        let rows = self.rows(&model)?;
         let bar = ProgressBar::new(rows.len() as u64);
         let mut answers = Vec::with_capacity(rows.len());
-        for (method, budget) in rows {
-            bar.set_message(format!("{method} {budget}"));
-            model.use_compressor(method)?;
+        for (model, budget) in rows {
             answers.push(self.answer(&model, &images, budget, &options)?);
             bar.inc(1);
         }
@@ -75,30 +76,30 @@ impl Arguments {
     }
 
     /// What is tried, in the order of the flags.
-    fn rows(&self, model: &mut Model) -> Result<Vec<(Method, Budget)>, Failure> {
+    fn rows(&self, model: &Model) -> Result<Vec<(Model, Budget)>, Failure> {
         let own = model.seeing()?.vlm().compressor().method();
         let methods = if self.compressor.is_empty() { vec![own] } else { self.compressor.clone() };
+        let sizes =
+            self.image_size.iter().map(|size| model.at_image_size(*size)).collect::<Result<_, _>>()?;
+        let sizes: Vec<Model> = if self.image_size.is_empty() { vec![model.clone()] } else { sizes };
         let mut rows = Vec::new();
         let mut ladders = Vec::new();
-        for method in methods {
+        for (mut model, method) in
+            sizes.iter().flat_map(|model| methods.iter().map(|method| (model.clone(), *method)))
+        {
             model.use_compressor(method)?;
             let ladder = model.seeing()?.vlm().ladder();
             let wanted =
                 if self.visual_tokens.is_empty() { some(&ladder) } else { self.visual_tokens.clone() };
-            rows.extend(
-                wanted.into_iter().filter(|budget| ladder.contains(*budget)).map(|budget| (method, budget)),
-            );
-            ladders.push((method, ladder));
+            let offered = wanted.into_iter().filter(|budget| ladder.contains(*budget));
+            rows.extend(offered.map(|budget| (model.clone(), budget)));
+            ladders.push(format!("{method} offers {ladder}"));
         }
         // A budget that nobody offers is a mistake; one that some method lacks is what a comparison is about.
-        for budget in &self.visual_tokens {
-            if !rows.iter().any(|(_, offered)| offered == budget) {
-                let ladders: Vec<String> =
-                    ladders.iter().map(|(method, ladder)| format!("{method} offers {ladder}")).collect();
-                return Err(Failure::user(format!("{budget} visual tokens: {}", ladders.join("; "))));
-            }
+        match self.visual_tokens.iter().find(|budget| !rows.iter().any(|(_, offered)| offered == *budget)) {
+            None => Ok(rows),
+            Some(budget) => Err(Failure::user(format!("{budget} visual tokens: {}", ladders.join("; ")))),
         }
-        Ok(rows)
     }
 
     fn answer(
@@ -138,7 +139,8 @@ fn table(answers: &[Answer]) -> String {
     let row = |answer: &Answer| {
         let ms = &answer.ms;
         let stages = [ms.tower, ms.query, ms.compress, ms.project, ms.prefill, ms.first_token];
-        let mut cells = vec![answer.compressor.to_string(), answer.visual_tokens.to_string()];
+        let size = answer.image_size.map_or_else(String::new, |size| size.to_string());
+        let mut cells = vec![answer.compressor.to_string(), size, answer.visual_tokens.to_string()];
         cells.extend(stages.map(milliseconds));
         cells.push(ms.decode_per_token.map_or_else(|| "–".to_owned(), milliseconds));
         cells.push(milliseconds(ms.total));
@@ -148,6 +150,7 @@ fn table(answers: &[Answer]) -> String {
     };
     let header = [
         "compressor",
+        "pixels",
         "tokens",
         "tower",
         "query",

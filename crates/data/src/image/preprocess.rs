@@ -117,6 +117,37 @@ impl Preprocessor {
         }
     }
 
+    /// The same steps towards squares of `side` pixels, whatever share of the image a centre crop keeps: down-scaling, the
+    /// plainest way to fewer patches. `None` where the steps do not end in a square.
+    ///
+    /// ```
+    /// use foveate_data::image::{Preprocessor, Size, Target};
+    /// let small = Preprocessor::clip(336).with_side(168).unwrap();
+    /// assert_eq!(small, Preprocessor::clip(168));
+    /// let dinov2 = Preprocessor::dinov2().with_side(112).unwrap();
+    /// assert_eq!((dinov2.resize, dinov2.crop), (Some(Target::ShortestEdge(128)), Some(Size::square(112))));
+    /// ```
+    pub fn with_side(mut self, side: u32) -> Option<Preprocessor> {
+        let exact = match self.resize {
+            Some(Target::Exact(size)) => Some(size),
+            _ => None,
+        };
+        let now = self.crop.or(exact).filter(|size| size.height == size.width && self.tiling.is_none())?;
+        let scaled = |length: u32| {
+            let exact = u64::from(length) * u64::from(side);
+            u32::try_from((exact + u64::from(now.height) / 2) / u64::from(now.height.max(1))).ok()
+        };
+        self.resize = match self.resize {
+            Some(Target::ShortestEdge(edge)) => Some(Target::ShortestEdge(scaled(edge)?)),
+            Some(Target::Exact(size)) => {
+                Some(Target::Exact(Size::new(scaled(size.height)?, scaled(size.width)?)))
+            }
+            None => return None,
+        };
+        self.crop = self.crop.map(|_| Size::square(side));
+        Some(self)
+    }
+
     /// DINOv2 (`BitImageProcessor`): shorter side 256, centre 224.
     pub fn dinov2() -> Preprocessor {
         Preprocessor {
