@@ -76,7 +76,8 @@ impl fmt::Display for Method {
     }
 }
 
-/// Upper case, spaces, hyphens and underscores do not matter; `prumerge+` is `prumerge-plus`.
+/// Upper case, spaces, hyphens and underscores do not matter; `prumerge+` is `prumerge-plus`, `pooling` is
+/// `average-pooling` and `none` is `identity`.
 ///
 /// ```
 /// use foveate_compress::Method;
@@ -91,8 +92,15 @@ impl FromStr for Method {
 
     fn from_str(text: &str) -> Result<Self, CompressError> {
         let fold = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "").replace('+', "plus");
-        let found = Self::ALL.into_iter().find(|method| fold(method.name()) == fold(text));
-        found.ok_or_else(|| CompressError::UnknownMethod {
+        let aliases = [
+            ("average", Self::AveragePooling),
+            ("pooling", Self::AveragePooling),
+            ("pool", Self::AveragePooling),
+            ("none", Self::Identity),
+        ];
+        let names = Self::ALL.map(|method| (method.name(), method));
+        let found = names.into_iter().chain(aliases).find(|(name, _)| fold(name) == fold(text));
+        found.map(|(_, method)| method).ok_or_else(|| CompressError::UnknownMethod {
             name: text.chars().take(60).collect(),
             known: Self::ALL.map(Self::name).join(", "),
         })
@@ -109,6 +117,11 @@ mod tests {
         for method in Method::ALL {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert_eq!(serde_json::to_string(&method).unwrap(), format!("\"{method}\""));
+        }
+        assert_eq!("None".parse::<Method>().unwrap(), Method::Identity);
+        assert_eq!("pool".parse::<Method>().unwrap(), Method::AveragePooling);
+        for wrong in ["", "-", "+", "prumerge++", "nones"] {
+            assert!(wrong.parse::<Method>().is_err(), "{wrong}");
         }
     }
 }

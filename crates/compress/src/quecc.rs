@@ -152,7 +152,7 @@ impl QueCC {
                 Filters::Elastic(_) => from.below(&side.to_string()),
             };
             // A fresh filter averages its window, so that all sides start from queries of one scale.
-            let mean = Start::Constant(1.0 / (side * side) as f64);
+            let mean = Start::Constant((side as f64).powi(-2));
             Ok(Filter {
                 side,
                 weight: from.get(&[d, 1, side, side], "weight", mean)?,

@@ -2,7 +2,10 @@
 
 pub mod cache;
 mod checkpoint;
+#[cfg(feature = "count")]
 pub mod count;
+#[cfg(not(feature = "count"))]
+mod count;
 mod dimensions;
 pub mod error;
 pub mod generate;

@@ -31,13 +31,12 @@
 
 use candle_core::{Device, Tensor};
 use foveate_compress::{
-    BlockAttention, BlockDepth, Budget, CompressError, Compressed, Compressor, Features, Ladder, Method,
-    Placement,
+    BlockAttention, Budget, CompressError, Compressed, Features, Method, Placement, StateDepth,
 };
 
-use super::{FeatureSelect, Image, ImageLayout, Vlm};
+use super::{Image, Vlm};
 use crate::llm::{Input, Padding};
-use crate::vision::{BlockIndex, Grid, HiddenState, Queries, Wanted};
+use crate::vision::{BlockIndex, HiddenState, Queries, Wanted};
 use crate::{ModelError, Result};
 
 /// What the tower gave for the pictures of an image: the image itself, or its overview and tiles.
@@ -83,101 +82,6 @@ impl Seen {
 }
 
 impl Vlm {
-    /// The compressor: that of the checkpoint, identity where it carries none, or the one given to it.
-    pub fn compressor(&self) -> &dyn Compressor {
-        &*self.compressor
-    }
-
-    /// The same model with another compressor, which shares all weights: the checkpoint's own, or any that has no
-    /// weights. `foveate ask --compressor` ends here.
-    ///
-    /// # Errors
-    /// [`ModelError::Compressor`] for a method whose weights the checkpoint does not carry, one that reads a class token
-    /// or a block that the tower does not have, or one that needs the projector of a checkpoint without any.
-    pub fn with_compressor(mut self, method: Method) -> Result<Self> {
-        self.compressor = if method == self.carried.method() {
-            self.carried.clone()
-        } else if method.has_weights() {
-            let reason = match self.carried.method() {
-                Method::Identity => "the checkpoint carries no compressor's weights".to_owned(),
-                carried => format!("the checkpoint carries the weights of {carried}"),
-            };
-            return Err(ModelError::compressor(method, reason));
-        } else {
-            self.without_weights(method)?
-        };
-        self.fits()?;
-        Ok(self)
-    }
-
-    /// The patch grid of one picture.
-    pub fn grid(&self) -> Grid {
-        self.tower().config().grid()
-    }
-
-    /// The numbers of visual tokens on offer for one picture.
-    pub fn ladder(&self) -> Ladder {
-        if self.reads_plain_patches() {
-            self.compressor.ladder(self.grid())
-        } else {
-            Ladder::Rungs(vec![self.all_rows()])
-        }
-    }
-
-    /// The budget where the user names none: everything for identity and for compressors with weights and M3, adaptive
-    /// for PruMerge. `None` for the others, for which there is no natural one.
-    pub fn default_budget(&self) -> Option<Budget> {
-        match self.compressor.method() {
-            Method::PruMerge | Method::PruMergePlus => Some(Budget::Adaptive),
-            Method::VisionZip | Method::AveragePooling => None,
-            _ => self.ladder().values().first().copied().map(Budget::Tokens),
-        }
-    }
-
-    /// Refuses an image or a budget that cannot be, before anything runs. For a model that reads tiles the budget is
-    /// that of each picture.
-    ///
-    /// # Errors
-    /// [`CompressError::OffLadder`], which lists the ladder; an image that is tiled for a model that is not, or the other
-    /// way round; [`ModelError::Compressor`] for a method whose tokens cannot be arranged as tiles.
-    pub fn check(&self, image: &Image, budget: Budget) -> Result<()> {
-        let (method, grid, ladder) = (self.compressor.method(), self.grid(), self.ladder());
-        if !ladder.contains(budget) {
-            return Err(CompressError::OffLadder { method, budget, grid, ladder }.into());
-        }
-        match (image, &self.config.layout) {
-            (Image::Single(_), ImageLayout::Single) => Ok(()),
-            (Image::Tiled { .. }, ImageLayout::Tiles { .. }) => self.tile_grid(budget).map(|_| ()),
-            (Image::Single(_), _) => {
-                Err(ModelError::option("image", "one picture", "this model reads tiles"))
-            }
-            (Image::Tiled { .. }, _) => {
-                Err(ModelError::option("image", "tiles", "this model reads one picture"))
-            }
-        }
-    }
-
-    /// How many blocks of the tower run for this compressor.
-    ///
-    /// # Errors
-    /// A state or block that the tower does not have.
-    pub fn blocks_needed(&self) -> Result<usize> {
-        if !self.reads_plain_patches() {
-            return Ok(self.image_cost()?.blocks);
-        }
-        let depth = self.tower().config().blocks();
-        let needs = self.compressor.needs();
-        let mut blocks = Vec::new();
-        for state in &needs.states {
-            blocks.push(state.resolve(depth)?);
-        }
-        if let Some(block) = needs.attention {
-            // The block itself does not run, unless a state needs it.
-            blocks.push(self.attention_block(block)?);
-        }
-        Ok(blocks.into_iter().max().unwrap_or(0))
-    }
-
     /// Stage *tower*: the hidden states and attention inputs that the compressor reads.
     ///
     /// # Errors
@@ -201,7 +105,7 @@ impl Vlm {
         }
         let depth = self.tower().config().blocks();
         let needs = self.compressor.needs();
-        let resolve = |state: &foveate_compress::StateDepth| Ok(HiddenState::new(state.resolve(depth)?));
+        let resolve = |state: &StateDepth| Ok(HiddenState::new(state.resolve(depth)?));
         let states: Vec<HiddenState> = needs.states.iter().map(resolve).collect::<Result<_>>()?;
         let block = needs.attention.map(|block| self.attention_block(block)).transpose()?;
         let attention: Vec<BlockIndex> = block.into_iter().map(BlockIndex::new).collect();
@@ -369,92 +273,5 @@ impl Vlm {
             _ => question.clone(),
         };
         Ok(features.clone().with_question(question)?)
-    }
-
-    /// The grid on which the tokens of a tile lie.
-    fn tile_grid(&self, budget: Budget) -> Result<Grid> {
-        let grid = match budget {
-            Budget::Tokens(tokens) => self.compressor.token_grid(self.grid(), tokens),
-            _ => None,
-        };
-        grid.ok_or_else(|| {
-            let reason = "this model arranges tiles as rows of a picture, and these tokens lie on no grid";
-            ModelError::compressor(self.compressor.method(), reason)
-        })
-    }
-
-    /// The block of the tower that a compressor calls `depth`. The last block is the one that reads the projector's
-    /// state: files of llama.cpp leave out the blocks that no projector reads, and other models read other states.
-    fn attention_block(&self, depth: BlockDepth) -> Result<usize> {
-        let blocks = self.tower().config().blocks();
-        let state = self.feature_state()?;
-        let method = self.compressor.method();
-        let block = (state + 1).checked_sub(depth.from_end());
-        block.filter(|block| *block < blocks).ok_or_else(|| {
-            let reason = format!(
-                "it ranks patches by {depth}, counted from the block that reads hidden state {state}, and this tower \
-                 has {blocks} blocks"
-            );
-            ModelError::compressor(method, reason)
-        })
-    }
-
-    /// The index of the hidden state that the projector reads.
-    fn feature_state(&self) -> Result<usize> {
-        let blocks = self.tower().config().blocks();
-        self.config.feature_states.first().map_or(Ok(blocks.saturating_sub(1)), |state| state.resolve(blocks))
-    }
-
-    /// Whether the projector reads the patches of one hidden state, as every compressor assumes.
-    fn reads_plain_patches(&self) -> bool {
-        let class_row = self.config.select == FeatureSelect::WithClass && self.tower().config().class_token();
-        self.config.feature_states.len() == 1 && !class_row
-    }
-
-    fn no_plain_patches(&self) -> String {
-        let states = self.config.feature_states.len();
-        format!(
-            "the projector reads {} of {states} hidden state(s), compressors the patches of one",
-            match self.config.select {
-                FeatureSelect::Patches => "the patches",
-                FeatureSelect::WithClass => "class token and patches",
-            }
-        )
-    }
-
-    /// Rows of a picture without compression.
-    fn all_rows(&self) -> usize {
-        let tower = self.tower().config();
-        let class_row = self.config.select == FeatureSelect::WithClass && tower.class_token();
-        tower.grid().patches() + usize::from(class_row)
-    }
-
-    /// Refuses a compressor that does not go with the rest of the model.
-    pub(super) fn fits(&self) -> Result<()> {
-        let (method, tower) = (self.compressor.method(), self.tower().config());
-        let refuse = |reason: String| Err(ModelError::compressor(method, reason));
-        if !self.reads_plain_patches() {
-            return if method == Method::Identity { Ok(()) } else { refuse(self.no_plain_patches()) };
-        }
-        let needs = self.compressor.needs();
-        if (needs.class_token || needs.attention.is_some()) && !tower.class_token() {
-            return Err(CompressError::MissingClassToken(method).into());
-        }
-        self.blocks_needed()?;
-        if self.compressor.placement() != Placement::InsteadOfProjector && self.projector.is_none() {
-            let carried = self.carried.method();
-            return refuse(format!(
-                "its tokens pass a projector, and this checkpoint has none: it ends in {carried}'s own projection"
-            ));
-        }
-        if let Ladder::Rungs(rungs) = self.ladder()
-            && rungs.is_empty()
-        {
-            let (grid, sides) = (self.grid(), self.grid().window_sides());
-            return refuse(format!(
-                "its windows do not divide a grid of {grid}: possible sides are {sides:?}"
-            ));
-        }
-        Ok(())
     }
 }

@@ -28,6 +28,7 @@
 //! ```
 
 mod carried;
+mod choice;
 mod compress;
 mod config;
 mod llama_cpp;

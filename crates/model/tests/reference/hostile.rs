@@ -3,11 +3,12 @@
 
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::VisionConfig;
-use foveate_model::vlm::VlmConfig;
+use foveate_model::vlm::{Vlm, VlmConfig, published_names};
+use foveate_model::weights::Weights;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::common::config;
+use crate::common::{config, folder};
 
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -66,6 +67,47 @@ proptest! {
         }
         if let Ok(config) = VlmConfig::from_json(&text) {
             prop_assert!(config.text.validate().is_ok() && !config.feature_states.is_empty());
+        }
+    }
+}
+
+/// What the layouts say of a compressor.
+const COMPRESSOR_FIELDS: [(&str, &str); 14] = [
+    ("compressed-elastic", "/compressor"),
+    ("compressed-elastic", "/compressor/method"),
+    ("compressed-elastic", "/compressor/width"),
+    ("compressed-elastic", "/compressor/text_width"),
+    ("compressed-elastic", "/compressor/heads"),
+    ("compressed-elastic", "/compressor/filters"),
+    ("compressed-elastic", "/compressor/filters/elastic"),
+    ("compressed-elastic", "/compressor/query_state"),
+    ("compressed-elastic", "/compressor/states"),
+    ("compressed-quecc", "/mm_vision_token_compression_kernel_size"),
+    ("compressed-quecc", "/mm_vision_output_token_count"),
+    ("compressed-quecc", "/mm_vision_token_compression_type"),
+    ("compressed-token-packer", "/scale_factor"),
+    ("compressed-mqt", "/query_abstractor_type"),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Down to the weights: a model whose ladder offers something, or an error.
+    #[test]
+    fn any_field_of_a_compressor_may_hold_anything(
+        (name, field) in prop::sample::select(COMPRESSOR_FIELDS.to_vec()),
+        value in any_value(),
+    ) {
+        let mut json: Value = serde_json::from_str(&config(name)).unwrap();
+        *json.pointer_mut(field).unwrap() = value;
+        let Ok(mut config) = VlmConfig::from_json(&json.to_string()) else { return Ok(()) };
+        if config.vision.is_none() {
+            let tower = std::fs::read_to_string(folder(name).join("vision_tower/config.json")).unwrap();
+            config.vision = Some(VisionConfig::from_json(&tower).unwrap());
+        }
+        let weights = published_names(Weights::open(&folder(name)).unwrap());
+        if let Ok(model) = Vlm::load(config, &weights) {
+            prop_assert!(!model.ladder().values().is_empty());
         }
     }
 }

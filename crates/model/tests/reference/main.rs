@@ -3,6 +3,7 @@
 // A failed test shows what was printed: the model that it was at.
 #![allow(clippy::print_stdout)]
 
+mod checkpoints;
 mod common;
 mod compressed;
 mod flops;
