@@ -169,3 +169,52 @@ fn errors_name_the_file_and_the_field() {
         assert!(message.contains(name), "{message}");
     }
 }
+
+/// The checkpoint's own compressor is a part with parameters, a ladder of its own and stages of its own.
+#[test]
+fn a_compressor_is_counted_where_a_checkpoint_carries_one() {
+    for (layout, method, ladder, stages) in [
+        (
+            "elastic",
+            "quecc",
+            vec![36, 9, 4, 1],
+            &["tower", "query", "compress", "project", "prefill", "decode"][..],
+        ),
+        ("quecc", "quecc", vec![4], &["tower", "query", "compress", "project", "prefill", "decode"]),
+        ("token-packer", "token-packer", vec![9], &["tower", "compress", "project", "prefill", "decode"]),
+    ] {
+        let document = inspect(&format!("models/compressed-{layout}"));
+        assert_eq!(document["architecture"], format!("LLaVA-1.5 (CLIP, {method}, Llama)"));
+        assert_eq!(document["image"]["compressor"], method);
+        assert_eq!(document["image"]["ladder"], serde_json::json!(ladder));
+        assert!(parameters(&document).iter().any(|(part, count)| part == "compressor" && *count > 1000.0));
+        assert!(parameters(&document).iter().all(|(part, _)| part != "other"));
+        let cost = document["cost"].as_array().unwrap();
+        assert_eq!(cost.len(), ladder.len());
+        let names: Vec<&str> = cost[0]["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["stage"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, stages, "{layout}");
+    }
+    let mqt = inspect("models/compressed-mqt");
+    assert_eq!(mqt["image"]["ladder"].as_array().unwrap().len(), 256);
+    assert_eq!(mqt["cost"].as_array().unwrap().len(), 5);
+}
+
+/// A pair of llama.cpp has the dimensions and the costs of the folder that it was made from.
+#[test]
+fn a_llama_cpp_pair_is_one_model() {
+    let (language, projector) =
+        (fixture("models/llava-gguf/model.gguf"), fixture("models/llava-gguf/mmproj.gguf"));
+    let pair = json(&["inspect", &language, "--mmproj", &projector, "--json"]);
+    let folder = inspect("models/llava-original");
+    assert_eq!(pair["architecture"], folder["architecture"]);
+    assert_eq!((&pair["language_model"], &pair["cost"]), (&folder["language_model"], &folder["cost"]));
+    assert_eq!(pair["image"]["ladder"], folder["image"]["ladder"]);
+    let folder_path = fixture("models/llava-original");
+    let wrong = refuses(&["inspect", &folder_path, "--mmproj", &projector]);
+    assert!(wrong.contains("--mmproj goes with a GGUF language model"), "{wrong}");
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use foveate_compress::{Budget, Method};
+use foveate_compress::{Budget, Ladder, Method};
 use foveate_data::image::{Image, Limits, decode_file};
 
 use crate::failure::Failure;
@@ -57,6 +57,21 @@ pub(crate) fn budget(text: &str) -> Result<Budget, String> {
     }
 }
 
+/// The budgets of a ladder to show side by side: all of them, or powers of four of a long one.
+pub(crate) fn rungs(ladder: &Ladder) -> Vec<Budget> {
+    const MOST: usize = 8;
+    let values = ladder.values();
+    let chosen: Vec<usize> = if values.len() <= MOST {
+        values
+    } else {
+        let ends = [values[0], values[values.len() - 1]];
+        let four = |value: &usize| value.is_power_of_two() && value.trailing_zeros() % 2 == 0;
+        values.into_iter().filter(|value| ends.contains(value) || four(value)).collect()
+    };
+    let adaptive = ladder.contains(Budget::Adaptive).then_some(Budget::Adaptive);
+    adaptive.into_iter().chain(chosen.into_iter().map(Budget::Tokens)).collect()
+}
+
 /// The images of a question.
 #[derive(Args)]
 pub(crate) struct Images {
@@ -78,7 +93,21 @@ impl Images {
 
 #[cfg(test)]
 mod tests {
+    use foveate_compress::Grid;
+
     use super::*;
+
+    #[test]
+    fn long_ladders_are_thinned_out() {
+        let tokens = |list: &[usize]| list.iter().copied().map(Budget::Tokens).collect::<Vec<_>>();
+        let windows = Ladder::of_windows(Grid::square(24), &[1, 2, 3, 4, 6, 8, 12, 24]);
+        assert_eq!(rungs(&windows), tokens(&[576, 144, 64, 36, 16, 9, 4, 1]));
+        assert_eq!(rungs(&Ladder::Range(1, 256)), tokens(&[256, 64, 16, 4, 1]));
+        assert_eq!(rungs(&Ladder::Adaptive), [Budget::Adaptive]);
+        let both = rungs(&Ladder::RangeOrAdaptive(2, 100));
+        assert_eq!(both[0], Budget::Adaptive);
+        assert_eq!(both[1..], tokens(&[100, 64, 16, 4, 2]));
+    }
 
     #[test]
     fn budgets_are_numbers_or_adaptive() {

@@ -2,50 +2,8 @@
 
 use foveate_law::cost::{LlmDimensions, TowerDimensions};
 
-use crate::Result;
 use crate::llm::{Architecture, DecoderConfig};
 use crate::vision::VisionConfig;
-use crate::vlm::{FeatureSelect, Vlm, VlmConfig};
-
-/// What one picture, or one tile of one, costs before the language model reads it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageCost {
-    /// The tower.
-    pub tower: TowerDimensions,
-    /// How many of its blocks run.
-    pub blocks: usize,
-    /// Hidden states that are joined on channels for the projector.
-    pub states: usize,
-    /// Rows that the projector reads, without compression.
-    pub rows: usize,
-}
-
-impl VlmConfig {
-    /// What the tower `vision` costs under this configuration.
-    ///
-    /// # Errors
-    /// A hidden state that the tower does not have.
-    pub fn image_cost(&self, vision: &VisionConfig) -> Result<ImageCost> {
-        let blocks = self.feature_states.iter().map(|state| state.resolve(vision.blocks()));
-        let class_row = self.select == FeatureSelect::WithClass && vision.class_token();
-        Ok(ImageCost {
-            tower: vision.dimensions("vision tower"),
-            blocks: blocks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0),
-            states: self.feature_states.len(),
-            rows: vision.grid().patches() + usize::from(class_row),
-        })
-    }
-}
-
-impl Vlm {
-    /// What this model's tower costs for each picture or tile.
-    ///
-    /// # Errors
-    /// None for a model that was built: its states were checked.
-    pub fn image_cost(&self) -> Result<ImageCost> {
-        self.config().image_cost(&self.tower().config())
-    }
-}
 
 impl DecoderConfig {
     /// The dimensions of this decoder, called `name`. A window that only some blocks have is left out, so that the cost

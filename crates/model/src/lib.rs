@@ -15,6 +15,5 @@ pub mod vision;
 pub mod vlm;
 pub mod weights;
 
-pub use dimensions::ImageCost;
 pub use error::{ModelError, Result};
 pub use weights::{Weights, WeightsError};

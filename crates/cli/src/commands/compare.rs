@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use foveate_compress::{Budget, Ladder, Method};
+use foveate_compress::{Budget, Method};
 use foveate_data::image::Image;
 use foveate_data::prompt::Message;
 use foveate_law::plot::Unit;
@@ -14,13 +14,11 @@ use crate::Outcome;
 use crate::answer::{Answer, Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
-use crate::looking::{Images, budget};
+use crate::looking::{Images, budget, rungs};
 use crate::model::{Model, Place};
 use crate::output::{print, print_json};
 use crate::text;
 
-/// Most budgets that are tried where none are named.
-const MOST_RUNGS: usize = 8;
 /// Characters of an answer in the table.
 const MOST_SHOWN: usize = 60;
 
@@ -90,7 +88,7 @@ impl Arguments {
             model.use_compressor(method)?;
             let ladder = model.seeing()?.vlm().ladder();
             let wanted =
-                if self.visual_tokens.is_empty() { some(&ladder) } else { self.visual_tokens.clone() };
+                if self.visual_tokens.is_empty() { rungs(&ladder) } else { self.visual_tokens.clone() };
             let offered = wanted.into_iter().filter(|budget| ladder.contains(*budget));
             rows.extend(offered.map(|budget| (model.clone(), budget)));
             ladders.push(format!("{method} offers {ladder}"));
@@ -118,20 +116,6 @@ impl Arguments {
         let quiet = |_: &str| std::ops::ControlFlow::Continue(());
         generate(model, &mut session, &asked, &looked, options, before, quiet)
     }
-}
-
-/// The rungs of a ladder, or powers of four of one that is longer.
-fn some(ladder: &Ladder) -> Vec<Budget> {
-    let values = ladder.values();
-    let chosen: Vec<usize> = if values.len() <= MOST_RUNGS {
-        values
-    } else {
-        let ends = [values[0], values[values.len() - 1]];
-        let four = |value: &usize| value.is_power_of_two() && value.trailing_zeros() % 2 == 0;
-        values.into_iter().filter(|value| ends.contains(value) || four(value)).collect()
-    };
-    let adaptive = ladder.contains(Budget::Adaptive).then_some(Budget::Adaptive);
-    adaptive.into_iter().chain(chosen.into_iter().map(Budget::Tokens)).collect()
 }
 
 fn table(answers: &[Answer]) -> String {
@@ -179,21 +163,7 @@ fn shortened(answer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use foveate_compress::Grid;
-
     use super::*;
-
-    #[test]
-    fn long_ladders_are_thinned_out() {
-        let tokens = |list: &[usize]| list.iter().copied().map(Budget::Tokens).collect::<Vec<_>>();
-        let windows = Ladder::of_windows(Grid::square(24), &[1, 2, 3, 4, 6, 8, 12, 24]);
-        assert_eq!(some(&windows), tokens(&[576, 144, 64, 36, 16, 9, 4, 1]));
-        assert_eq!(some(&Ladder::Range(1, 256)), tokens(&[256, 64, 16, 4, 1]));
-        assert_eq!(some(&Ladder::Adaptive), [Budget::Adaptive]);
-        let both = some(&Ladder::RangeOrAdaptive(2, 100));
-        assert_eq!(both[0], Budget::Adaptive);
-        assert_eq!(both[1..], tokens(&[100, 64, 16, 4, 2]));
-    }
 
     #[test]
     fn answers_become_one_short_line() {

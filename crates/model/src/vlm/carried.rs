@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use foveate_compress::{
-    Compressor, CompressorConfig, Method, MqtConfig, Parameters, QueCCConfig, StateDepth, Stored,
-    TokenPackerConfig,
+    Compressor, CompressorConfig, Method, MqtConfig, ParameterSource, Parameters, QueCCConfig, StateDepth,
+    Stored, TokenPackerConfig,
 };
 use serde_json::Value;
 
 use super::VlmConfig;
-use crate::vision::VisionTower;
+use crate::vision::{VisionConfig, VisionTower};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 
@@ -157,8 +157,18 @@ pub(super) fn carried(
     tower: &VisionTower,
     weights: &Weights,
 ) -> Result<Arc<dyn Compressor>> {
+    let stored = Stored::new(|shape: &[usize], name: &str| weights.get(shape, name));
+    load_carried(config, &tower.config(), weights, &stored)
+}
+
+/// The same with tensors from `source`; `weights` tell shapes where the configuration does not.
+pub(super) fn load_carried(
+    config: &VlmConfig,
+    tower: &VisionConfig,
+    weights: &Weights,
+    source: &dyn ParameterSource,
+) -> Result<Arc<dyn Compressor>> {
     let Some(said) = &config.compressor else { return without_weights(config, Method::Identity) };
-    let tower = tower.config();
     let around = Around {
         width: tower.width(),
         text_width: config.text.width,
@@ -167,8 +177,7 @@ pub(super) fn carried(
     };
     let compressor = said.resolve(&around, weights)?;
     expect_widths(&compressor, &around)?;
-    let stored = Stored::new(|shape: &[usize], name: &str| weights.get(shape, name));
-    Ok(compressor.load(&Parameters::new(&stored, ""))?)
+    Ok(compressor.load(&Parameters::new(source, ""))?)
 }
 
 /// A compressor without weights on the hidden state that the projector reads.

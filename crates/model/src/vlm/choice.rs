@@ -1,8 +1,8 @@
 //! Which compressor a model uses, what it offers on this tower, and what is refused before anything runs.
 
-use foveate_compress::{BlockDepth, Budget, CompressError, Compressor, Ladder, Method, Placement};
+use foveate_compress::{Budget, CompressError, Compressor, Ladder, Method, Placement};
 
-use super::{FeatureSelect, Image, ImageLayout, Vlm};
+use super::{FeatureSelect, Image, ImageLayout, VisualCost, Vlm};
 use crate::vision::Grid;
 use crate::{ModelError, Result};
 
@@ -34,6 +34,11 @@ impl Vlm {
         Ok(self)
     }
 
+    /// What it offers and costs.
+    pub fn cost(&self) -> VisualCost {
+        VisualCost::new(self.config.clone(), self.tower().config(), self.compressor.clone())
+    }
+
     /// The patch grid of one picture.
     pub fn grid(&self) -> Grid {
         self.tower().config().grid()
@@ -41,11 +46,7 @@ impl Vlm {
 
     /// The numbers of visual tokens on offer for one picture.
     pub fn ladder(&self) -> Ladder {
-        if self.reads_plain_patches() {
-            self.compressor.ladder(self.grid())
-        } else {
-            Ladder::Rungs(vec![self.all_rows()])
-        }
+        self.cost().ladder()
     }
 
     /// The budget where the user names none: everything for identity and for compressors with weights and M3, adaptive
@@ -81,27 +82,6 @@ impl Vlm {
         }
     }
 
-    /// How many blocks of the tower run for this compressor.
-    ///
-    /// # Errors
-    /// A state or block that the tower does not have.
-    pub fn blocks_needed(&self) -> Result<usize> {
-        if !self.reads_plain_patches() {
-            return Ok(self.image_cost()?.blocks);
-        }
-        let depth = self.tower().config().blocks();
-        let needs = self.compressor.needs();
-        let mut blocks = Vec::new();
-        for state in &needs.states {
-            blocks.push(state.resolve(depth)?);
-        }
-        if let Some(block) = needs.attention {
-            // The block itself does not run, unless a state needs it.
-            blocks.push(self.attention_block(block)?);
-        }
-        Ok(blocks.into_iter().max().unwrap_or(0))
-    }
-
     /// The grid on which the tokens of a tile lie.
     pub(super) fn tile_grid(&self, budget: Budget) -> Result<Grid> {
         let grid = match budget {
@@ -114,32 +94,9 @@ impl Vlm {
         })
     }
 
-    /// The block of the tower that a compressor calls `depth`. The last block is the one that reads the projector's
-    /// state: files of llama.cpp leave out the blocks that no projector reads, and other models read other states.
-    pub(super) fn attention_block(&self, depth: BlockDepth) -> Result<usize> {
-        let blocks = self.tower().config().blocks();
-        let state = self.feature_state()?;
-        let method = self.compressor.method();
-        let block = (state + 1).checked_sub(depth.from_end());
-        block.filter(|block| *block < blocks).ok_or_else(|| {
-            let reason = format!(
-                "it ranks patches by {depth}, counted from the block that reads hidden state {state}, and this tower \
-                 has {blocks} blocks"
-            );
-            ModelError::compressor(method, reason)
-        })
-    }
-
-    /// The index of the hidden state that the projector reads.
-    fn feature_state(&self) -> Result<usize> {
-        let blocks = self.tower().config().blocks();
-        self.config.feature_states.first().map_or(Ok(blocks.saturating_sub(1)), |state| state.resolve(blocks))
-    }
-
     /// Whether the projector reads the patches of one hidden state, as every compressor assumes.
     pub(super) fn reads_plain_patches(&self) -> bool {
-        let class_row = self.config.select == FeatureSelect::WithClass && self.tower().config().class_token();
-        self.config.feature_states.len() == 1 && !class_row
+        self.cost().reads_plain_patches()
     }
 
     pub(super) fn no_plain_patches(&self) -> String {
@@ -153,13 +110,6 @@ impl Vlm {
         )
     }
 
-    /// Rows of a picture without compression.
-    fn all_rows(&self) -> usize {
-        let tower = self.tower().config();
-        let class_row = self.config.select == FeatureSelect::WithClass && tower.class_token();
-        tower.grid().patches() + usize::from(class_row)
-    }
-
     /// Refuses a compressor that does not go with the rest of the model.
     pub(super) fn fits(&self) -> Result<()> {
         let (method, tower) = (self.compressor.method(), self.tower().config());
@@ -171,7 +121,7 @@ impl Vlm {
         if (needs.class_token || needs.attention.is_some()) && !tower.class_token() {
             return Err(CompressError::MissingClassToken(method).into());
         }
-        self.blocks_needed()?;
+        self.cost().blocks_needed()?;
         if self.compressor.placement() != Placement::InsteadOfProjector && self.projector.is_none() {
             let carried = self.carried.method();
             return refuse(format!(

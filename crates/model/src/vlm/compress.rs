@@ -107,7 +107,7 @@ impl Vlm {
         let needs = self.compressor.needs();
         let resolve = |state: &StateDepth| Ok(HiddenState::new(state.resolve(depth)?));
         let states: Vec<HiddenState> = needs.states.iter().map(resolve).collect::<Result<_>>()?;
-        let block = needs.attention.map(|block| self.attention_block(block)).transpose()?;
+        let block = needs.attention.map(|block| self.cost().attention_block(block)).transpose()?;
         let attention: Vec<BlockIndex> = block.into_iter().map(BlockIndex::new).collect();
         let wanted = Wanted { states: &states, attention: &attention, queries: Queries::ClassToken };
         let output = self.tower().forward(pixels, &wanted)?;

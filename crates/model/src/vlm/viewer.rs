@@ -13,14 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Tensor};
-use foveate_compress::{Budget, CompressError, Compressed, Dimensions, Method, Placement};
-use foveate_law::cost::{Dtype, Stage, Workload, projector_flops};
+use foveate_compress::{Budget, CompressError, Compressed, Method};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Image, Seen, Vlm};
+use crate::Result;
 use crate::cache::{ByteCache, CacheStatistics};
-use crate::{ModelError, Result};
 
 /// The caches, shared by viewers and threads.
 #[derive(Debug)]
@@ -189,6 +188,7 @@ impl Viewer {
         };
         let mut times = PerStage { tower: started.elapsed(), ..PerStage::default() };
         let mut flops = PerStage::default();
+        let cost = vlm.cost();
         if let Some(tokens) = self.caches.tokens.get(&key) {
             let cached = PerStage { tower: true, query: true, compress: true, project: true };
             return Ok(View::new(&tokens, times, flops, cached));
@@ -201,7 +201,7 @@ impl Viewer {
                 let seen = Arc::new(vlm.see(image)?);
                 self.caches.towers.insert(tower, seen.clone(), seen.bytes());
                 cached.tower = false;
-                flops.tower = vlm.tower_flops(seen.pictures(), seen.blocks_run)?;
+                flops.tower = cost.tower_flops(seen.pictures(), seen.blocks_run);
                 seen
             }
         };
@@ -219,7 +219,7 @@ impl Viewer {
                         let bytes = vector.elem_count() * vector.dtype().size_in_bytes() + 4 * question.len();
                         self.caches.questions.insert(key, vector.clone(), bytes);
                         cached.query = false;
-                        flops.query = vlm.question_flops(question.len())?;
+                        flops.query = cost.question_flops(question.len())?;
                         vector
                     }
                 })
@@ -240,8 +240,8 @@ impl Viewer {
 
         let counts: Vec<usize> = compressed.iter().map(|one| one.tokens.dims()[1]).collect();
         for count in &counts {
-            flops.compress += vlm.compressor_flops(*count)?;
-            flops.project += vlm.projector_flops(*count);
+            flops.compress += cost.compressor_flops(*count)?;
+            flops.project += cost.projector_flops(*count);
         }
         // Projected rows are views of one product: what is kept should be the rows alone.
         let rows = rows.force_contiguous()?;
@@ -290,55 +290,4 @@ fn digest(pixels: &Tensor) -> Result<[u8; 32]> {
         hash.update(value.to_le_bytes());
     }
     Ok(hash.finalize().into())
-}
-
-impl Vlm {
-    /// FLOPs of the tower over `pictures`, with the first `blocks` of its blocks.
-    ///
-    /// # Errors
-    /// As [`Vlm::image_cost`].
-    pub fn tower_flops(&self, pictures: usize, blocks: usize) -> Result<f64> {
-        Ok(pictures as f64 * self.image_cost()?.tower.flops(blocks))
-    }
-
-    /// FLOPs of the pass over a question of so many tokens: a prefill without the output head.
-    ///
-    /// # Errors
-    /// Dimensions or a number of tokens that nothing can be counted for.
-    pub fn question_flops(&self, tokens: usize) -> Result<f64> {
-        let llm = self.decoder().config().dimensions("language model");
-        let stages = llm.stages(&Workload::new(tokens, 1), 0, Dtype::F32);
-        let stages = stages.map_err(|error| ModelError::config("question", tokens, error.to_string()))?;
-        let prefill = stages.iter().filter(|stage| stage.stage == Stage::Prefill).map(|stage| stage.flops);
-        Ok(prefill.sum::<f64>() - 2.0 * (llm.hidden * llm.vocab) as f64)
-    }
-
-    /// FLOPs of the compressor for one picture.
-    ///
-    /// # Errors
-    /// A number of tokens that is not on offer.
-    pub fn compressor_flops(&self, visual_tokens: usize) -> Result<f64> {
-        let tower = self.tower().config();
-        let dimensions = tower.dimensions("vision tower");
-        let width = match self.compressor().placement() {
-            Placement::AfterProjector => self.config().text.width,
-            _ => tower.width(),
-        };
-        let dimensions = Dimensions { grid: self.grid(), width, heads: dimensions.heads };
-        if self.compressor().method() == Method::Identity {
-            return Ok(0.0);
-        }
-        Ok(self.compressor().flops(&dimensions, visual_tokens)?)
-    }
-
-    /// FLOPs of the stock projector for one picture, 0 where the compressor includes its own.
-    pub fn projector_flops(&self, visual_tokens: usize) -> f64 {
-        let rows = match self.compressor().placement() {
-            Placement::BeforeProjector => visual_tokens,
-            Placement::AfterProjector => self.grid().patches(),
-            _ => return 0.0,
-        };
-        let input = self.tower().config().width() * self.config().feature_states.len();
-        projector_flops(rows, input, self.config().text.width)
-    }
 }

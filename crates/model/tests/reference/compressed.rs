@@ -204,7 +204,7 @@ fn only_the_blocks_that_are_needed_run() {
     let plain = open("compressed-plain");
     let run = |model: &Vlm| {
         let seen = model.see(&image(&expected)).unwrap();
-        assert_eq!(seen.blocks_run, model.blocks_needed().unwrap());
+        assert_eq!(seen.blocks_run, model.cost().blocks_needed().unwrap());
         seen.blocks_run
     };
     // State −2 of eight blocks is the output of the seventh; of the eighth PruMerge needs two projections.

@@ -45,16 +45,12 @@ fn check(model: &Vlm, expected: &Expected, budget: Budget) {
 
     let (seen, flops) = counted(|| model.see(&image).unwrap());
     count(Stage::Tower, flops);
-    agree(
-        flops,
-        model.tower_flops(1, seen.blocks_run).unwrap() + in_tower(model),
-        &format!("{method}: tower"),
-    );
+    agree(flops, model.cost().tower_flops(1, seen.blocks_run) + in_tower(model), &format!("{method}: tower"));
     let reads = model.compressor().reads_question();
     let (vector, flops) = counted(|| reads.then(|| model.question_vector(&text).unwrap()));
     count(Stage::Query, flops);
     if reads {
-        agree(flops, model.question_flops(text.len()).unwrap(), "query");
+        agree(flops, model.cost().question_flops(text.len()).unwrap(), "query");
     }
     let (seen, flops) = counted(|| model.project_before(seen).unwrap());
     count(Stage::Project, flops);
@@ -65,12 +61,12 @@ fn check(model: &Vlm, expected: &Expected, budget: Budget) {
     let v = compressed[0].tokens.dims()[1];
     agree(
         flops + in_tower(model),
-        model.compressor_flops(v).unwrap(),
+        model.cost().compressor_flops(v).unwrap(),
         &format!("{method} {budget}: compress"),
     );
     let (rows, flops) = counted(|| model.project_after(&compressed).unwrap());
     count(Stage::Project, flops);
-    agree(stages[&Stage::Project], model.projector_flops(v), &format!("{method} {budget}: project"));
+    agree(stages[&Stage::Project], model.cost().projector_flops(v), &format!("{method} {budget}: project"));
 
     let prompt = model.prompt(&[Segment::Image, Segment::Tokens(text.clone())], &rows).unwrap();
     let mut session = Session::new(model.decoder().clone());
@@ -109,7 +105,7 @@ fn in_tower(model: &Vlm) -> f64 {
 }
 
 fn dimensions(model: &Vlm) -> (TowerDimensions, LlmDimensions) {
-    (model.image_cost().unwrap().tower, model.decoder().config().dimensions("language model"))
+    (model.tower().config().dimensions("vision tower"), model.decoder().config().dimensions("language model"))
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use foveate_compress::Method;
 use foveate_model::Weights;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
-use foveate_model::vlm::{VlmConfig, published_names};
+use foveate_model::vlm::{VisualCost, VlmConfig, published_names};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
 
@@ -28,7 +29,8 @@ pub(crate) struct Contents {
 pub(crate) enum Kind {
     Vlm {
         config: Box<VlmConfig>,
-        vision: Option<VisionConfig>,
+        /// What an image becomes and costs; `None` where the tower is not here.
+        image: Option<Box<VisualCost>>,
     },
     Language(Box<DecoderConfig>),
     Tower(VisionConfig),
@@ -95,7 +97,7 @@ impl Contents {
         let (file, images) = (GgufFile::open(language)?, GgufFile::open(projector)?);
         let config = VlmConfig::from_llama_cpp(&file, &images).map_err(|error| in_file(language, error))?;
         let vision = config.vision.clone();
-        let mut contents = vlm(config, vision, &images.weights()?);
+        let mut contents = vlm(config, vision, &images.weights()?, language)?;
         contents.add(&file.weights()?, &LANGUAGE);
         Ok(contents)
     }
@@ -160,8 +162,9 @@ impl Contents {
 }
 
 /// Where the parts of a vision-language model begin, under the published names.
-const VLM_PARTS: [(&str, &str); 4] = [
+const VLM_PARTS: [(&str, &str); 5] = [
     ("vision_tower.", "vision tower"),
+    ("compressor.", "compressor"),
     ("multi_modal_projector.", "projector"),
     ("image_newline", "projector"),
     ("language_model.", "language model"),
@@ -189,7 +192,7 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
                 vision = Some(tower_config(&tower)?);
                 // A tower that lies beside the checkpoint is a part of the model.
                 if weights.pp("vision_tower").names().is_empty() {
-                    let mut contents = vlm(config, vision, &weights);
+                    let mut contents = vlm(config, vision, &weights, path)?;
                     contents.add(&Weights::open(&tower)?, &TOWER);
                     contents.parts.rotate_right(1);
                     return Ok(contents);
@@ -197,7 +200,7 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
             }
         }
         weights = weights.rename(|_| None);
-        return Ok(vlm(config, vision, &weights));
+        return vlm(config, vision, &weights, path);
     }
     if family == Family::Tower {
         let vision = VisionConfig::from_json(&text).map_err(of_folder)?;
@@ -230,15 +233,25 @@ fn language(config: DecoderConfig, weights: &Weights) -> Contents {
     Contents::new(name, Kind::Language(Box::new(config)), weights, &LANGUAGE)
 }
 
-fn vlm(config: VlmConfig, vision: Option<VisionConfig>, weights: &Weights) -> Contents {
+fn vlm(
+    config: VlmConfig,
+    vision: Option<VisionConfig>,
+    weights: &Weights,
+    path: &Path,
+) -> Result<Contents, Failure> {
     let version = match config.layout {
         foveate_model::vlm::ImageLayout::Single => "LLaVA-1.5",
         foveate_model::vlm::ImageLayout::Tiles { .. } => "LLaVA-NeXT",
     };
     let tower = vision.as_ref().map_or("a tower that is not here", tower_name);
     let language = config.text.dimensions("language model").family;
-    let name = format!("{version} ({tower}, {language})");
-    Contents::new(name, Kind::Vlm { config: Box::new(config), vision }, weights, &VLM_PARTS)
+    let image = vision.map(|vision| VisualCost::described(&config, &vision, weights)).transpose();
+    let image = image.map_err(|error| in_config(path, error))?.map(Box::new);
+    let made_by = image.as_ref().map(|image| image.compressor().method());
+    let compressor = made_by.filter(|method| *method != Method::Identity);
+    let compressor = compressor.map_or_else(String::new, |method| format!(", {method}"));
+    let name = format!("{version} ({tower}{compressor}, {language})");
+    Ok(Contents::new(name, Kind::Vlm { config: Box::new(config), image }, weights, &VLM_PARTS))
 }
 
 fn tower_name(config: &VisionConfig) -> &'static str {

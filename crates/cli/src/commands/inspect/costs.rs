@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use foveate_law::cost::{Dtype, LlmDimensions, Stage, StageCost, TowerDimensions, Workload, projector_flops};
-use foveate_model::ImageCost;
-use foveate_model::vision::{Grid, VisionConfig};
-use foveate_model::vlm::{ImageLayout, Tiling, VlmConfig};
+use foveate_compress::{Budget, Method};
+use foveate_law::cost::{Dtype, LlmDimensions, Stage, StageCost, TowerDimensions, Workload};
+use foveate_model::vision::Grid;
+use foveate_model::vlm::{ImageLayout, Tiling, VisualCost, VlmConfig};
 use serde::Serialize;
 
 use super::contents::{Contents, Format, Kind, Part};
 use crate::failure::Failure;
+use crate::looking::rungs;
 
 /// The formats whose memory is shown.
 const MEMORY: [Dtype; 5] = [Dtype::F32, Dtype::Bf16, Dtype::Int8, Dtype::Q8_0, Dtype::Q4K];
@@ -77,7 +78,9 @@ pub(crate) struct Tower {
 /// How many tokens stand for an image.
 #[derive(Serialize)]
 pub(crate) struct ImageTokens {
-    /// The (g/k)² that a compressor can leave of a picture's g² tokens.
+    /// The compressor that the checkpoint carries.
+    pub(crate) compressor: Method,
+    /// The tokens that it offers for a picture; without one the (g/k)² that pooling can leave of g² tokens.
     pub(crate) ladder: Vec<usize>,
     /// Pictures that the tower reads at most: 1, or the overview and the most tiles.
     pub(crate) tiles: usize,
@@ -146,23 +149,27 @@ impl Report {
                 report.cost = vec![QuestionCost { visual_tokens: tower.patches(), flops, stages }];
                 report.vision_tower = Some(Tower::new(&tower));
             }
-            Kind::Vlm { config, vision } => {
+            Kind::Vlm { config, image } => {
                 let llm = config.text.dimensions("language model");
                 llm.validate()?;
                 report.kind = "vision-language-model";
                 report.language_model = Some(Language::new(&llm, config.text.context));
-                if let Some(vision) = vision {
-                    let image = config.image_cost(&vision)?;
-                    image.tower.validate()?;
-                    report.cost = ladder(&config, &vision, &image, &llm, &workload)?;
+                if let Some(image) = image {
+                    let tower = image.tower();
+                    tower.validate()?;
+                    let identity = image.compressor().method() == Method::Identity;
+                    // A plain checkpoint is compressed by methods without weights: pooling offers these.
+                    let offered = if identity { tower.ladder() } else { image.ladder().values() };
+                    report.cost = ladder(&config, &image, &llm, &workload)?;
                     report.image = Some(ImageTokens {
-                        ladder: image.tower.ladder(),
-                        tiles: most_tiles(&config, &vision).1,
+                        compressor: image.compressor().method(),
+                        ladder: offered,
+                        tiles: most_tiles(&config, tower.image_size).1,
                         visual_tokens: report.cost.first().map_or(0, |cost| cost.visual_tokens),
                         hidden_states: config.feature_states.iter().map(|state| i64::from(*state)).collect(),
-                        blocks_run: image.blocks,
+                        blocks_run: image.blocks_needed()?,
                     });
-                    report.vision_tower = Some(Tower::new(&image.tower));
+                    report.vision_tower = Some(Tower::new(&tower));
                 }
             }
         }
@@ -170,42 +177,63 @@ impl Report {
     }
 }
 
-/// A question at each rung: compression costs nothing here, as it does for pooling.
+/// A question at each rung.
 fn ladder(
     config: &VlmConfig,
-    vision: &VisionConfig,
-    image: &ImageCost,
+    image: &VisualCost,
     llm: &LlmDimensions,
     workload: &Workload,
 ) -> Result<Vec<QuestionCost>, Failure> {
-    let (tiling, tiles) = most_tiles(config, vision);
-    let full = vision.grid().patches();
-    image
-        .tower
-        .ladder()
-        .into_iter()
-        .map(|rung| {
-            // A class token passes the projector only where nothing is compressed.
-            let rows = if rung == full { image.rows } else { rung };
-            let visual_tokens = tiling.map_or(rows, |tiling| tiling.positions(Grid::square(rung.isqrt())));
-            let before = vec![
-                StageFlops { stage: Stage::Tower, flops: tiles as f64 * image.tower.flops(image.blocks) },
-                StageFlops {
-                    stage: Stage::Project,
-                    flops: projector_flops(tiles * rows, image.states * image.tower.hidden, llm.hidden),
-                },
-            ];
-            let prompt =
-                Workload::new(workload.text_tokens.saturating_add(visual_tokens), workload.answer_tokens);
-            Ok(question(visual_tokens, before, &llm.stages(&prompt, 0, Dtype::F32)?))
-        })
-        .collect()
+    let tower = image.tower();
+    let (tiling, tiles) = most_tiles(config, tower.image_size);
+    let (method, blocks) = (image.compressor().method(), image.blocks_needed()?);
+    let offered: Vec<usize> = match method {
+        // Pooling, whose own work counts for nothing; all rows first, with a class token where it is read.
+        Method::Identity => {
+            image.ladder().values().into_iter().chain(tower.ladder().into_iter().skip(1)).collect()
+        }
+        _ => rungs(&image.ladder())
+            .into_iter()
+            .filter_map(|budget| match budget {
+                Budget::Tokens(tokens) => Some(tokens),
+                _ => None,
+            })
+            .collect(),
+    };
+    let mut rows = Vec::with_capacity(offered.len());
+    for rung in offered {
+        let grid = match method {
+            Method::Identity => Some(Grid::square(rung.isqrt())),
+            _ => image.compressor().token_grid(image.grid(), rung),
+        };
+        let positions = match (tiling, grid) {
+            (None, _) => rung,
+            (Some(tiling), Some(grid)) => tiling.positions(grid),
+            // Tokens that lie on no grid cannot be arranged as tiles.
+            (Some(_), None) => continue,
+        };
+        let of_all = |flops: f64| tiles as f64 * flops;
+        let mut before = vec![StageFlops { stage: Stage::Tower, flops: image.tower_flops(tiles, blocks) }];
+        if image.compressor().reads_question() {
+            before.push(StageFlops {
+                stage: Stage::Query,
+                flops: image.question_flops(workload.text_tokens.max(1))?,
+            });
+        }
+        if method != Method::Identity {
+            before.push(StageFlops { stage: Stage::Compress, flops: of_all(image.compressor_flops(rung)?) });
+        }
+        before.push(StageFlops { stage: Stage::Project, flops: of_all(image.projector_flops(rung)) });
+        let prompt = Workload::new(workload.text_tokens.saturating_add(positions), workload.answer_tokens);
+        rows.push(question(positions, before, &llm.stages(&prompt, 0, Dtype::F32)?));
+    }
+    Ok(rows)
 }
 
 /// The arrangement of the most tiles that an image can be cut into, and the pictures that the tower then reads.
-fn most_tiles(config: &VlmConfig, vision: &VisionConfig) -> (Option<Tiling>, usize) {
+fn most_tiles(config: &VlmConfig, side: usize) -> (Option<Tiling>, usize) {
     let ImageLayout::Tiles { resolutions } = &config.layout else { return (None, 1) };
-    let side = vision.image_size().max(1);
+    let side = side.max(1);
     let tiling = resolutions
         .iter()
         .map(|&(height, width)| Tiling { rows: height / side, columns: width / side, height, width })
