@@ -105,7 +105,7 @@ fn a_budget_off_the_ladder_lists_the_ladder() {
     assert!(none.contains("a whole number of at least 1"), "{none}");
     let weights = refused(&plain, &["--compressor", "quecc"]);
     assert!(weights.contains("quecc") && weights.contains("carries no compressor's weights"), "{weights}");
-    let unknown = refused(&plain, &["--compressor", "pooling"]);
+    let unknown = refused(&plain, &["--compressor", "nonsense"]);
     assert!(unknown.contains("average-pooling") && unknown.contains("visionzip"), "{unknown}");
     let open = refused(&plain, &["--compressor", "visionzip"]);
     assert!(open.contains("any number from 3 to 36"), "{open}");

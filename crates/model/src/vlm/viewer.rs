@@ -225,7 +225,9 @@ impl Viewer {
                 })
             }
         };
-        times.query = started.elapsed();
+        if vector.is_some() {
+            times.query = started.elapsed();
+        }
 
         let started = Instant::now();
         let seen = vlm.project_before((*seen).clone())?;
