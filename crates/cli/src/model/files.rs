@@ -230,15 +230,20 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
     Ok(preprocessor)
 }
 
+/// `tokenizer.json`, else the SentencePiece model that the original LLaVA is published with.
 fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
     let path = folder.join("tokenizer.json");
-    if !path.is_file() {
-        return Err(Failure::user(format!(
-            "{}: no such file; a model's folder needs its tokenizer in this form",
-            path.display()
-        )));
+    if path.is_file() {
+        return Tokenizer::from_file(&path)
+            .map_err(|error| Failure::user(format!("{}: {error}", path.display())));
     }
-    Tokenizer::from_file(&path).map_err(|error| Failure::user(format!("{}: {error}", path.display())))
+    if folder.join("tokenizer.model").is_file() {
+        return Ok(foveate_model::weights::sentence_piece(folder)?);
+    }
+    Err(Failure::user(format!(
+        "{}: no such file, nor a tokenizer.model; a model's folder needs one of them",
+        path.display()
+    )))
 }
 
 /// The template in the metadata, with the special tokens that it may write.
