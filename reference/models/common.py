@@ -93,6 +93,32 @@ def save_checkpoint(folder, tensors):
     save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
 
 
+def save_pickled(folder, tensors, shards=1):
+    """The same with torch.save: `pytorch_model.bin`, or shards of it with their index."""
+    if shards == 1:
+        torch.save(tensors, folder / "pytorch_model.bin")
+        return
+    names = sorted(tensors)
+    per = math.ceil(len(names) / shards)
+    weight_map, total = {}, 0
+    for number in range(shards):
+        part = {name: tensors[name] for name in names[number * per : (number + 1) * per]}
+        file = f"pytorch_model-{number + 1:05}-of-{shards:05}.bin"
+        torch.save(part, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+        total += sum(tensor.numel() * tensor.element_size() for tensor in part.values())
+    save_json(folder / "pytorch_model.bin.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def load_pickled(folder):
+    """What `save_pickled` saved."""
+    return {
+        name: tensor
+        for file in sorted(folder.glob("pytorch_model*.bin"))
+        for name, tensor in torch.load(file, weights_only=True).items()
+    }
+
+
 def _draw(name, shape, generator):
     noise = torch.randn(shape, generator=generator)
     leaf = name.rsplit(".", 1)[-1]

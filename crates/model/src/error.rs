@@ -51,10 +51,14 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// Tensors in a checkpoint that the model has no place for.
-    #[error("the checkpoint has {} tensors that the model has no place for, such as `{}`", names.len(), names.first().map_or("", String::as_str))]
+    #[error(
+        "the checkpoint has {} tensors that the model has no place for, such as {}",
+        tensors.len(),
+        tensors.first().map(|(name, shape)| format!("`{name}` of shape {shape:?}")).unwrap_or_default()
+    )]
     Unused {
-        /// Their names.
-        names: Vec<String>,
+        /// Their names and stored shapes.
+        tensors: Vec<(String, Vec<usize>)>,
     },
     /// More or fewer images than the prompt has places for.
     #[error("places for images in the prompt: {places}, images given: {images}")]

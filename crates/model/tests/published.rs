@@ -5,33 +5,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use foveate_model::llm::{Decoder, Input, Padding};
 use foveate_model::vision::{HiddenState, VisionTower, Wanted};
 
-const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-const DINOV2: &str = "vit_s_focus.onnx";
+use support::{DINOV2, SMOLLM2, published};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/published").join(name)
-}
-
-/// The published file, or `None` after saying on the terminal that `test` is skipped.
-fn published(test: &str, file: &str) -> Option<PathBuf> {
-    const FOLDER: &str = "FOVEATE_TEST_WEIGHTS";
-    let reason = match std::env::var_os(FOLDER).map(|folder| Path::new(&folder).join(file)) {
-        Some(path) if path.is_file() => return Some(path),
-        // A folder without the file is a mistake, and not a machine without the weights.
-        Some(path) => panic!("{} does not exist; run scripts/fetch-test-weights.sh", path.display()),
-        None => format!("{FOLDER} is not set"),
-    };
-    // Not `eprintln!`, which the test runner hides when a test passes.
-    _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}; run scripts/fetch-test-weights.sh");
-    None
 }
 
 /// transformers in float32 on the dequantised weights, at every position of ten texts.

@@ -5,31 +5,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use foveate_model::Weights;
 use foveate_model::weights::gguf::{Activation, Architecture, GgufFile, RopeScaling};
 
+use support::{DINOV2, SMOLLM2, published};
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }
-
-/// The published file, or `None` after saying on the terminal that `test` is skipped.
-fn published(test: &str, file: &str) -> Option<PathBuf> {
-    const FOLDER: &str = "FOVEATE_TEST_WEIGHTS";
-    let reason = match std::env::var_os(FOLDER).map(|folder| Path::new(&folder).join(file)) {
-        Some(path) if path.is_file() => return Some(path),
-        Some(path) => format!("{} does not exist", path.display()),
-        None => format!("{FOLDER} is not set"),
-    };
-    // Not `eprintln!`, which the test runner hides when a test passes.
-    _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}; run scripts/fetch-test-weights.sh");
-    None
-}
-
-const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-const DINOV2: &str = "vit_s_focus.onnx";
 
 fn bits(weights: &Weights, name: &str) -> Vec<u32> {
     let tensor = weights.get(weights.shape(name).unwrap(), name).unwrap();
@@ -50,8 +37,8 @@ fn assert_same(found: &Weights, expected: &Weights) {
 
 #[test]
 fn random_blocks_expand_to_the_bits_that_gguf_py_gives() {
-    let file = GgufFile::open(&fixture("gguf-blocks/blocks.gguf")).unwrap();
-    let expected = Weights::open(&fixture("gguf-blocks/expected.safetensors")).unwrap();
+    let file = GgufFile::open(&fixture("gguf/random-blocks.gguf")).unwrap();
+    let expected = Weights::open(&fixture("gguf/random-blocks.expected.safetensors")).unwrap();
     assert_eq!(expected.names().len(), 13);
     assert_same(&file.weights().unwrap(), &expected);
 }
@@ -122,7 +109,7 @@ fn a_k_quant_llama_and_its_tokenizer_are_read() {
 
 #[test]
 fn metadata_of_every_type_is_read() {
-    let file = GgufFile::open(&fixture("gguf-blocks/blocks.gguf")).unwrap();
+    let file = GgufFile::open(&fixture("gguf/random-blocks.gguf")).unwrap();
     let metadata = file.metadata();
     let unsigned = ["test.uint8", "test.uint16", "test.uint32", "test.uint64"];
     let maxima = [u8::MAX.into(), u16::MAX.into(), u32::MAX.into(), u64::MAX];
@@ -168,6 +155,63 @@ fn tokens_of_small_vocabularies_equal_those_of_tokenizers_and_sentencepiece() {
             }
         }
     }
+}
+
+/// What the original LLaVA is published with: `tokenizer.model` alone, against transformers' LlamaTokenizer on
+/// `sentencepiece` itself.
+#[test]
+fn a_sentencepiece_model_gives_the_tokens_of_transformers() {
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        lines: Vec<String>,
+        ids: std::collections::BTreeMap<String, Vec<Vec<u32>>>,
+    }
+    let stored = fixture("sentencepiece");
+    let text = std::fs::read_to_string(stored.join("expected.json")).unwrap();
+    let expected: Expected = serde_json::from_str(&text).unwrap();
+    assert!(expected.lines.len() > 30);
+    let config = std::fs::read_to_string(stored.join("tokenizer_config.json")).unwrap();
+    for (mode, legacy) in [("new", "false"), ("legacy", "true")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(stored.join("tokenizer.model"), folder.path().join("tokenizer.model")).unwrap();
+        let changed = config.replace("\"legacy\": false", &format!("\"legacy\": {legacy}"));
+        assert_eq!(changed == config, mode == "new");
+        std::fs::write(folder.path().join("tokenizer_config.json"), changed).unwrap();
+        let tokenizer = foveate_model::weights::sentence_piece(folder.path()).unwrap();
+        for (line, expected) in expected.lines.iter().zip(&expected.ids[mode]) {
+            let found = tokenizer.encode(line.as_str(), true).unwrap();
+            assert_eq!(found.get_ids(), expected, "{mode}: {line:?}");
+        }
+        assert_eq!(tokenizer.token_to_id("[PAD]"), Some(384));
+    }
+    // The older way to say it, and no configuration at all: legacy, beginning token first.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(stored.join("tokenizer.model"), folder.path().join("tokenizer.model")).unwrap();
+    std::fs::write(folder.path().join("added_tokens.json"), r#"{"[PAD]": 384, "<im_patch>": 386}"#).unwrap();
+    let tokenizer = foveate_model::weights::sentence_piece(folder.path()).unwrap();
+    for (line, expected) in expected.lines.iter().zip(&expected.ids["legacy"]) {
+        assert_eq!(tokenizer.encode(line.as_str(), true).unwrap().get_ids(), expected, "{line:?}");
+    }
+    let ids = tokenizer.encode("<im_patch>[PAD]", false).unwrap();
+    assert_eq!(ids.get_ids(), [386, 384]);
+    let refused = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let message = foveate_model::weights::sentence_piece(folder.path()).unwrap_err().to_string();
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+        message
+    };
+    let message = refused("added_tokens.json", r#"{"twice": 7}"#);
+    assert!(
+        message.contains("added_tokens.json: added token 7: is `twice`, but the vocabulary has `<0x04>`"),
+        "{message}"
+    );
+    let message = refused("tokenizer_config.json", r#"{"tokenizer_class": "T5Tokenizer"}"#);
+    assert!(
+        message.contains("tokenizer_config.json: tokenizer_class: `T5Tokenizer` is not supported"),
+        "{message}"
+    );
+    let message = refused("tokenizer_config.json", "[");
+    assert!(message.contains("tokenizer_config.json: JSON: "), "{message}");
 }
 
 /// 1,000 lines on which `tokenizers` with the published pipeline and llama.cpp agree.

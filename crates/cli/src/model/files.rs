@@ -234,20 +234,25 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
     Ok(preprocessor)
 }
 
+/// `tokenizer.json`, else the SentencePiece model that the original LLaVA is published with.
 fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
     let path = folder.join("tokenizer.json");
-    if !path.is_file() {
-        return Err(Failure::user(format!(
-            "{}: no such file; a model's folder needs its tokenizer in this form",
-            path.display()
-        )));
+    if path.is_file() {
+        let failed = |error| Failure::user(format!("{}: {error}", path.display()));
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(failed)?;
+        // Left over from training in many published files; a prompt is read whole and as it is.
+        tokenizer.with_truncation(None).map_err(failed)?;
+        tokenizer.with_padding(None);
+        return Ok(tokenizer);
     }
-    let failed = |error| Failure::user(format!("{}: {error}", path.display()));
-    let mut tokenizer = Tokenizer::from_file(&path).map_err(failed)?;
-    // Left over from training in many published files; a prompt is read whole and as it is.
-    tokenizer.with_truncation(None).map_err(failed)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
+    // As the original LLaVA and Vicuna were published.
+    if folder.join("tokenizer.model").is_file() {
+        return Ok(foveate_model::weights::sentence_piece(folder)?);
+    }
+    Err(Failure::user(format!(
+        "{}: no such file, nor a tokenizer.model; a model's folder needs one of them",
+        path.display()
+    )))
 }
 
 /// The template in the metadata, with the special tokens that it may write.

@@ -14,7 +14,7 @@ mod preprocess;
 mod processor_config;
 mod resize;
 
-pub use anyres::{AnyResolution, FeatureWindow, Slot, fit_inside, select_best_resolution, unpad};
+pub use anyres::{AnyResolution, fit_inside, select_best_resolution};
 pub use decode::{Format, Limits, decode_bytes, decode_file};
 pub use error::{DecodeError, DecodeProblem, PreprocessError};
 pub use preprocess::{Layout, MAX_INTERMEDIATE_PIXELS, Preprocessor, Processed, Target};

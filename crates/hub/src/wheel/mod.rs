@@ -57,6 +57,13 @@ pub(crate) fn from_index(requirement: &Requirement, options: &Options<'_>) -> Re
         Ok(version)
     });
     let _ = fs::remove_dir_all(&downloads);
+    // Not the user's file, but what an index gave.
+    let outcome = outcome.map_err(|error| match error {
+        HubError::Wheel { reason, .. } => {
+            HubError::FetchedWheel { requirement: requirement.to_string(), reason }
+        }
+        error => error,
+    });
     located(&wheels, &name, &outcome?, &what, options)
 }
 

@@ -74,9 +74,8 @@ impl Archive {
         for place in 0..zip.len() {
             let entry = zip.by_index_raw(place).map_err(broken)?;
             let name = entry.name().map_err(broken)?.into_owned();
-            let path = safe_path::relative(name.strip_suffix('/').unwrap_or(&name)).map_err(|reason| {
-                HubError::UnsafeName { owner: wheel.display().to_string(), name: name.clone(), reason }
-            })?;
+            let path = safe_path::relative(name.strip_suffix('/').unwrap_or(&name))
+                .map_err(|reason| refuse(format!("it holds a file named {name:?}: {reason}")))?;
             if entry.is_symlink() {
                 return Err(refuse(format!("{name} is a symbolic link")));
             }
@@ -174,8 +173,7 @@ impl Archive {
             }
             let found = URL_SAFE_NO_PAD.encode(hash.finalize());
             if found != entry.sha256 {
-                let what = format!("{}: {name}", wheel.display());
-                return Err(HubError::Checksum { what, expected: entry.sha256.clone(), found });
+                return Err(refuse(format!("SHA-256 is {found}; RECORD says {}", entry.sha256)));
             }
         }
         file.sync_all().map_err(HubError::cache(path))?;

@@ -18,8 +18,9 @@ impl DecoderConfig {
         ModelError::check_size("block_count", stored.layers, MOST_BLOCKS)?;
         let token =
             |key: &str| file.metadata().get::<u64>(key).map(|id| id.and_then(|id| u32::try_from(id).ok()));
-        let ends = [token("tokenizer.ggml.eos_token_id")?, token("tokenizer.ggml.eot_token_id")?];
-        let mut end_tokens: Vec<u32> = ends.into_iter().flatten().collect();
+        let mut end_tokens: Vec<u32> = token("tokenizer.ggml.eos_token_id")?.into_iter().collect();
+        end_tokens.extend(file.ends_of_turn()?);
+        end_tokens.sort_unstable();
         end_tokens.dedup();
         let config = Self {
             architecture: match stored.architecture {

@@ -1,5 +1,7 @@
 //! LLaVA-NeXT's arrangement of tiles: put together as they lie in the picture, the padding cut off, each row of patches
 //! ended by the newline embedding; the whole picture first.
+//!
+//! Reference: transformers 4.57, `modeling_llava_next.unpad_image`, `pack_image_features`.
 
 use candle_core::Tensor;
 
@@ -32,15 +34,13 @@ impl Tiling {
     /// The patches of the joined tiles, `grid` each, that show the image and not the padding beside it.
     fn crop(&self, grid: Grid) -> Crop {
         let (rows, columns) = (self.rows * grid.rows, self.columns * grid.columns);
-        // The reference rounds at the seventh decimal before it cuts to an integer, so that 23.9999999997 counts as 24.
-        let cut = |value: f64| ((value * 1e7).round() / 1e7).floor() as usize;
         let (height, width) = (self.height as f64, self.width as f64);
         if width / height > columns as f64 / rows as f64 {
-            let shown = cut(height * (columns as f64 / width));
+            let shown = whole(height * (columns as f64 / width));
             let top = rows.saturating_sub(shown) / 2;
             Crop { top, left: 0, rows: rows - 2 * top, columns }
         } else {
-            let shown = cut(width * (rows as f64 / height));
+            let shown = whole(width * (rows as f64 / height));
             let left = columns.saturating_sub(shown) / 2;
             Crop { top: 0, left, rows, columns: columns - 2 * left }
         }
@@ -53,6 +53,12 @@ impl Tiling {
     }
 }
 
+/// `int(round(value, 7))`: what a hair's breadth below a whole number counts as that number.
+fn whole(value: f64) -> usize {
+    // Formatting rounds the exact decimal value, half to even, as Python's `round` does.
+    format!("{value:.7}").parse::<f64>().map_or(0, |rounded| rounded as usize)
+}
+
 /// `tiles` `[1 + rows · columns, patches, d]`, the whole picture first, and `newline` `[d]` to `[positions, d]`.
 ///
 /// # Errors
@@ -63,7 +69,7 @@ pub(super) fn pack(tiles: &Tensor, tiling: &Tiling, grid: Grid, newline: &Tensor
     if [count, patches] != expected[..2] || tiling.height == 0 || tiling.width == 0 {
         return Err(ModelError::shape("tiles of an image", &expected, tiles.dims()));
     }
-    let whole = tiles.get(0)?; // [patches, d]
+    let overview = tiles.get(0)?; // [patches, d]
     let crop = tiling.crop(grid);
     let joined = tiles
         .narrow(0, 1, count - 1)?
@@ -74,7 +80,7 @@ pub(super) fn pack(tiles: &Tensor, tiling: &Tiling, grid: Grid, newline: &Tensor
         .narrow(1, crop.left, crop.columns)?; // [rows, columns, d]
     let newlines = newline.broadcast_as((crop.rows, 1, d))?;
     let lines = Tensor::cat(&[joined, newlines], 1)?.flatten_to(1)?; // [rows · (columns + 1), d]
-    Ok(Tensor::cat(&[whole, lines], 0)?)
+    Ok(Tensor::cat(&[overview, lines], 0)?)
 }
 
 #[cfg(test)]
@@ -108,6 +114,46 @@ mod tests {
         let tiling = Tiling { rows: 2, columns: 2, height: 1000, width: 700 };
         assert_eq!(tiling.crop(Grid::square(24)), Crop { top: 0, left: 7, rows: 48, columns: 34 });
         assert_eq!(tiling.positions(Grid::square(24)), 576 + 48 * 35);
+    }
+
+    #[test]
+    fn rounding_at_the_seventh_decimal() {
+        assert_eq!(whole(11.999_999_96), 12);
+        assert_eq!(whole(11.999_999_8), 11);
+    }
+
+    /// Columns of a case: height and width, the resolution chosen, the fitted size, first and last row and column of the
+    /// features that stay, tokens.
+    #[test]
+    fn what_is_left_of_images_of_many_sizes() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            settings: Vec<Setting>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Setting {
+            side: usize,
+            features: usize,
+            cases: Vec<[usize; 11]>,
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/anyres.json");
+        let fixture: Fixture = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut compared = 0;
+        for Setting { side, features, cases } in fixture.settings {
+            for [height, width, tall, wide, _, _, top, bottom, left, right, tokens] in cases {
+                let tiling = Tiling { rows: tall / side, columns: wide / side, height, width };
+                let crop = tiling.crop(Grid::square(features));
+                let size = (bottom.saturating_sub(top), right.saturating_sub(left));
+                assert_eq!((crop.rows, crop.columns), size, "of {height} x {width}");
+                // Where nothing is left, it does not matter where it would lie.
+                if size.0 > 0 && size.1 > 0 {
+                    assert_eq!((crop.top, crop.left), (top, left), "of {height} x {width}");
+                }
+                assert_eq!(tiling.positions(Grid::square(features)), tokens, "of {height} x {width}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 300);
     }
 
     #[test]

@@ -47,7 +47,11 @@ pub enum WeightsError {
         supported: String,
     },
     /// No tensor has the name.
-    #[error("{file}: no tensor `{name}`{}", nearest.as_ref().map(|nearest| format!("; the nearest name is `{nearest}`")).unwrap_or_default())]
+    #[error(
+        "{file}: no tensor `{name}`{}{}",
+        expected.as_ref().map(|expected| format!(" of shape {expected:?}")).unwrap_or_default(),
+        nearest.as_ref().map(|nearest| format!("; the nearest name is `{nearest}`")).unwrap_or_default()
+    )]
     Missing {
         /// The file or folder searched.
         file: String,
@@ -55,6 +59,8 @@ pub enum WeightsError {
         name: String,
         /// The most similar name that exists.
         nearest: Option<String>,
+        /// The shape that was asked for, where one was.
+        expected: Option<Shape>,
     },
     /// A tensor has another shape than the model needs.
     #[error("{file}: tensor `{name}` has shape {found:?}, expected {expected:?}")]
@@ -85,6 +91,11 @@ impl WeightsError {
     pub(crate) fn tensor(file: impl Into<String>, name: &str) -> impl FnOnce(candle_core::Error) -> Self {
         let (file, name) = (file.into(), name.to_owned());
         |source| Self::Tensor { file, name, source: Box::new(source) }
+    }
+
+    /// [`WeightsError::Missing`] for a name that was looked for without a shape.
+    pub(crate) fn missing(file: &str, name: &str) -> Self {
+        Self::Missing { file: file.to_owned(), name: name.to_owned(), nearest: None, expected: None }
     }
 
     pub(crate) fn malformed(file: &str, field: impl Into<String>, reason: impl Into<String>) -> Self {

@@ -40,7 +40,7 @@ impl Source for InMemory {
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let missing = || WeightsError::Missing { file: self.origin(), name: name.to_owned(), nearest: None };
+        let missing = || WeightsError::missing(&self.origin(), name);
         let tensor = self.0.get(name).ok_or_else(missing)?;
         tensor.to_dtype(DType::F32).map_err(WeightsError::tensor(self.origin(), name))
     }

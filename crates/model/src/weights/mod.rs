@@ -9,7 +9,11 @@ mod error;
 pub mod gguf;
 mod memory;
 mod onnx;
+mod protobuf;
+mod pytorch;
 mod safetensors;
+mod shards;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
+pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.
 pub(crate) trait Source: Send + Sync {
@@ -72,7 +77,7 @@ impl Stored {
 /// let error = layer.get(3, "bias").unwrap_err().to_string();
 /// assert!(error.contains("`encoder.layers.0.bias` has shape [2], expected [3]"));
 /// let error = layer.get(2, "biases").unwrap_err().to_string();
-/// assert!(error.contains("the nearest name is `encoder.layers.0.bias`"));
+/// assert!(error.contains("no tensor `encoder.layers.0.biases` of shape [2]; the nearest name is `encoder.layers.0.bias`"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -96,8 +101,9 @@ impl Weights {
         Self::from_source(Arc::new(memory::InMemory::new(tensors)))
     }
 
-    /// Opens a checkpoint: a folder with `model.safetensors` or `model.safetensors.index.json`, or a `.safetensors`,
-    /// `.gguf` or `.onnx` file. Nothing but the headers is read until a tensor is asked for.
+    /// Opens a checkpoint: a folder with `model.safetensors` or `pytorch_model.bin` or the index of either, or a
+    /// `.safetensors`, PyTorch (`.bin`, `.pt`, `.pth`), `.gguf` or `.onnx` file. Nothing but the headers is read until a
+    /// tensor is asked for, and no code that a PyTorch file names is run.
     ///
     /// Names are shown as Hugging Face transformers has them; see [`Weights::rename`] for other layouts.
     ///
@@ -106,17 +112,18 @@ impl Weights {
     /// [`WeightsError::Unsupported`] naming the file and the field.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         if path.is_dir() {
-            return Ok(Self::from_source(Arc::new(safetensors::SafeTensors::open_folder(path)?)));
+            return Ok(Self::from_source(Arc::new(shards::Shards::open_folder(path)?)));
         }
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
-            "safetensors" => Ok(Self::from_source(Arc::new(safetensors::SafeTensors::open(path)?))),
+            "safetensors" => Ok(Self::from_file(safetensors::read(bytes::Bytes::map(path)?)?)),
+            "bin" | "pt" | "pth" => Ok(Self::from_file(pytorch::read(bytes::Bytes::map(path)?)?)),
             "gguf" => gguf::GgufFile::open(path)?.weights(),
             "onnx" => Ok(Self::from_source(Arc::new(onnx::Onnx::open(path)?))),
             _ => Err(WeightsError::NotACheckpoint {
                 path: path.to_owned(),
                 reason: format!(
-                    "the name ends in `{extension}`, expected a folder, .safetensors, .gguf or .onnx"
+                    "the name ends in `{extension}`, expected a folder, .safetensors, .bin, .gguf or .onnx"
                 ),
             }),
         }
@@ -128,9 +135,11 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`].
     pub fn from_safetensors(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
-        Ok(Self::from_source(Arc::new(safetensors::SafeTensors::from_bytes(bytes::Bytes::held(
-            name, bytes,
-        ))?)))
+        Ok(Self::from_file(safetensors::read(bytes::Bytes::held(name, bytes))?))
+    }
+
+    fn from_file(file: shards::TensorFile) -> Self {
+        Self::from_source(Arc::new(shards::Shards::single(file)))
     }
 
     pub(crate) fn from_source(source: Arc<dyn Source>) -> Self {
@@ -169,6 +178,7 @@ impl Weights {
                 nearest: self.nearest(&full),
                 file: source.origin(),
                 name: full,
+                expected: Some(expected),
             });
         };
         self.requested().insert(full.clone());
@@ -331,7 +341,10 @@ mod tests {
         let error = example().get((2, 1), "a.weight").unwrap_err().to_string();
         assert_eq!(error, "tensors in memory: tensor `a.weight` has shape [1, 2], expected [2, 1]");
         let error = example().pp("a").get((2, 1), "c.weight").unwrap_err().to_string();
-        assert_eq!(error, "tensors in memory: no tensor `a.c.weight`; the nearest name is `a.b.weight`");
+        assert_eq!(
+            error,
+            "tensors in memory: no tensor `a.c.weight` of shape [2, 1]; the nearest name is `a.b.weight`"
+        );
     }
 
     #[test]

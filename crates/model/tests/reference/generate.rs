@@ -1,8 +1,6 @@
 //! How an answer ends, what a session keeps, and that draws can be repeated.
 
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -10,7 +8,6 @@ use foveate_model::ModelError;
 use foveate_model::generate::{Draw, Finish, GenerateOptions, Generated, Prompt, Sampling, Session};
 use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
 use foveate_model::weights::Weights;
-use foveate_model::weights::gguf::GgufFile;
 use proptest::prelude::*;
 use tokenizers::Tokenizer;
 
@@ -137,30 +134,6 @@ fn a_prompt_read_in_chunks_equals_one_pass() {
         .generate_tokens(&Prompt::tokens(prompt), &one, |_| Ok(ControlFlow::Continue(())))
         .unwrap();
     assert_eq!((answer.tokens, answer.prompt_positions), (vec![best], 700));
-}
-
-/// Needs the file that `scripts/fetch-test-weights.sh` fetches, in the folder that `FOVEATE_TEST_WEIGHTS` names.
-#[test]
-fn smollm2_knows_the_capital_of_france() {
-    let folder = std::env::var_os("FOVEATE_TEST_WEIGHTS").unwrap_or_default();
-    let path = Path::new(&folder).join("SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !path.is_file() {
-        // Not `eprintln!`, which the test runner hides when a test passes.
-        _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED SmolLM2: no {}; run scripts/fetch-test-weights.sh",
-            path.display()
-        );
-        return;
-    }
-    let tokenizer = GgufFile::open(&path).unwrap().tokenizer().unwrap().tokenizer;
-    // The model's chat template, written out.
-    let prompt = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
-        <|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
-    let prompt = Prompt::tokens(tokenizer.encode(prompt, false).unwrap().get_ids());
-    let mut session = Session::new(Arc::new(Decoder::open(&path).unwrap()));
-    let answer = session.generate(&prompt, &options(), &tokenizer, |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!((answer.text.as_str(), answer.finish), ("The capital of France is Paris.", Finish::End));
 }
 
 #[test]

@@ -41,20 +41,23 @@ fn without_padding(x: &Tensor, padding: &Padding) -> Tensor {
     x.broadcast_mul(&keep).unwrap()
 }
 
+/// Every hidden state and the logits of the fixture's batch.
+fn check_states(decoder: &Decoder, expected: &Expected) {
+    let (tokens, padding) = batch(expected);
+    let states = decoder.hidden_states(Input::Tokens(&tokens), &padding).unwrap();
+    for (index, state) in states.iter().enumerate() {
+        expected.assert_close(&format!("out.hidden_states.{index}"), &without_padding(state, &padding));
+    }
+    assert!(!expected.contains(&format!("out.hidden_states.{}", states.len())), "no state is left out");
+    let logits = decoder.logits(states.last().unwrap()).unwrap();
+    expected.assert_close("out.logits", &without_padding(&logits, &padding));
+    let last = decoder.last_hidden(Input::Tokens(&tokens), &padding).unwrap();
+    expected.assert_close("out.last_token_hidden", &last);
+}
+
 #[test]
 fn hidden_states_and_logits() {
-    each(|decoder, expected| {
-        let (tokens, padding) = batch(expected);
-        let states = decoder.hidden_states(Input::Tokens(&tokens), &padding).unwrap();
-        for (index, state) in states.iter().enumerate() {
-            expected.assert_close(&format!("out.hidden_states.{index}"), &without_padding(state, &padding));
-        }
-        assert!(!expected.contains(&format!("out.hidden_states.{}", states.len())), "no state is left out");
-        let logits = decoder.logits(states.last().unwrap()).unwrap();
-        expected.assert_close("out.logits", &without_padding(&logits, &padding));
-        let last = decoder.last_hidden(Input::Tokens(&tokens), &padding).unwrap();
-        expected.assert_close("out.last_token_hidden", &last);
-    });
+    each(check_states);
 }
 
 #[test]
@@ -102,6 +105,25 @@ fn a_llama_in_k_quants() {
         .generate_tokens(&Prompt::tokens(prompt), &options, |_| Ok(ControlFlow::Continue(())))
         .unwrap();
     assert_eq!(answer.tokens, expected.ids("out.greedy_ids"));
+}
+
+/// Qwen2 with its biases and Phi-3 with its fused projections, as llama.cpp names and lays out their tensors.
+#[test]
+fn relatives_of_llama_from_gguf() {
+    for name in ["qwen2", "phi3"] {
+        println!("{name}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/gguf/{name}.gguf"));
+        let (decoder, expected) = (Arc::new(Decoder::open(&path).unwrap()), Expected::of(name));
+        check_states(&decoder, &expected);
+        let options = GenerateOptions { max_tokens: 32, ..GenerateOptions::default() };
+        let prompt = Prompt::tokens(expected.ids("in.prompt_ids"));
+        let answer = Session::new(decoder.clone())
+            .generate_tokens(&prompt, &options, |_| Ok(ControlFlow::Continue(())))
+            .unwrap();
+        assert_eq!(answer.tokens, expected.ids("out.greedy_ids"), "{name}");
+        // `</s>` by its key, `<|im_end|>` because it reads so: there is no key for the end of a turn.
+        assert_eq!(decoder.config().end_tokens, [2, 4], "{name}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! LLaVA from pixels to answers, in every layout of checkpoint names.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
@@ -8,6 +9,7 @@ use foveate_model::llm::{Input, Padding};
 use foveate_model::vision::HiddenState;
 use foveate_model::vlm::{Image, ImageLayout, Segment, Tiling, Vlm, VlmConfig, published_names};
 use foveate_model::{ModelError, Weights};
+use serde_json::{Value, json};
 
 use crate::common::{Expected, apart, config, folder, tensors};
 
@@ -145,7 +147,98 @@ fn tiling(tiles: usize, height: usize, width: usize) -> Tiling {
 
 #[test]
 fn llava_next_with_images_of_every_shape() {
-    let (model, expected) = (open("llava-next"), Expected::of("llava-next"));
+    check_llava_next(&open("llava-next"));
+}
+
+/// The layouts that have no fixture of their own hold the same tensors under other names, and their configurations say the
+/// same in other words.
+#[test]
+fn llava_next_in_the_other_layouts() {
+    let published: Value = serde_json::from_str(&config("llava-next")).unwrap();
+    for (layout, config, names) in [
+        ("transformers 5", version_5(&published), &VERSION_5[..]),
+        ("transformers 5, as it saves", version_5(&published), &VERSION_5_SAVED),
+        ("original", original(&published), &ORIGINAL),
+    ] {
+        println!("{layout}");
+        let folder = tempfile::tempdir().unwrap();
+        let tower = folder.path().join("vision_tower");
+        std::fs::create_dir(&tower).unwrap();
+        std::fs::write(tower.join("config.json"), published["vision_config"].to_string()).unwrap();
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let renamed: HashMap<String, Tensor> = tensors("llava-next")
+            .into_iter()
+            .map(|(name, tensor)| {
+                let found = names.iter().find_map(|(from, to)| Some((name.strip_prefix(from)?, to)));
+                let (rest, to) = found.unwrap_or_else(|| panic!("{name} has no name in this layout"));
+                (format!("{to}{rest}"), tensor)
+            })
+            .collect();
+        candle_core::safetensors::save(&renamed, folder.path().join("model.safetensors")).unwrap();
+        check_llava_next(&Vlm::open(folder.path(), None).unwrap());
+    }
+}
+
+const VERSION_5: [(&str, &str); 5] = [
+    ("language_model.model.", "model.language_model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("vision_tower.", "model.vision_tower."),
+    ("multi_modal_projector.", "model.multi_modal_projector."),
+    ("image_newline", "model.image_newline"),
+];
+const VERSION_5_SAVED: [(&str, &str); 4] = [
+    ("language_model.", "language_model."),
+    ("vision_tower.vision_model.", "vision_tower."),
+    ("multi_modal_projector.", "multi_modal_projector."),
+    ("image_newline", "image_newline"),
+];
+const ORIGINAL: [(&str, &str); 6] = [
+    ("language_model.model.", "model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("vision_tower.", "model.vision_tower.vision_tower."),
+    ("multi_modal_projector.linear_1.", "model.mm_projector.0."),
+    ("multi_modal_projector.linear_2.", "model.mm_projector.2."),
+    ("image_newline", "model.image_newline"),
+];
+
+/// As transformers 5 writes it: `dtype`, and the rotary settings in one place.
+fn version_5(published: &Value) -> Value {
+    let mut config = published.clone();
+    for part in ["", "/text_config"] {
+        let part = config.pointer_mut(part).unwrap().as_object_mut().unwrap();
+        let dtype = part.remove("torch_dtype").unwrap();
+        part.insert("dtype".to_owned(), dtype);
+    }
+    let text = config["text_config"].as_object_mut().unwrap();
+    let theta = text.remove("rope_theta").unwrap();
+    text.insert("rope_parameters".to_owned(), json!({"rope_theta": theta, "rope_type": "default"}));
+    config
+}
+
+/// As the original code writes it: the language model's fields at the top, pinpoints with the width first.
+fn original(published: &Value) -> Value {
+    let mut config = published["text_config"].clone();
+    let pinpoints = published["image_grid_pinpoints"].as_array().unwrap().iter();
+    let swapped: Vec<Value> = pinpoints.map(|pair| json!([pair[1], pair[0]])).collect();
+    for (field, value) in [
+        ("model_type", json!("llava_mistral")),
+        ("architectures", json!(["LlavaMistralForCausalLM"])),
+        ("image_aspect_ratio", json!("anyres")),
+        ("image_grid_pinpoints", json!(swapped)),
+        ("mm_patch_merge_type", json!("spatial_unpad")),
+        ("mm_projector_type", json!("mlp2x_gelu")),
+        ("mm_vision_select_feature", json!("patch")),
+        ("mm_vision_select_layer", json!(-2)),
+        ("mm_vision_tower", json!("vision_tower")),
+    ] {
+        config[field] = value;
+    }
+    config
+}
+
+/// Every case of the fixture, from pixels to greedy tokens.
+fn check_llava_next(model: &Vlm) {
+    let expected = Expected::of("llava-next");
     let ImageLayout::Tiles { resolutions } = &model.config().layout else { panic!("tiles") };
     assert_eq!(resolutions[..2], [(28, 56), (56, 28)]);
     let cases: [(&str, &[usize]); 6] = [
@@ -173,7 +266,7 @@ fn llava_next_with_images_of_every_shape() {
             rows.push(packed);
         }
         expected.assert_close(&format!("out.{case}.tile_features"), &Tensor::cat(&projected, 0).unwrap());
-        check_language(&model, &expected, &format!("{case}."), &rows);
+        check_language(model, &expected, &format!("{case}."), &rows);
     }
     let square = Image::Single(expected.get("in.square.pixel_values").get(0).unwrap().get(0).unwrap());
     let message = model.image_rows(&square).unwrap_err().to_string();
@@ -191,7 +284,7 @@ fn images_without_a_place_are_refused() {
 
 #[test]
 fn a_foreign_and_a_missing_tensor_are_named() {
-    let load = |change: &dyn Fn(&mut std::collections::HashMap<String, Tensor>)| {
+    let load = |change: &dyn Fn(&mut HashMap<String, Tensor>)| {
         let mut tensors = tensors("llava-1.5-v5");
         change(&mut tensors);
         let weights = published_names(Weights::from_tensors(tensors));
@@ -203,8 +296,16 @@ fn a_foreign_and_a_missing_tensor_are_named() {
         tensors.insert("model.language_model.layers.0.self_attn.sinks".to_owned(), tensor);
     });
     let message = message.unwrap_err().to_string();
-    assert!(message.contains("language_model.model.layers.0.self_attn.sinks"), "{message}");
+    let extra = "`language_model.model.layers.0.self_attn.sinks` of shape [384, 48]";
+    assert!(message.contains(extra), "{message}");
     let message = load(&|tensors| drop(tensors.remove("model.multi_modal_projector.linear_2.bias")));
     let message = message.unwrap_err().to_string();
-    assert!(message.contains("multi_modal_projector.linear_2.bias"), "{message}");
+    assert!(message.contains("no tensor `multi_modal_projector.linear_2.bias` of shape [48]"), "{message}");
+    let message = load(&|tensors| {
+        let wrong = Tensor::zeros(47, DType::F32, &Device::Cpu).unwrap();
+        tensors.insert("model.multi_modal_projector.linear_2.bias".to_owned(), wrong);
+    });
+    let message = message.unwrap_err().to_string();
+    let both = "`multi_modal_projector.linear_2.bias` has shape [47], expected [48]";
+    assert!(message.contains(both), "{message}");
 }

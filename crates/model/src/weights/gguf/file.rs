@@ -85,11 +85,7 @@ impl File {
         source_row: impl Fn(usize) -> usize + Sync,
     ) -> Result<Tensor, WeightsError> {
         let file = || self.bytes.file.clone();
-        let entry = self.tensors.get(name).ok_or_else(|| WeightsError::Missing {
-            file: file(),
-            name: name.to_owned(),
-            nearest: None,
-        })?;
+        let entry = self.tensors.get(name).ok_or_else(|| WeightsError::missing(&self.bytes.file, name))?;
         let elements: usize = entry.shape.iter().product();
         let row_length = if entry.is_plain_vector() { 1 } else { entry.shape.last().copied().unwrap_or(1) };
         let rows = elements / row_length;

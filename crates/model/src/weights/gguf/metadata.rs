@@ -157,7 +157,7 @@ impl Metadata {
 }
 
 /// Text for an error message: a hostile file's token may be a gigabyte.
-pub(super) fn shorten(text: &str) -> &str {
+pub(in super::super) fn shorten(text: &str) -> &str {
     text.char_indices().nth(40).map_or(text, |(at, _)| &text[..at])
 }
 

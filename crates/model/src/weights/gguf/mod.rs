@@ -12,7 +12,6 @@ mod encoder_config;
 mod file;
 mod k_blocks;
 mod language_config;
-mod merges;
 mod metadata;
 mod names;
 #[cfg(test)]
@@ -30,6 +29,7 @@ use candle_core::{Shape, Tensor};
 use super::bytes::Bytes;
 use super::{Source, Stored, Weights, WeightsError};
 use file::{File, TensorEntry};
+pub(super) use metadata::shorten;
 
 pub use dequantise::Quantisation;
 pub use encoder_config::{Activation, ImageEncoderConfig};
@@ -90,6 +90,15 @@ impl GgufFile {
     /// [`WeightsError::Unsupported`] for a kind that is not read here, [`WeightsError::Malformed`] naming the key.
     pub fn tokenizer(&self) -> Result<GgufTokenizer, WeightsError> {
         GgufTokenizer::read(&self.0.metadata)
+    }
+
+    /// The tokens that end a turn of a conversation: the one that the metadata names, else those whose text says so
+    /// (`<|im_end|>`, `<|eot_id|>`, `<|end|>`, …).
+    ///
+    /// # Errors
+    /// [`WeightsError::Malformed`] naming a key of another type.
+    pub fn ends_of_turn(&self) -> Result<Vec<u32>, WeightsError> {
+        tokenizer::ends_of_turn(&self.0.metadata)
     }
 
     /// The tensors under Hugging Face names. Files of other architectures keep their stored names.
@@ -203,7 +212,7 @@ impl Source for GgufSource {
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let missing = || WeightsError::Missing { file: self.origin(), name: name.to_owned(), nearest: None };
+        let missing = || WeightsError::missing(&self.origin(), name);
         let recipe = self.tensors.get(name).ok_or_else(missing)?;
         match recipe.head_rows {
             None => self.file.tensor(&recipe.stored, |row| row),

@@ -216,6 +216,27 @@ fn sentence_piece_merges_by_score_and_falls_back_to_bytes() {
 }
 
 #[test]
+fn a_turn_ends_where_the_file_says_or_else_where_a_token_reads_so() {
+    // As published Phi-3 files: the end of text is named, the end of a turn is not, and text may read like it.
+    let tokens = ["<|endoftext|>", "<|end|>", "<|user|>", "<|im_end|>", "a"];
+    let phi3 = |types: &[i32]| {
+        let writer = Writer::default().text("tokenizer.ggml.model", "gpt2");
+        let writer = writer.texts("tokenizer.ggml.tokens", &tokens).i32s("tokenizer.ggml.token_type", types);
+        writer.texts("tokenizer.ggml.merges", &[]).u32("tokenizer.ggml.eos_token_id", 0)
+    };
+    let found = |writer: &Writer| {
+        let file = open(writer).unwrap();
+        (file.ends_of_turn().unwrap(), file.tokenizer().unwrap().end_of_turn)
+    };
+    assert_eq!(found(&phi3(&[3, 3, 3, 1, 1])), (vec![1], Some(1)));
+    assert_eq!(found(&phi3(&[3, 4, 3, 3, 1])), (vec![1, 3], Some(1)));
+    assert_eq!(found(&phi3(&[3, 1, 3, 1, 1])), (vec![], None));
+    let named = phi3(&[3, 3, 3, 3, 1]).u32("tokenizer.ggml.eot_token_id", 2);
+    assert_eq!(found(&named), (vec![2], Some(2)));
+    assert!(open(&Writer::default()).unwrap().ends_of_turn().unwrap().is_empty());
+}
+
+#[test]
 fn broken_vocabularies_are_named() {
     let error = |writer: Writer| open(&writer).unwrap().tokenizer().err().unwrap().to_string();
     let base = || Writer::default().text("tokenizer.ggml.model", "gpt2");
@@ -239,6 +260,7 @@ fn broken_vocabularies_are_named() {
             .contains("has type 9, expected 0 to 6")
     );
     let merged = || letters().texts("tokenizer.ggml.merges", &["a b"]);
+    assert!(error(merged().u32("tokenizer.ggml.eot_token_id", 4)).contains("is 4, but there are 3 tokens"));
     assert!(error(merged().u32("tokenizer.ggml.eos_token_id", 3)).contains("is 3, but there are 3 tokens"));
     assert!(
         error(merged().text("tokenizer.ggml.pre", "tekken"))

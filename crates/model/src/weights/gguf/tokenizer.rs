@@ -6,22 +6,16 @@
 
 use std::collections::HashMap;
 
-use tokenizers::decoders::byte_fallback::ByteFallback;
-use tokenizers::decoders::fuse::Fuse;
-use tokenizers::decoders::sequence::Sequence as Decoders;
-use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::{NFC, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::processors::sequence::Sequence as Processors;
-use tokenizers::processors::template::{SpecialToken, TemplateProcessing};
-use tokenizers::{AddedToken, PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::super::WeightsError;
-use super::merges;
+use super::super::tokens::{Kind, Pieces, Prefix, framing};
 use super::metadata::{Metadata, shorten};
 
 /// A tokenizer with the ids and the template that go with it.
@@ -34,7 +28,7 @@ pub struct GgufTokenizer {
     pub add_beginning: bool,
     /// End of sequence: generation stops here.
     pub end: Option<u32>,
-    /// End of a turn, where the file names one: generation stops here, too.
+    /// End of a turn, the first of [`GgufFile::ends_of_turn`](super::GgufFile::ends_of_turn): generation stops here, too.
     pub end_of_turn: Option<u32>,
     /// Padding.
     pub padding: Option<u32>,
@@ -98,30 +92,21 @@ impl PreTokenizer {
     }
 }
 
-/// `tokenizer.ggml.token_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TokenType {
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte,
-}
-
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
-/// How SentencePiece writes a space.
-const SPACE: &str = "\u{2581}";
+const END_OF_TURN: &str = "tokenizer.ggml.eot_token_id";
+/// How tokens that end a turn are written: Llama 3, ChatML (Qwen2, SmolLM2), Phi-3, Gemma, OpenChat, Llama 3's tool calls.
+const TURN_ENDS: [&str; 7] =
+    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>", "<|eom_id|>", "<EOT>"];
 
 /// The vocabulary of the file, checked.
 struct Vocabulary<'a> {
     metadata: &'a Metadata,
     tokens: Vec<&'a str>,
-    types: Vec<TokenType>,
+    types: Vec<Kind>,
     index_of: HashMap<&'a str, usize>,
 }
 
@@ -152,11 +137,31 @@ impl GgufTokenizer {
             beginning,
             add_beginning,
             end,
-            end_of_turn: vocabulary.id("tokenizer.ggml.eot_token_id")?,
+            end_of_turn: match vocabulary.id(END_OF_TURN)? {
+                Some(id) => Some(id),
+                None => ends_of_turn(metadata)?.first().copied(),
+            },
             padding: vocabulary.id("tokenizer.ggml.padding_token_id")?,
             chat_template: metadata.get::<&str>("tokenizer.chat_template")?.map(str::to_owned),
         })
     }
+}
+
+/// The tokens that end a turn: the one that the metadata names, else those that read so. Published Phi-3 files name none,
+/// and their end of text, `<|endoftext|>`, never comes in a conversation; llama.cpp looks for the texts as well.
+pub(super) fn ends_of_turn(metadata: &Metadata) -> Result<Vec<u32>, WeightsError> {
+    if let Some(id) = metadata.get::<u64>(END_OF_TURN)? {
+        return Ok(u32::try_from(id).into_iter().collect());
+    }
+    let (Some(tokens), Some(types)) = (metadata.get::<Vec<&str>>(TOKENS)?, metadata.get::<Vec<i64>>(TYPES)?)
+    else {
+        return Ok(Vec::new());
+    };
+    // Written by the model as one token, and not as text that happens to read so.
+    let marked = |kind: i64| matches!(token_type(metadata, kind), Ok(Kind::Control | Kind::UserDefined));
+    let found = tokens.iter().zip(types).enumerate();
+    let found = found.filter(|(_, (token, kind))| TURN_ENDS.contains(token) && marked(*kind));
+    Ok(found.filter_map(|(id, _)| u32::try_from(id).ok()).collect())
 }
 
 impl<'a> Vocabulary<'a> {
@@ -168,7 +173,7 @@ impl<'a> Vocabulary<'a> {
             );
         }
         let types = match metadata.get::<Vec<i64>>(TYPES)? {
-            None => vec![TokenType::Normal; tokens.len()],
+            None => vec![Kind::Normal; tokens.len()],
             Some(types) => {
                 same_length(metadata, TYPES, types.len(), tokens.len())?;
                 types.into_iter().map(|number| token_type(metadata, number)).collect::<Result<_, _>>()?
@@ -204,7 +209,7 @@ impl<'a> Vocabulary<'a> {
         Ok((tokenizer, llama3))
     }
 
-    /// SentencePiece BPE: spaces become `▁`, and characters without a token become byte tokens.
+    /// SentencePiece BPE, with merges from scores.
     fn sentence_piece(&self) -> Result<Tokenizer, WeightsError> {
         const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
         let scores: Vec<f64> = self.metadata.require(SCORES)?;
@@ -212,35 +217,14 @@ impl<'a> Vocabulary<'a> {
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(self.metadata.invalid(SCORES, format!("is not a number for token {index}")));
         }
-        let normal = self.types.iter().zip(scores).enumerate();
-        let normal = normal.filter(|(_, (kind, _))| **kind == TokenType::Normal);
-        let normal = normal.map(|(index, (_, score))| (index, score));
-        let merges = merges::from_scores(&self.tokens, &self.index_of, normal);
-        let mut model =
-            BPE::builder().vocab_and_merges(self.ids(), merges).byte_fallback(true).fuse_unk(true);
-        if let Some(unknown) = self.types.iter().position(|kind| *kind == TokenType::Unknown) {
-            model = model.unk_token(self.tokens[unknown].to_owned());
-        }
-        let model = model.build().map_err(|error| self.metadata.invalid(SCORES, error.to_string()))?;
-
-        let add_space = self.metadata.get::<bool>(ADD_SPACE)?.unwrap_or(true);
-        let replace = |from: &str, to: &str| Replace::new(from, to).map_err(|error| self.broken(&error));
-        let mut normalizers = Vec::new();
-        if add_space {
-            normalizers.push(Prepend::new(SPACE.to_owned()).into());
-        }
-        normalizers.push(replace(" ", SPACE)?.into());
-        let mut decoders =
-            vec![replace(SPACE, " ")?.into(), ByteFallback::default().into(), Fuse::default().into()];
-        if add_space {
-            decoders.push(Strip::new(' ', 1, 0).into());
-        }
-        let mut tokenizer = Tokenizer::new(model);
-        tokenizer
-            .with_normalizer(Some(Normalizers::new(normalizers)))
-            .map_err(|error| self.broken(&error))?;
-        tokenizer.with_decoder(Some(Decoders::new(decoders)));
-        Ok(tokenizer)
+        let prefix = match self.metadata.get::<bool>(ADD_SPACE)? {
+            None | Some(true) => Prefix::EachStretch,
+            Some(false) => Prefix::Never,
+        };
+        let pieces =
+            Pieces { tokens: &self.tokens, kinds: &self.types, scores: &scores, index_of: &self.index_of };
+        let pipeline = pieces.pipeline(prefix, std::iter::empty());
+        pipeline.map_err(|error| self.metadata.invalid(SCORES, error.to_string()))
     }
 
     /// Control tokens are found in text before anything else and left out of decoded text; user-defined ones are only
@@ -251,8 +235,8 @@ impl<'a> Vocabulary<'a> {
         let keeps_space = |token: &str| matches!(token, "<unk>" | "<s>" | "<|endoftext|>");
         let mut added = Vec::new();
         for (token, kind) in self.tokens.iter().zip(&self.types) {
-            let special = matches!(kind, TokenType::Control | TokenType::Unknown);
-            if !token.is_empty() && (special || *kind == TokenType::UserDefined) {
+            let special = matches!(kind, Kind::Control | Kind::Unknown);
+            if !token.is_empty() && (special || *kind == Kind::UserDefined) {
                 let rstrip = strips && special && !keeps_space(token);
                 added.push(AddedToken::from(*token, special).normalized(false).rstrip(rstrip));
             }
@@ -267,33 +251,9 @@ impl<'a> Vocabulary<'a> {
         beginning: Option<u32>,
         end: Option<u32>,
     ) -> Result<(), WeightsError> {
-        if beginning.is_none() && end.is_none() {
-            return Ok(());
-        }
-        // Names of our own for the template: a token's text may hold what the template's syntax gives a meaning to.
-        let named = |name: &str, id: u32| {
-            SpecialToken::new(name.to_owned(), vec![id], vec![self.tokens[id as usize].to_owned()])
-                .map_err(|error| self.broken(&error))
-        };
-        let mut single = Vec::new();
-        let mut special = Vec::new();
-        if let Some(id) = beginning {
-            single.push("beginning");
-            special.push(named("beginning", id)?);
-        }
-        single.push("$A");
-        if let Some(id) = end {
-            single.push("end");
-            special.push(named("end", id)?);
-        }
-        let template = TemplateProcessing::builder()
-            .try_single(single)
-            .map_err(|error| self.metadata.invalid(TOKENS, error.to_string()))?
-            .special_tokens(special)
-            .build()
-            .map_err(|error| self.metadata.invalid(TOKENS, error.to_string()))?;
-        let processors = Processors::new(vec![PostProcessorWrapper::from(template)]);
-        tokenizer.with_post_processor(Some(processors));
+        let named = |id: Option<u32>| id.map(|id| (id, self.tokens[id as usize].to_owned()));
+        let frame = framing(named(beginning), named(end));
+        tokenizer.with_post_processor(frame.map_err(|error| self.broken(&error))?);
         Ok(())
     }
 
@@ -345,17 +305,10 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-fn token_type(metadata: &Metadata, number: i64) -> Result<TokenType, WeightsError> {
-    Ok(match number {
-        // 0 is "undefined"; converters of old wrote it for ordinary tokens.
-        0 | 1 => TokenType::Normal,
-        2 => TokenType::Unknown,
-        3 => TokenType::Control,
-        4 => TokenType::UserDefined,
-        5 => TokenType::Unused,
-        6 => TokenType::Byte,
-        _ => return Err(metadata.invalid(TYPES, format!("has type {number}, expected 0 to 6"))),
-    })
+fn token_type(metadata: &Metadata, number: i64) -> Result<Kind, WeightsError> {
+    // 0 is "undefined"; converters of old wrote it for ordinary tokens.
+    let kind = u64::try_from(number).ok().and_then(|number| Kind::numbered(number.max(1)));
+    kind.ok_or_else(|| metadata.invalid(TYPES, format!("has type {number}, expected 0 to 6")))
 }
 
 fn same_length(metadata: &Metadata, key: &str, found: usize, expected: usize) -> Result<(), WeightsError> {

@@ -7,8 +7,8 @@ use half::{bf16, f16};
 
 use super::super::bytes::Bytes;
 use super::super::gguf::Quantisation;
+use super::super::protobuf::{Broken, Field, Fields, Value};
 use super::super::{Stored, WeightsError, elements, usable};
-use super::protobuf::{Broken, Field, Fields, Value};
 
 pub(super) struct Graph {
     pub(super) bytes: Bytes,

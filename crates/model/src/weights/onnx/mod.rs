@@ -8,7 +8,6 @@
 //! `Dinov2Model` below `backbone`. Field numbers: `onnx.proto3` of the ONNX repository.
 
 mod graph;
-mod protobuf;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -149,7 +148,7 @@ impl Source for Onnx {
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let missing = || WeightsError::Missing { file: self.origin(), name: name.to_owned(), nearest: None };
+        let missing = || WeightsError::missing(&self.origin(), name);
         let recipe = *self.tensors.get(name).ok_or_else(missing)?;
         let to_error = || WeightsError::tensor(self.origin(), name);
         let read = |index: usize| {

@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.take(length)?)
             }
             5 => Value::Fixed(self.take(4)?),
-            // 3 and 4 are groups, which ONNX does not use.
+            // 3 and 4 are groups, which neither ONNX nor SentencePiece uses.
             wire_type => return Err(Broken::WireType { at, wire_type }),
         };
         Ok(Field { number: key >> 3, value })
