@@ -1,6 +1,6 @@
 """LLaVA with each compressor, in the layout in which it is published, and our own with an elastic QueCC: fixtures/models/compressed-*.
 
-CLIP with 42 px / 7 = 6 x 6 patches and 8 blocks, a Llama of width 48, stored in f16. The compressors are those of
+CLIP with 42 px / 7 = 6 x 6 patches and 8 blocks of width 16, a Llama of width 24, stored in f16: as small as the methods allow. The compressors are those of
 make_compressors.py and compressors.py; the rest is transformers.
 """
 
@@ -14,15 +14,15 @@ from .compressors import TokenPacker, pooled, prumerge, prumerge_plus
 from .multimodal import MIN_LEAD, QUESTION, build, decode, preprocessor
 
 GRID, SIDE, BLOCKS = 6, 42, 8
-D, WIDTH = 32, 48
+D, WIDTH = 16, 24
 STATES = [4, 5, 6, 7]  # 1/2, 2/3, -3 and -2 of 8 blocks
 FIRST_SEED = 5000
 STEPS = 12
 TOWER = "model.vision_tower.vision_tower."
 FOLDERS = [f"compressed-{name}" for name in ("plain", "quecc", "token-packer", "mqt", "elastic")]
 
-VISION = llava.VISION | {"image_size": SIDE, "num_hidden_layers": BLOCKS}
-TEXT = llava.TEXT
+VISION = llava.VISION | {"hidden_size": D, "image_size": SIDE, "intermediate_size": 24, "num_hidden_layers": BLOCKS}
+TEXT = llava.TEXT | {"hidden_size": WIDTH, "intermediate_size": 40}
 SIDES = [1, 2, 3, 6]
 
 QUECC_CONFIG = {
@@ -191,7 +191,7 @@ def write(name, stored, extra, tensors, seed, lead):
     own = name == "elastic"
     tokenizer.save(folder, template=tokenizer.LLAVA, image_token=own)
     if own:
-        config = llava.CONFIG | {"vision_config": VISION, "image_seq_length": GRID * GRID, "compressor": ELASTIC_CONFIG}
+        config = llava.CONFIG | {"text_config": TEXT, "vision_config": VISION, "image_seq_length": GRID * GRID, "compressor": ELASTIC_CONFIG}
         save_json(folder / "config.json", config)
         save_json(folder / "preprocessor_config.json", preprocessor(SIDE, "CLIPImageProcessor", processor_class="LlavaProcessor"))
         save_checkpoint(folder, layouts.published(stored) | extra[name])
@@ -227,8 +227,9 @@ def make():
     else:
         raise RuntimeError("no seed gives continuations without near ties")
     stored, extra = checkpoint(model, torch.float16), compressor_tensors(modules)
-    inputs = {"in.pixel_values": pixels, "in.input_ids": case.ids[0], "in.question_ids": case.question[0]}
+    inputs = {"in.input_ids": case.ids[0], "in.question_ids": case.question[0]}
+    pictures = {"in.pixel_values": pixels, "in.down-scaled.pixel_values": down_scaled}
     for name, runs in found.items():
         tensors = {f"out.{key}.{part}": value for key, run in runs.items() for part, value in run.items()}
-        more = {"out.question": case.vector} | ({"in.down-scaled.pixel_values": down_scaled} if name == "plain" else {})
+        more = {"out.question": case.vector} | (pictures if name == "plain" else {})
         write(name, stored, extra, inputs | tensors | more, seed, case.lead)

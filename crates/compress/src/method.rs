@@ -76,8 +76,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// Upper case, spaces, hyphens and underscores do not matter; `prumerge+` is `prumerge-plus`, `pooling` is
-/// `average-pooling` and `none` is `identity`.
+/// Upper case, spaces, hyphens and underscores do not matter; `prumerge+` is `prumerge-plus`.
 ///
 /// ```
 /// use foveate_compress::Method;
@@ -92,15 +91,8 @@ impl FromStr for Method {
 
     fn from_str(text: &str) -> Result<Self, CompressError> {
         let fold = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "").replace('+', "plus");
-        let aliases = [
-            ("average", Self::AveragePooling),
-            ("pooling", Self::AveragePooling),
-            ("pool", Self::AveragePooling),
-            ("none", Self::Identity),
-        ];
-        let names = Self::ALL.map(|method| (method.name(), method));
-        let found = names.into_iter().chain(aliases).find(|(name, _)| fold(name) == fold(text));
-        found.map(|(_, method)| method).ok_or_else(|| CompressError::UnknownMethod {
+        let found = Self::ALL.into_iter().find(|method| fold(method.name()) == fold(text));
+        found.ok_or_else(|| CompressError::UnknownMethod {
             name: text.chars().take(60).collect(),
             known: Self::ALL.map(Self::name).join(", "),
         })
@@ -118,9 +110,7 @@ mod tests {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert_eq!(serde_json::to_string(&method).unwrap(), format!("\"{method}\""));
         }
-        assert_eq!("None".parse::<Method>().unwrap(), Method::Identity);
-        assert_eq!("pool".parse::<Method>().unwrap(), Method::AveragePooling);
-        for wrong in ["", "-", "+", "prumerge++", "nones"] {
+        for wrong in ["", "-", "+", "prumerge++", "pooling"] {
             assert!(wrong.parse::<Method>().is_err(), "{wrong}");
         }
     }

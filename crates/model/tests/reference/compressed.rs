@@ -58,9 +58,13 @@ fn case(text: &str) -> (Method, Budget) {
     (method.parse().unwrap(), budget)
 }
 
-/// The one image of a fixture.
-pub(crate) fn image(expected: &Expected) -> Image {
-    Image::Single(expected.get("in.pixel_values").get(0).unwrap())
+/// The pixels that all fixtures look at, `[3, 42, 42]`.
+pub(crate) fn pixels() -> Tensor {
+    Expected::of("compressed-plain").get("in.pixel_values").get(0).unwrap()
+}
+
+pub(crate) fn image() -> Image {
+    Image::Single(pixels())
 }
 
 /// All stages, as a caller runs them.
@@ -90,9 +94,9 @@ fn every_layout_answers_as_the_reference_does() {
             let (method, budget) = case(text);
             let model = model.clone().with_compressor(method).unwrap();
             assert_eq!(model.compressor().method(), method);
-            let rows = rows(&model, &image(&expected), &question, budget);
+            let rows = rows(&model, &image(), &question, budget);
             if let Budget::Tokens(tokens) = budget {
-                assert_eq!(rows.dims(), [tokens, 48]);
+                assert_eq!(rows.dims(), [tokens, 24]);
             }
             expected.assert_close(&format!("out.{text}.rows"), &rows);
 
@@ -125,7 +129,7 @@ fn every_layout_answers_as_the_reference_does() {
             };
             assert_eq!(answer(&rows).tokens, greedy);
             // Again, bit by bit.
-            let again = self::rows(&model, &image(&expected), &question, budget);
+            let again = self::rows(&model, &image(), &question, budget);
             assert_eq!(apart(&again, &rows), 0.0);
         }
     }
@@ -139,7 +143,7 @@ fn a_down_scaled_image_is_read_on_a_resized_table() {
     let image = Image::Single(expected.get("in.down-scaled.pixel_values").get(0).unwrap());
     expected.assert_close("out.down-scaled.16.rows", &rows(&small, &image, &[], Budget::Tokens(16)));
     let same = model.clone().with_image_size(42).unwrap();
-    let pixels = self::image(&expected);
+    let pixels = self::image();
     let whole = rows(&model, &pixels, &[], Budget::Tokens(36));
     assert!(apart(&rows(&same, &pixels, &[], Budget::Tokens(36)), &whole) < 1e-5);
     assert!(model.with_image_size(6).unwrap_err().to_string().contains("image_size"));
@@ -184,7 +188,7 @@ fn a_batch_may_have_another_number_of_tokens_in_each_row() {
         if name == "compressed-plain" {
             model = model.with_compressor(Method::PruMerge).unwrap();
         }
-        let pixels = expected.get("in.pixel_values").get(0).unwrap();
+        let pixels = pixels();
         let pictures = [pixels.clone(), pixels.neg().unwrap(), (&pixels * 0.5).unwrap()];
         let question = expected.ids("in.question_ids");
         let vector = model.question_vector(&question).unwrap();
@@ -200,10 +204,9 @@ fn a_batch_may_have_another_number_of_tokens_in_each_row() {
 
 #[test]
 fn only_the_blocks_that_are_needed_run() {
-    let expected = Expected::of("compressed-plain");
     let plain = open("compressed-plain");
     let run = |model: &Vlm| {
-        let seen = model.see(&image(&expected)).unwrap();
+        let seen = model.see(&image()).unwrap();
         assert_eq!(seen.blocks_run, model.cost().blocks_needed().unwrap());
         seen.blocks_run
     };
@@ -222,7 +225,7 @@ fn where_tokens_look_sums_to_one_and_lies_in_their_window() {
         for text in cases {
             let (method, budget) = case(text);
             let model = model.clone().with_compressor(method).unwrap();
-            let seen = model.see(&image(&expected)).unwrap();
+            let seen = model.see(&image()).unwrap();
             let looks = model.look(&seen, Some(&vector), &[budget]).unwrap();
             let count = expected.get(&format!("out.{text}.rows")).dims()[0];
             let weights = looks[0].to_vec2::<f32>().unwrap();

@@ -37,7 +37,7 @@ fn agree(found: f64, expected: f64, what: &str) {
 /// Every stage of one question, counted apart.
 fn check(model: &Vlm, expected: &Expected, budget: Budget) {
     const ANSWER: usize = 5;
-    let (method, image) = (model.compressor().method(), image(expected));
+    let (method, image) = (model.compressor().method(), image());
     // The cost model lets the whole text be the question.
     let text: Vec<u32> = expected.ids("in.question_ids");
     let mut stages: HashMap<Stage, f64> = HashMap::new();

@@ -21,7 +21,7 @@ fn cached(tower: bool, query: bool, tokens: bool) -> PerStage<bool> {
 #[test]
 fn a_view_is_the_stages_and_remembers_each() {
     let (viewer, expected) = viewer("compressed-elastic");
-    let (image, question) = (image(&expected), expected.ids("in.question_ids"));
+    let (image, question) = (image(), expected.ids("in.question_ids"));
     let first = viewer.view(&image, Some(&question), Budget::Tokens(4)).unwrap();
     assert_eq!(apart(&first.rows, &rows(viewer.vlm(), &image, &question, Budget::Tokens(4))), 0.0);
     assert_eq!((first.cached, &first.visual_tokens[..]), (cached(false, false, false), &[4][..]));
@@ -49,15 +49,15 @@ fn a_view_is_the_stages_and_remembers_each() {
     assert_eq!((statistics.towers.hits, statistics.towers.misses, statistics.towers.entries), (2, 2, 2));
     assert_eq!((statistics.tokens.hits, statistics.tokens.misses, statistics.tokens.entries), (1, 4, 4));
     assert_eq!((statistics.questions.hits, statistics.questions.misses), (2, 2));
-    assert_eq!(statistics.tokens.bytes, (4 + 9 + 4 + 4) * 48 * 4);
-    // For each picture four states of 36 patches of width 32.
-    assert_eq!(statistics.towers.bytes, 2 * 4 * 36 * 32 * 4);
+    assert_eq!(statistics.tokens.bytes, (4 + 9 + 4 + 4) * 24 * 4);
+    // For each picture four states of 36 patches of width 16.
+    assert_eq!(statistics.towers.bytes, 2 * 4 * 36 * 16 * 4);
 }
 
 #[test]
 fn what_does_not_matter_to_a_compressor_does_not_miss() {
     let (viewer, expected) = viewer("compressed-plain");
-    let (image, question) = (image(&expected), expected.ids("in.question_ids"));
+    let (image, question) = (image(), expected.ids("in.question_ids"));
     let pooling = viewer.with_compressor(Method::AveragePooling).unwrap();
     pooling.view(&image, Some(&question), Budget::Tokens(9)).unwrap();
     let other = pooling.view(&image, None, Budget::Tokens(9)).unwrap();
@@ -80,7 +80,7 @@ fn what_does_not_matter_to_a_compressor_does_not_miss() {
 #[test]
 fn without_room_nothing_is_kept_and_nothing_changes() {
     let (viewer, expected) = viewer("compressed-quecc");
-    let (image, question) = (image(&expected), expected.ids("in.question_ids"));
+    let (image, question) = (image(), expected.ids("in.question_ids"));
     let bare = Viewer::new(viewer.vlm().clone(), Arc::new(Caches::new(0, 0, 0)));
     let first = bare.view(&image, Some(&question), Budget::Tokens(4)).unwrap();
     let second = bare.view(&image, Some(&question), Budget::Tokens(4)).unwrap();
