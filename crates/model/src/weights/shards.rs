@@ -208,7 +208,7 @@ impl Source for Shards {
         let (file, entry) = self.entry(name).ok_or_else(|| WeightsError::missing(&self.origin, name))?;
         let bytes = &file.bytes[entry.at.clone()];
         let values = match entry.dtype {
-            Dtype::F32 => numbers(entry, bytes.as_chunks().0, |bytes| f32::from_le_bytes(bytes)),
+            Dtype::F32 => numbers(entry, bytes.as_chunks().0, f32::from_le_bytes),
             Dtype::F16 => numbers(entry, bytes.as_chunks().0, |bytes| f16::from_le_bytes(bytes).to_f32()),
             Dtype::BF16 => numbers(entry, bytes.as_chunks().0, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Dtype::Other(_) => {
