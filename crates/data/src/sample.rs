@@ -37,7 +37,9 @@ impl FromStr for Family {
     fn from_str(name: &str) -> Result<Family, UnknownName> {
         let all = [Family::Reasoning, Family::Text];
         let known = all.iter().map(|family| family.name());
-        all.into_iter().find(|family| family.name() == name).ok_or_else(|| UnknownName::new("family", name, known))
+        all.into_iter()
+            .find(|family| family.name() == name)
+            .ok_or_else(|| UnknownName::new("family", name, known))
     }
 }
 
