@@ -10,7 +10,7 @@ use foveate_data::synthetic::{SceneSettings, Scenes, Split, TextSettings, Texts,
 use foveate_data::{Source, image::Image};
 
 const SIDE: u32 = 168;
-const CAPTION: u32 = 96;
+const CAPTION: u32 = 112;
 const COLUMNS: usize = 6;
 const ROWS: usize = 6;
 

@@ -5,6 +5,10 @@ mod anyres;
 mod hostile;
 mod images;
 mod prompts;
+#[cfg(feature = "synthetic")]
+mod scenes;
+#[cfg(feature = "synthetic")]
+mod texts;
 
 use std::path::PathBuf;
 

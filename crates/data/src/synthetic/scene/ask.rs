@@ -112,7 +112,7 @@ impl Asker<'_> {
             Skill::Relation => match self.draw.below(5) {
                 0 | 1 if inside => self.inside(),
                 2 | 3 => self.overlap().or_else(|| self.side()),
-                4 => self.what_side(),
+                4 => (0..6).find_map(|_| self.what_side()),
                 _ => self.side(),
             },
             Skill::Superlative => match self.draw.below(3) {

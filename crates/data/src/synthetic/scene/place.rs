@@ -1,7 +1,7 @@
 //! Which objects a scene has, and where.
 //!
 //! Few colours and shapes a scene, so that things repeat and counting is worth the asking. No two objects touch, but
-//! for at most one pair, of which the upper covers part of the lower: at least half of every object is visible. An
+//! for at most one pair, of which the upper covers part of the lower, a large one: at least half of it is visible. An
 //! object lies in the container or clear of it.
 
 use super::{Colour, Container, Object, Scale, Shape, Vessel, home_of, outline};
@@ -33,8 +33,8 @@ fn try_place(split: Split, wanted: usize, draw: &mut Draw) -> Option<(Vec<Object
     for (index, (colour, shape)) in kinds.into_iter().enumerate() {
         let scale = *draw.pick(&Scale::ALL);
         let radius = match scale {
-            Scale::Small => draw.uniform(0.060, 0.068),
-            Scale::Large => draw.uniform(0.110, 0.128),
+            Scale::Small => draw.uniform(0.066, 0.074),
+            Scale::Large => draw.uniform(0.118, 0.132),
         };
         // Turns up to 12 degrees, from the tangent of half the angle.
         let t = draw.uniform(-0.105, 0.105);
@@ -137,7 +137,7 @@ fn distance(a: &Object, b: &Object) -> f32 {
     (dx * dx + dy * dy).sqrt()
 }
 
-/// Moves the last object over another one of another colour, if that leaves enough of it and touches no third. Both
+/// Moves the last object over a large one of another colour, if that leaves enough of it and touches no third. Both
 /// lie outside the container, whose objects are the first `inside`.
 fn overlap(objects: &mut [Object], inside: usize, container: Option<&Container>, draw: &mut Draw) {
     let Some((top, below)) = objects.split_last_mut() else { return };
@@ -153,9 +153,10 @@ fn overlap(objects: &mut [Object], inside: usize, container: Option<&Container>,
         let in_picture = [moved.x, moved.y].iter().all(|at| (margin..1.0 - margin).contains(at));
         let mut others = below.iter().enumerate().filter(|(other, _)| *other != index);
         let clear = others.all(|(_, other)| distance(&moved, other) > margin + other.radius);
+        let free = under.scale == Scale::Large && under.colour != top.colour;
         let outside = index >= inside && container.is_none_or(|container| apart(container, &moved));
         let shown = outline::visible(&[under, moved], 0);
-        if under.colour != top.colour && in_picture && clear && outside && (0.5..0.88).contains(&shown) {
+        if free && in_picture && clear && outside && (0.5..0.88).contains(&shown) {
             *top = moved;
             return;
         }

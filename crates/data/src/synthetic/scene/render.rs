@@ -28,7 +28,7 @@ const VESSELS: [Rgb; 6] =
     [[201, 170, 128], [160, 174, 188], [232, 226, 214], [120, 98, 78], [84, 92, 104], [196, 206, 190]];
 
 /// Least [`contrast`] between an object and what it lies on.
-const APART: f32 = 120.0;
+const APART: f32 = 150.0;
 
 fn typical(colour: Colour) -> Rgb {
     match colour {

@@ -21,6 +21,17 @@ const READ: Form = Form(
         "Which text is shown?",
     ],
 );
+const READ_COLUMN: Form = Form(
+    "read-column",
+    Skill::Read,
+    &["Read the words from top to bottom.", "Which words are written, from top to bottom?"],
+);
+const READ_ROW: Form = Form(
+    "read-row",
+    Skill::Read,
+    &["Read the words from left to right.", "Which words are written, from left to right?"],
+);
+const READ_SIGN: Form = Form("read-sign", Skill::Read, &["What does the sign say?", "Read the sign."]);
 const READ_WORD: Form =
     Form("read-word", Skill::Read, &["Which word is written?", "What word do you see?", "Read the word."]);
 const READ_NUMBER: Form = Form(
@@ -199,7 +210,12 @@ pub(super) fn questions(page: &Page, split: Split, wanted: usize, draw: &mut Dra
     }
     let mut found = asker.found;
     draw.shuffle(&mut found);
+    // Reading all of it is what the others rest on: it is asked first, mostly.
+    if draw.chance(0.7) {
+        found.sort_by_key(|question| question.skill != Skill::Read);
+    }
     found.truncate(wanted);
+    draw.shuffle(&mut found);
     found
 }
 
@@ -274,6 +290,10 @@ impl Asker<'_> {
             .map(case)
             .find(|word| !texts.contains(&word.as_str()));
         self.toss(&HAS_WORD, asked, other);
+        if count <= 3 {
+            let read = if columns == 1 { &READ_COLUMN } else { &READ_ROW };
+            self.put(read, "", &texts.join(" "));
+        }
         let last = count - columns;
         let corners = if columns == 1 {
             vec![(&TOP, 0), (&BOTTOM, count - 1)]
@@ -321,6 +341,7 @@ impl Asker<'_> {
             self.put(&SIGN_NUMBER, label, number);
             self.put(&SIGN_LABEL, "", label);
             self.put(&SIGN_PLACE, "", place);
+            self.put(&READ_SIGN, "", &format!("{label} {number} {place}"));
         }
     }
 

@@ -13,13 +13,13 @@ const MARGIN: f32 = 0.05;
 /// The lines of a page, and how many words stand side by side.
 pub(super) fn lines(split: Split, draw: &mut Draw) -> (Layout, Vec<Line>, usize) {
     match draw.below(20) {
-        0..6 => (Layout::Single, single(split, draw), 1),
-        6..12 => {
+        0..8 => (Layout::Single, single(split, draw), 1),
+        8..13 => {
             let (rows, columns) =
                 *draw.pick(&[(1, 2), (2, 1), (3, 1), (4, 1), (5, 1), (2, 2), (2, 2), (3, 2)]);
             (Layout::Words, words(split, rows, columns, draw), columns)
         }
-        12..15 => (Layout::Sign, sign(split, draw), 1),
+        13..15 => (Layout::Sign, sign(split, draw), 1),
         _ => (Layout::Receipt, receipt(split, draw), 1),
     }
 }
@@ -84,9 +84,13 @@ fn words(split: Split, rows: usize, columns: usize, draw: &mut Draw) -> Vec<Line
             line.x = MARGIN + column as f32 * cell_width + 0.015 + draw.uniform(0.0, 1.0) * free;
             let top = line.size * line.font.capital();
             let slack = (cell_height - top - 0.3 * line.size).max(0.0);
-            // Words of a row stay level, near enough.
-            let place = if columns > 1 { draw.uniform(0.35, 0.65) } else { draw.uniform(0.2, 0.8) };
-            line.y = MARGIN + row as f32 * cell_height + top + place * slack;
+            // Words side by side stay level, near enough; words below each other may stand anywhere in their row.
+            let by = if columns > 1 { 0.04 } else { slack / 2.0 };
+            line.y = MARGIN
+                + row as f32 * cell_height
+                + top
+                + slack / 2.0
+                + draw.uniform(-by, by).clamp(-slack / 2.0, slack / 2.0);
             line
         })
         .collect()
@@ -133,11 +137,15 @@ fn receipt(split: Split, draw: &mut Draw) -> Vec<Line> {
     let dated = draw.chance(0.5);
     let rows = 1 + usize::from(dated) + count + 1;
     let pitch = (0.86 / rows as f32).min(0.155);
-    let size = (0.72 * pitch).clamp(SMALLEST, 0.1);
+    // Every row fits with a space between its columns.
+    let prices = costs.iter().map(|cost| content::price(currency, *cost));
+    let rows_of =
+        goods.iter().map(|good| case.write(good)).zip(prices).chain([(case.write("total"), total.clone())]);
+    let widest = rows_of.map(|(item, cost)| font.width(&item) + font.width(&cost) + 0.8).fold(1.0, f32::max);
+    let size = (0.72 * pitch).min(0.1).min((right - left) / widest);
     let mut y = 0.07 + 0.75 * pitch + draw.uniform(0.0, 1.0) * (0.86 - pitch * rows as f32);
     let mut found = Vec::new();
     let put = |text: String, role, x: f32, y: f32, at_right: bool| {
-        let size = size.min(0.56 * (right - left) / font.width(&text).max(0.1));
         let mut line = Line { text, role, font, size, x, y };
         if at_right {
             line.x = right - line.width();
