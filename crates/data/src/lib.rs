@@ -23,6 +23,8 @@
 //! | `synthetic` | generated scenes and texts with questions; 220 KB of fonts |
 
 pub mod baseline;
+#[cfg(feature = "datasets")]
+pub mod dataset;
 pub mod image;
 pub mod prompt;
 #[cfg(any(feature = "datasets", feature = "synthetic"))]
