@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod anyres;
+#[cfg(feature = "datasets")]
+mod datasets;
 mod hostile;
 mod images;
 mod prompts;
