@@ -29,6 +29,16 @@ impl Draw {
         ((u64::from(self.words.next_u32()) * bound as u64) >> 32) as usize
     }
 
+    /// Puts `items` in random order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(feature = "synthetic")]
+impl Draw {
     /// A whole number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
@@ -49,13 +59,6 @@ impl Draw {
         &items[self.below(items.len())]
     }
 
-    /// Puts `items` in random order.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
-    }
-
     /// A word to seed noise that needs no quality.
     pub(crate) fn word(&mut self) -> u32 {
         self.words.next_u32()
@@ -69,7 +72,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "synthetic"))]
 mod tests {
     use super::*;
 

@@ -54,8 +54,8 @@ impl EasyVqa {
             }
         }
         let wanted = |image: u32| match split {
-            EasyVqaSplit::Train => image % 10 != 0,
-            EasyVqaSplit::Dev => image % 10 == 0,
+            EasyVqaSplit::Train => !image.is_multiple_of(10),
+            EasyVqaSplit::Dev => image.is_multiple_of(10),
             EasyVqaSplit::Test => true,
         };
         samples.extend(

@@ -4,7 +4,7 @@
 //! 665,000 conversations of LLaVA's mix (a gigabyte) cost 8 MB. A file inside a zip file is kept as text instead.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -105,7 +105,7 @@ impl Records {
 
 type Found = Result<(Framing, Vec<Span>), String>;
 
-fn find(text: impl Read) -> io::Result<Found> {
+fn find(mut text: impl BufRead) -> io::Result<Found> {
     let mut scan = Scan {
         framing: None,
         spans: Vec::new(),
@@ -116,19 +116,22 @@ fn find(text: impl Read) -> io::Result<Found> {
         closed: false,
     };
     let mut at = 0;
-    for byte in text.bytes() {
-        // A byte order mark is no part of a record.
-        let byte = byte?;
-        if at < 3 && [0xef, 0xbb, 0xbf][at as usize] == byte && scan.framing.is_none() {
+    loop {
+        let bytes = text.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(scan.finish(at));
+        }
+        for &byte in bytes {
+            // A byte order mark is no part of a record.
+            let is_mark = scan.framing.is_none() && [0xef, 0xbb, 0xbf].get(at as usize) == Some(&byte);
+            if !is_mark && let Err(reason) = scan.step(byte, at) {
+                return Ok(Err(reason));
+            }
             at += 1;
-            continue;
         }
-        if let Err(reason) = scan.step(byte, at) {
-            return Ok(Err(reason));
-        }
-        at += 1;
+        text.consume(length);
     }
-    Ok(scan.finish(at))
 }
 
 struct Scan {

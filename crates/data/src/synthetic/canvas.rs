@@ -8,6 +8,9 @@ use tiny_skia::{
 use crate::image::Image;
 use crate::random::Draw;
 
+/// Longest side that is painted, in pixels.
+pub(super) const MAX_SIDE: u32 = 4096;
+
 /// Red, green, blue.
 pub(super) type Rgb = [u8; 3];
 
@@ -45,9 +48,7 @@ pub(super) struct Canvas {
 impl Canvas {
     /// Filled with `colour`; edges are anti-aliased if `smooth`.
     pub(super) fn new(width: u32, height: u32, colour: Rgb, smooth: bool) -> Canvas {
-        // One pixel stands in for a size that no pixmap has; the generators' settings exclude those.
-        let pixmap = Pixmap::new(width, height).or_else(|| Pixmap::new(1, 1));
-        let mut pixmap = pixmap.unwrap_or_else(|| unreachable!("one pixel is a size"));
+        let mut pixmap = Pixmap::new(width, height).expect("the callers keep sides within 1 to MAX_SIDE");
         pixmap.fill(opaque(colour));
         Canvas { pixmap, smooth }
     }
@@ -100,25 +101,24 @@ impl Canvas {
     /// The picture, with noise of up to `noise` levels on every channel.
     pub(super) fn finish(self, noise: u8, seed: u32) -> Image {
         let (width, height) = (self.pixmap.width(), self.pixmap.height());
+        let mut data = vec![0; 3 * width as usize * height as usize];
         let mut state = u64::from(seed) << 1 | 1;
-        let span = 2 * u64::from(noise) + 1;
-        let mut data = Vec::with_capacity(3 * (width * height) as usize);
-        for pixel in self.pixmap.data().chunks_exact(4) {
-            if noise == 0 {
-                data.extend_from_slice(&pixel[..3]);
-                continue;
-            }
-            // xorshift64: noise needs no quality, and this is what keeps it off the clock.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            for (channel, &value) in pixel[..3].iter().enumerate() {
-                let random = (state >> (16 * channel)) & 0xffff;
-                let moved = i32::from(value) + ((random * span) >> 16) as i32 - i32::from(noise);
-                data.push(moved.clamp(0, 255) as u8);
+        let span = 2 * u32::from(noise) + 1;
+        for (out, pixel) in data.chunks_exact_mut(3).zip(self.pixmap.data().chunks_exact(4)) {
+            out.copy_from_slice(&pixel[..3]);
+            if noise > 0 {
+                // xorshift64: noise needs no quality, and this is what keeps it off the clock.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                for (channel, value) in out.iter_mut().enumerate() {
+                    let random = (state >> (16 * channel)) as u32 & 0xffff;
+                    let moved = i32::from(*value) + ((random * span) >> 16) as i32 - i32::from(noise);
+                    *value = moved.clamp(0, 255) as u8;
+                }
             }
         }
-        Image::from_rgb(width, height, data).unwrap_or_else(|| unreachable!("three bytes a pixel"))
+        Image::from_rgb(width, height, data).expect("three bytes a pixel")
     }
 }
 

@@ -13,6 +13,7 @@ use crate::sample::{Draws, Picture, Question, Sample};
 use crate::stream::{SampleError, Source};
 
 use super::Split;
+use super::canvas::MAX_SIDE;
 use render::Style;
 
 /// What an object's colour is called.
@@ -203,16 +204,16 @@ impl Scene {
         outline::visible(&self.objects, index)
     }
 
-    /// Paints it.
+    /// Paints it, `side` pixels wide and high (from 1 to 4096, or the nearer of the two).
     pub fn render(&self, side: u32) -> Image {
-        render::paint(self, side)
+        render::paint(self, side.clamp(1, MAX_SIDE))
     }
 }
 
 /// Size of pictures and number of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SceneSettings {
-    /// Width and height in pixels, at least 32.
+    /// Width and height in pixels; values outside 32 to 4096 are taken as the nearer of the two.
     pub side: u32,
     /// Questions about each scene, of different skills as far as the scene permits.
     pub questions: usize,
@@ -239,7 +240,7 @@ pub struct Scenes {
 impl Scenes {
     /// The first `length` scenes of `split` under `seed`. Splits share no scene.
     pub fn new(settings: SceneSettings, split: Split, seed: u64, length: usize) -> Scenes {
-        let settings = SceneSettings { side: settings.side.max(32), ..settings };
+        let settings = SceneSettings { side: settings.side.clamp(32, MAX_SIDE), ..settings };
         let name = format!("scenes {split}");
         Scenes { settings, split, seed, length, name, domain: format!("scene/{split}") }
     }

@@ -17,6 +17,7 @@ use crate::sample::{Draws, Picture, Question, Sample};
 use crate::stream::{SampleError, Source};
 
 use super::Split;
+use super::canvas::MAX_SIDE;
 use render::Style;
 
 /// What a line of text is there for.
@@ -96,16 +97,17 @@ pub struct Page {
 }
 
 impl Page {
-    /// Paints it.
+    /// Paints it, `side` pixels wide and high (from 1 to 4096, or the nearer of the two).
     pub fn render(&self, side: u32) -> Image {
-        render::paint(self, side)
+        render::paint(self, side.clamp(1, MAX_SIDE))
     }
 }
 
 /// Size of pictures and number of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextSettings {
-    /// Width and height in pixels, at least 32; the smallest letters are 0.075 of it high, capitals about 0.055.
+    /// Width and height in pixels; values outside 32 to 4096 are taken as the nearer of the two. The smallest em is
+    /// about 0.06 of it, so that letters need 100 pixels or more to be read.
     pub side: u32,
     /// Questions about each picture, as far as it has so many to ask.
     pub questions: usize,
@@ -132,7 +134,7 @@ pub struct Texts {
 impl Texts {
     /// The first `length` pictures of `split` under `seed`.
     pub fn new(settings: TextSettings, split: Split, seed: u64, length: usize) -> Texts {
-        let settings = TextSettings { side: settings.side.max(32), ..settings };
+        let settings = TextSettings { side: settings.side.clamp(32, MAX_SIDE), ..settings };
         Texts {
             settings,
             split,

@@ -5,7 +5,7 @@ use tiny_skia::{PathBuilder, Rect, Transform};
 use super::{Font, Layout, Page, Role};
 use crate::image::Image;
 use crate::random::Draw;
-use crate::synthetic::canvas::{Canvas, Fill, Rgb, contrast, jitter, mix};
+use crate::synthetic::canvas::{Canvas, Fill, MAX_SIDE, Rgb, contrast, jitter, mix};
 
 const PAPERS: [Rgb; 6] =
     [[252, 252, 250], [243, 239, 228], [226, 230, 234], [250, 240, 205], [222, 236, 222], [212, 206, 198]];
@@ -105,9 +105,9 @@ pub(super) fn paint(page: &Page, side: u32) -> Image {
 /// Lines of text on white, for what people look at: captions of sheets and figures. Lines that are too long are
 /// broken between words; what does not fit into the height is left out.
 ///
-/// Width and height in pixels; sizes below one pixel are taken as one.
+/// Width and height in pixels, taken as the nearest from 1 to 4096; `em` is the size of the letters, in pixels.
 pub fn caption(lines: &[String], width: u32, height: u32, em: f32) -> Image {
-    let (width, height, font) = (width.max(1), height.max(1), Font::Roboto);
+    let (width, height, font) = (width.clamp(1, MAX_SIDE), height.clamp(1, MAX_SIDE), Font::Roboto);
     let mut canvas = Canvas::new(width, height, [255, 255, 255], true);
     let mut y = 0.0;
     let mut put = |text: &str| {
