@@ -8,6 +8,8 @@ mod hostile;
 mod images;
 mod prompts;
 #[cfg(feature = "synthetic")]
+mod scene_checker;
+#[cfg(feature = "synthetic")]
 mod scenes;
 #[cfg(feature = "synthetic")]
 mod texts;

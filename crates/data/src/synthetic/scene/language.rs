@@ -141,9 +141,10 @@ impl Words {
         self.with(name, &single).with(&format!("a {name}"), &article).with(&format!("{name} s"), &plural)
     }
 
-    /// One of the sentences, filled in. Half of them spell as Americans do.
-    pub(super) fn fill(&self, texts: &[&str], draw: &mut Draw) -> String {
-        let text = (*draw.pick(texts)).to_owned();
+    /// One of the wordings (" | " between them), filled in. Half of them spell as Americans do.
+    pub(super) fn fill(&self, texts: &str, draw: &mut Draw) -> String {
+        let texts: Vec<&str> = texts.split(" | ").collect();
+        let text = (*draw.pick(&texts)).to_owned();
         let text = self.pairs.iter().fold(text, |text, (place, word)| text.replace(place, word));
         if draw.chance(0.5) { text.replace("colour", "color") } else { text }
     }

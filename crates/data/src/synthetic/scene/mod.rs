@@ -5,6 +5,7 @@ mod language;
 mod outline;
 mod place;
 mod render;
+mod skills;
 mod templates;
 
 use crate::image::{DecodeError, Image};

@@ -7,197 +7,149 @@ use crate::random::Draw;
 use crate::sample::{Family, Question, Skill};
 use crate::synthetic::Split;
 
-/// One meaning, several wordings; `{w}` and `{label}` stand for words of the page.
-struct Form(&'static str, Skill, &'static [&'static str]);
+/// One meaning, several wordings with " | " between them; `{w}` and `{label}` stand for words of the page.
+struct Form(&'static str, Skill, &'static str);
 
 const READ: Form = Form(
     "read",
     Skill::Read,
-    &[
-        "What is written?",
-        "What does the text say?",
-        "Read the text.",
-        "What can you read here?",
-        "Which text is shown?",
-    ],
+    "What is written? | What does the text say? | Read the text. | What can you read here? | \
+    Which text is shown?",
 );
 const READ_COLUMN: Form = Form(
     "read-column",
     Skill::Read,
-    &["Read the words from top to bottom.", "Which words are written, from top to bottom?"],
+    "Read the words from top to bottom. | Which words are written, from top to bottom?",
 );
 const READ_ROW: Form = Form(
     "read-row",
     Skill::Read,
-    &["Read the words from left to right.", "Which words are written, from left to right?"],
+    "Read the words from left to right. | Which words are written, from left to right?",
 );
-const READ_SIGN: Form = Form("read-sign", Skill::Read, &["What does the sign say?", "Read the sign."]);
+const READ_SIGN: Form = Form("read-sign", Skill::Read, "What does the sign say? | Read the sign.");
 const READ_WORD: Form =
-    Form("read-word", Skill::Read, &["Which word is written?", "What word do you see?", "Read the word."]);
-const READ_NUMBER: Form = Form(
-    "read-number",
-    Skill::Read,
-    &["What number is shown?", "Which number is written?", "Read the number."],
-);
+    Form("read-word", Skill::Read, "Which word is written? | What word do you see? | Read the word.");
+const READ_NUMBER: Form =
+    Form("read-number", Skill::Read, "What number is shown? | Which number is written? | Read the number.");
 const READ_PRICE: Form =
-    Form("read-price", Skill::Read, &["What price is shown?", "How much is it?", "Read the price."]);
+    Form("read-price", Skill::Read, "What price is shown? | How much is it? | Read the price.");
 const READ_DATE: Form =
-    Form("read-date", Skill::Read, &["Which date is shown?", "What date is written?", "Read the date."]);
+    Form("read-date", Skill::Read, "Which date is shown? | What date is written? | Read the date.");
 const READ_CODE: Form =
-    Form("read-code", Skill::Read, &["What is the code?", "Which code is shown?", "Read the code."]);
+    Form("read-code", Skill::Read, "What is the code? | Which code is shown? | Read the code.");
 const FIRST_CHARACTER: Form = Form(
     "first-character",
     Skill::Place,
-    &[
-        "What is the first character?",
-        "With which character does the text begin?",
-        "Which character comes first?",
-    ],
+    "What is the first character? | With which character does the text begin? | \
+    Which character comes first?",
 );
 const LAST_CHARACTER: Form = Form(
     "last-character",
     Skill::Place,
-    &[
-        "What is the last character?",
-        "With which character does the text end?",
-        "Which character comes last?",
-    ],
+    "What is the last character? | With which character does the text end? | Which character comes last?",
 );
 const FIRST_WORD: Form =
-    Form("first-word", Skill::Place, &["What is the first word?", "Which word comes first?"]);
-const LAST_WORD: Form =
-    Form("last-word", Skill::Place, &["What is the last word?", "Which word comes last?"]);
-const LENGTH: Form = Form(
-    "length",
-    Skill::Tally,
-    &["How many characters are there?", "How many characters does the text have?"],
-);
+    Form("first-word", Skill::Place, "What is the first word? | Which word comes first?");
+const LAST_WORD: Form = Form("last-word", Skill::Place, "What is the last word? | Which word comes last?");
+const LENGTH: Form =
+    Form("length", Skill::Tally, "How many characters are there? | How many characters does the text have?");
 const WORD_COUNT: Form = Form(
     "word-count",
     Skill::Tally,
-    &["How many words are there?", "How many words can you read?", "Count the words."],
+    "How many words are there? | How many words can you read? | Count the words.",
 );
 const HAS_WORD: Form = Form(
     "has-word",
     Skill::Exist,
-    &[
-        "Does the picture contain the word {w}?",
-        "Is the word {w} written somewhere?",
-        "Can you read {w} here?",
-    ],
+    "Does the picture contain the word {w}? | Is the word {w} written somewhere? | Can you read {w} here?",
 );
 const LEFT: Form =
-    Form("left", Skill::Place, &["Which word is left of {w}?", "What is written to the left of {w}?"]);
+    Form("left", Skill::Place, "Which word is left of {w}? | What is written to the left of {w}?");
 const RIGHT: Form =
-    Form("right", Skill::Place, &["Which word is right of {w}?", "What is written to the right of {w}?"]);
-const ABOVE: Form = Form(
-    "above",
-    Skill::Place,
-    &["Which word is on the line above {w}?", "What is written right above {w}?"],
-);
-const BELOW: Form = Form(
-    "below",
-    Skill::Place,
-    &["Which word is on the line below {w}?", "What is written right below {w}?"],
-);
-const TOP: Form =
-    Form("top", Skill::Place, &["Which word is at the top?", "What is written on the first line?"]);
-const SECOND: Form = Form(
-    "second",
-    Skill::Place,
-    &["Which word is second from the top?", "What is written on the second line?"],
-);
+    Form("right", Skill::Place, "Which word is right of {w}? | What is written to the right of {w}?");
+const ABOVE: Form =
+    Form("above", Skill::Place, "Which word is on the line above {w}? | What is written right above {w}?");
+const BELOW: Form =
+    Form("below", Skill::Place, "Which word is on the line below {w}? | What is written right below {w}?");
+const TOP: Form = Form("top", Skill::Place, "Which word is at the top? | What is written on the first line?");
+const SECOND: Form =
+    Form("second", Skill::Place, "Which word is second from the top? | What is written on the second line?");
 const BOTTOM: Form =
-    Form("bottom", Skill::Place, &["Which word is at the bottom?", "What is written on the last line?"]);
+    Form("bottom", Skill::Place, "Which word is at the bottom? | What is written on the last line?");
 const TOP_LEFT: Form = Form(
     "top-left",
     Skill::Place,
-    &["Which word is at the top left?", "What is written in the top left corner?"],
+    "Which word is at the top left? | What is written in the top left corner?",
 );
 const TOP_RIGHT: Form = Form(
     "top-right",
     Skill::Place,
-    &["Which word is at the top right?", "What is written in the top right corner?"],
+    "Which word is at the top right? | What is written in the top right corner?",
 );
 const BOTTOM_LEFT: Form = Form(
     "bottom-left",
     Skill::Place,
-    &["Which word is at the bottom left?", "What is written in the bottom left corner?"],
+    "Which word is at the bottom left? | What is written in the bottom left corner?",
 );
 const BOTTOM_RIGHT: Form = Form(
     "bottom-right",
     Skill::Place,
-    &["Which word is at the bottom right?", "What is written in the bottom right corner?"],
+    "Which word is at the bottom right? | What is written in the bottom right corner?",
 );
 const SIGN_NUMBER: Form = Form(
     "sign-number",
     Skill::Find,
-    &["What is the {label} number?", "Which {label} is it?", "What number does the {label} have?"],
+    "What is the {label} number? | Which {label} is it? | What number does the {label} have?",
 );
 const SIGN_LABEL: Form = Form(
     "sign-label",
     Skill::Place,
-    &["Which word stands before the number?", "What is written in front of the number?"],
+    "Which word stands before the number? | What is written in front of the number?",
 );
 const SIGN_PLACE: Form = Form(
     "sign-place",
     Skill::Find,
-    &[
-        "Where does the sign lead to?",
-        "Which place is named on the sign?",
-        "What is written below the number?",
-    ],
+    "Where does the sign lead to? | Which place is named on the sign? | What is written below the number?",
 );
 const TOTAL: Form = Form(
     "total",
     Skill::Find,
-    &[
-        "What is the total?",
-        "How much is it in all?",
-        "What does everything cost together?",
-        "Read the total.",
-    ],
+    "What is the total? | How much is it in all? | What does everything cost together? | Read the total.",
 );
 const COST: Form = Form(
     "cost",
     Skill::Find,
-    &["How much is the {w}?", "What does the {w} cost?", "What is the price of the {w}?"],
+    "How much is the {w}? | What does the {w} cost? | What is the price of the {w}?",
 );
-const COSTS: Form = Form(
-    "costs",
-    Skill::Find,
-    &["Which item costs {w}?", "What costs {w}?", "Which item has the price {w}?"],
-);
+const COSTS: Form =
+    Form("costs", Skill::Find, "Which item costs {w}? | What costs {w}? | Which item has the price {w}?");
 const SHOP: Form = Form(
     "shop",
     Skill::Find,
-    &["What is the shop called?", "Which shop is the receipt from?", "What is the name of the shop?"],
+    "What is the shop called? | Which shop is the receipt from? | What is the name of the shop?",
 );
 const DATE: Form = Form(
     "date",
     Skill::Find,
-    &["What is the date on the receipt?", "When was the receipt printed?", "Which date is given?"],
+    "What is the date on the receipt? | When was the receipt printed? | Which date is given?",
 );
 const DEAREST: Form = Form(
     "dearest",
     Skill::Extreme,
-    &["Which item is the most expensive?", "What costs the most?", "Which item has the highest price?"],
+    "Which item is the most expensive? | What costs the most? | Which item has the highest price?",
 );
 const CHEAPEST: Form = Form(
     "cheapest",
     Skill::Extreme,
-    &["Which item is the cheapest?", "What costs the least?", "Which item has the lowest price?"],
+    "Which item is the cheapest? | What costs the least? | Which item has the lowest price?",
 );
 const ITEM_COUNT: Form = Form(
     "item-count",
     Skill::Tally,
-    &["How many items are listed?", "How many items were bought?", "Count the items."],
+    "How many items are listed? | How many items were bought? | Count the items.",
 );
-const HAS_ITEM: Form = Form(
-    "has-item",
-    Skill::Exist,
-    &["Is {w} on the receipt?", "Was {w} bought?", "Does the receipt list {w}?"],
-);
+const HAS_ITEM: Form =
+    Form("has-item", Skill::Exist, "Is {w} on the receipt? | Was {w} bought? | Does the receipt list {w}?");
 
 /// Up to `wanted` different questions.
 pub(super) fn questions(page: &Page, split: Split, wanted: usize, draw: &mut Draw) -> Vec<Question> {
@@ -229,7 +181,8 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn put(&mut self, Form(form, skill, texts): &Form, word: &str, answer: &str) {
-        let text = self.draw.pick(texts).replace("{w}", word).replace("{label}", &word.to_lowercase());
+        let texts: Vec<&str> = texts.split(" | ").collect();
+        let text = self.draw.pick(&texts).replace("{w}", word).replace("{label}", &word.to_lowercase());
         let (asked, said) = (format!(" {} ", normalise(&text)), format!(" {} ", normalise(answer)));
         if !asked.contains(&said) {
             let question = Question::new(text, answer, *skill);
