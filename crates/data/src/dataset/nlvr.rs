@@ -70,7 +70,11 @@ impl Nlvr {
             None
         } else {
             let folder = index.trim_end_matches(&format!("{split}.json")).to_owned();
-            let images = files.on_disk(&format!("{folder}images")).unwrap_or_default();
+            let Some(images) = files.on_disk(&format!("{folder}images")) else {
+                let reason =
+                    "holds the repository's layout, which is read from a folder: unpack it".to_owned();
+                return Err(DatasetError::Layout { path: path.to_path_buf(), reason });
+            };
             let list = std::fs::read_dir(&images)
                 .map_err(|error| DatasetError::Read { path: images.clone(), error })?;
             let mut below: Vec<String> =

@@ -239,11 +239,18 @@ pub struct Scenes {
 }
 
 impl Scenes {
-    /// The first `length` scenes of `split` under `seed`. Splits share no scene.
+    /// The first `length` scenes of `split` under `seed`, at most `u32::MAX`. Splits share no scene.
     pub fn new(settings: SceneSettings, split: Split, seed: u64, length: usize) -> Scenes {
         let settings = SceneSettings { side: settings.side.clamp(32, MAX_SIDE), ..settings };
         let name = format!("scenes {split}");
-        Scenes { settings, split, seed, length, name, domain: format!("scene/{split}") }
+        Scenes {
+            settings,
+            split,
+            seed,
+            length: length.min(u32::MAX as usize),
+            name,
+            domain: format!("scene/{split}"),
+        }
     }
 
     /// Scene number `index` and its questions.

@@ -132,7 +132,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The first `length` pictures of `split` under `seed`.
+    /// The first `length` pictures of `split` under `seed`, at most `u32::MAX`.
     pub fn new(settings: TextSettings, split: Split, seed: u64, length: usize) -> Texts {
         let settings = TextSettings { side: settings.side.clamp(32, MAX_SIDE), ..settings };
         Texts {

@@ -80,7 +80,10 @@ pub(super) fn paint(page: &Page, side: u32) -> Image {
     let about_centre =
         Transform::from_row(cos, sin, -sin, cos, 0.5 * (1.0 - cos + sin), 0.5 * (1.0 - sin - cos))
             .post_scale(length, length);
-    if let (true, Some(frame)) = (style.framed, Rect::from_xywh(0.035, 0.035, 0.93, 0.93)) {
+    // Lines keep clear of a sign's frame; on other pages they may come nearer to the edge.
+    let inset = if page.layout == Layout::Sign { 0.035 } else { 0.012 };
+    let within = 1.0 - 2.0 * inset;
+    if let (true, Some(frame)) = (style.framed, Rect::from_xywh(inset, inset, within, within)) {
         canvas.stroke(&PathBuilder::from_rect(frame), style.ink, 0.012, unit);
     }
     for line in &page.lines {
