@@ -139,7 +139,7 @@ impl Texts {
             settings,
             split,
             seed,
-            length,
+            length: length.min(u32::MAX as usize),
             name: format!("texts {split}"),
             domain: format!("text/{split}"),
         }
