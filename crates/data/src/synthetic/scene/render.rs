@@ -110,7 +110,13 @@ impl Style {
             vessel,
             clutter,
             shading: *draw.pick(&[Shading::Flat, Shading::Lit, Shading::Glossy]),
-            edge: *draw.pick(&[Edge::None, Edge::Dark, Edge::Light]),
+            edge: match *draw.pick(&[Edge::None, Edge::Dark, Edge::Light]) {
+                // On a bright ground a bright rim would make the object fade away.
+                Edge::Light if ground.iter().map(|channel| u32::from(*channel)).sum::<u32>() > 570 => {
+                    Edge::Dark
+                }
+                edge => edge,
+            },
             shadow: draw.chance(0.4),
             smooth: draw.chance(0.85),
             noise: if draw.chance(0.6) { draw.between(1, 9) as u8 } else { 0 },
