@@ -1,5 +1,5 @@
 //! What a vision-language model reads, made from what a user has: image files become normalised pixels, messages become
-//! the prompt the model was trained on.
+//! the prompt the model was trained on. And what it learns from: datasets on disk, generated scenes and texts.
 //!
 //! The library holds no tensor: pixels leave it as plain `f32` buffers in channel, row, column order, prompts as pieces
 //! of text with the places where image tokens go.
@@ -16,6 +16,25 @@
 //! assert!(matches!(prompt.segments[1], Segment::Image(0)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | feature (both on by default) | brings |
+//! |---|---|
+//! | `datasets` | importers that stream from folders and zip files |
+//! | `synthetic` | generated scenes and texts with questions; 220 KB of fonts |
 
+pub mod baseline;
+#[cfg(feature = "datasets")]
+pub mod dataset;
 pub mod image;
 pub mod prompt;
+#[cfg(any(feature = "datasets", feature = "synthetic"))]
+mod random;
+mod sample;
+#[cfg(any(feature = "datasets", feature = "synthetic"))]
+mod stream;
+#[cfg(feature = "synthetic")]
+pub mod synthetic;
+
+pub use sample::{Family, Picture, Question, Sample, Skill, UnknownName};
+#[cfg(any(feature = "datasets", feature = "synthetic"))]
+pub use stream::{Decoded, Order, SampleError, Skipped, Source, Stream, Tolerance, TooManyBroken};

@@ -111,7 +111,23 @@ pub fn decode_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Image, 
     decode(bytes, limits).map_err(|problem| DecodeError { file: name.to_owned(), problem })
 }
 
+/// As [`decode_bytes`], but what is transparent in a PNG or WebP is painted over `background` instead of dropped. For
+/// drawings such as emoji and logos, whose invisible pixels have no colour worth seeing.
+pub fn decode_bytes_over(
+    name: &str,
+    bytes: &[u8],
+    limits: &Limits,
+    background: [u8; 3],
+) -> Result<Image, DecodeError> {
+    decode_with(bytes, limits, Some(background))
+        .map_err(|problem| DecodeError { file: name.to_owned(), problem })
+}
+
 fn decode(bytes: &[u8], limits: &Limits) -> Result<Image, DecodeProblem> {
+    decode_with(bytes, limits, None)
+}
+
+fn decode_with(bytes: &[u8], limits: &Limits, over: Option<[u8; 3]>) -> Result<Image, DecodeProblem> {
     if bytes.len() as u64 > limits.max_bytes {
         return Err(DecodeProblem::TooManyBytes { found: bytes.len() as u64, allowed: limits.max_bytes });
     }
@@ -127,21 +143,26 @@ fn decode(bytes: &[u8], limits: &Limits) -> Result<Image, DecodeProblem> {
             // Bounds what compressed metadata may unfold to; pixels are bounded by `limits`.
             let mut metadata = image::Limits::no_limits();
             metadata.max_alloc = Some(64 << 20);
-            finish(PngDecoder::with_limits(input, metadata).map_err(header)?, format, limits)
+            finish(PngDecoder::with_limits(input, metadata).map_err(header)?, format, limits, over)
         }
         Format::Jpeg => match super::jpeg::decode(bytes, limits)? {
-            None => finish(JpegDecoder::new(input).map_err(header)?, format, limits),
+            None => finish(JpegDecoder::new(input).map_err(header)?, format, limits, over),
             Some(pixels) => {
                 let orientation = JpegDecoder::new(input).and_then(|mut decoder| decoder.orientation());
-                upright(DynamicImage::ImageRgb8(pixels), orientation, format)
+                upright(DynamicImage::ImageRgb8(pixels), orientation, format, over)
             }
         },
-        Format::WebP => finish(WebPDecoder::new(input).map_err(header)?, format, limits),
-        Format::Bmp => finish(BmpDecoder::new(input).map_err(header)?, format, limits),
+        Format::WebP => finish(WebPDecoder::new(input).map_err(header)?, format, limits, over),
+        Format::Bmp => finish(BmpDecoder::new(input).map_err(header)?, format, limits, over),
     }
 }
 
-fn finish<D: ImageDecoder>(mut decoder: D, format: Format, limits: &Limits) -> Result<Image, DecodeProblem> {
+fn finish<D: ImageDecoder>(
+    mut decoder: D,
+    format: Format,
+    limits: &Limits,
+    over: Option<[u8; 3]>,
+) -> Result<Image, DecodeProblem> {
     let body = |error: image::ImageError| DecodeProblem::Body { format, reason: error.to_string() };
     let (width, height) = decoder.dimensions();
     let size = Size { height, width };
@@ -151,7 +172,7 @@ fn finish<D: ImageDecoder>(mut decoder: D, format: Format, limits: &Limits) -> R
     decoder.set_limits(memory).map_err(body)?;
     let orientation = decoder.orientation();
     let decoded = DynamicImage::from_decoder(decoder).map_err(body)?;
-    upright(decoded, orientation, format)
+    upright(decoded, orientation, format, over)
 }
 
 /// RGB, turned as the EXIF block says. A broken block must not cost the user the picture.
@@ -159,13 +180,30 @@ fn upright(
     mut decoded: DynamicImage,
     orientation: image::ImageResult<Orientation>,
     format: Format,
+    over: Option<[u8; 3]>,
 ) -> Result<Image, DecodeProblem> {
     decoded.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     let (width, height) = (decoded.width(), decoded.height());
-    Image::from_rgb(width, height, to_rgb(decoded)).ok_or_else(|| DecodeProblem::Body {
+    let data = match over {
+        Some(background) if decoded.color().has_alpha() => paint_over(decoded, background),
+        _ => to_rgb(decoded),
+    };
+    Image::from_rgb(width, height, data).ok_or_else(|| DecodeProblem::Body {
         format,
         reason: format!("the decoder returned another number of bytes than {width} x {height} takes"),
     })
+}
+
+fn paint_over(decoded: DynamicImage, background: [u8; 3]) -> Vec<u8> {
+    let pixels = decoded.into_rgba8().into_raw();
+    let blend = |pixel: &[u8]| {
+        let opacity = u32::from(pixel[3]);
+        let mix = |value: u8, below: u8| {
+            (u32::from(value) * opacity + u32::from(below) * (255 - opacity) + 127) / 255
+        };
+        [0, 1, 2].map(|channel| mix(pixel[channel], background[channel]) as u8)
+    };
+    pixels.chunks_exact(4).flat_map(blend).collect()
 }
 
 fn to_rgb(decoded: DynamicImage) -> Vec<u8> {
@@ -229,6 +267,8 @@ mod tests {
         let mut rgba = image::RgbaImage::new(1, 1);
         rgba.put_pixel(0, 0, image::Rgba([10, 20, 30, 0]));
         assert_eq!(to_rgb(DynamicImage::ImageRgba8(rgba)), [10, 20, 30]);
+        let half = image::RgbaImage::from_raw(2, 1, vec![10, 20, 30, 0, 200, 100, 0, 128]).unwrap();
+        assert_eq!(paint_over(DynamicImage::ImageRgba8(half), [255; 3]), [255, 255, 255, 227, 177, 127]);
         let grey = image::ImageBuffer::from_raw(2, 1, vec![0x80ff_u16, 0x0100]).unwrap();
         assert_eq!(to_rgb(DynamicImage::ImageLuma16(grey)), [128, 128, 128, 1, 1, 1]);
         let grey = image::ImageBuffer::from_raw(1, 1, vec![7_u8, 99]).unwrap();

@@ -15,7 +15,7 @@ mod processor_config;
 mod resize;
 
 pub use anyres::{AnyResolution, fit_inside, select_best_resolution};
-pub use decode::{Format, Limits, decode_bytes, decode_file};
+pub use decode::{Format, Limits, decode_bytes, decode_bytes_over, decode_file};
 pub use error::{DecodeError, DecodeProblem, PreprocessError};
 pub use preprocess::{Layout, MAX_INTERMEDIATE_PIXELS, Preprocessor, Processed, Target};
 pub use resize::{Filter, PassOrder};

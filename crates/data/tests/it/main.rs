@@ -2,9 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod anyres;
+#[cfg(feature = "datasets")]
+mod datasets;
 mod hostile;
 mod images;
 mod prompts;
+#[cfg(feature = "synthetic")]
+mod scene_checker;
+#[cfg(feature = "synthetic")]
+mod scenes;
+#[cfg(feature = "synthetic")]
+mod texts;
 
 use std::path::PathBuf;
 
