@@ -1,0 +1,231 @@
+//! Activations as the inner loops read them: cut into chunks that stay in the cache, quantised where weights are integers.
+//!
+//! Row r of chunk c lies at word (c · rows + r) · [`STRIDE`]. The stride is fixed, so that the loops address all rows of a
+//! tile from one pointer, and odd in cache lines, so that the rows do not fall into the same sets of the first-level
+//! cache, as rows of 1024 floats would.
+
+use crate::buffer::Buffer;
+use crate::format::{BLOCK, Layout};
+use crate::pack::largest;
+use crate::pool::{Chunks, Pool};
+use crate::tile::Width;
+
+/// Words of a row in a chunk: with 12 rows, half of a first-level cache.
+pub(crate) const CHUNK: usize = 384;
+
+/// Words from a row to the next; 25 cache lines.
+pub(crate) const STRIDE: usize = 400;
+
+/// Words that a quantised block of 32 takes: 8 of bytes, then the four below.
+pub(crate) const BLOCK_WORDS: usize = 12;
+/// The scale of the block, f32.
+pub(crate) const SCALE: usize = 8;
+/// −bias · Σ of the bytes, i32: what the sums of products start from.
+pub(crate) const START: usize = 9;
+/// scale · Σ of the bytes, f32, which the minima of the weights are multiplied by.
+pub(crate) const SUM: usize = 10;
+
+/// How activations are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Floats; a unit takes as many words as it has k.
+    Float,
+    /// Four signed bytes a word, one scale a row. `bias` as for blocks.
+    Row { bias: i32 },
+    /// [`BLOCK_WORDS`] words a block. `bias` is what the weights are stored above their values, as far as the inner
+    /// loop does not take it off itself.
+    Block { bias: i32 },
+}
+
+/// How k is cut into chunks of whole units.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Units of a row.
+    pub(crate) units: usize,
+    /// Words of a unit.
+    pub(crate) words: usize,
+}
+
+impl Cut {
+    pub(crate) fn of(layout: Layout, k: usize) -> Self {
+        Self { units: k.div_ceil(layout.step()), words: layout.words() }
+    }
+
+    pub(crate) fn chunks(self) -> usize {
+        (self.units * self.words).div_ceil(CHUNK / self.words * self.words)
+    }
+
+    /// The units of chunk `i`: chunks are of even size, which no result depends on.
+    pub(crate) fn chunk(self, i: usize) -> std::ops::Range<usize> {
+        let chunks = self.chunks();
+        self.units * i / chunks..self.units * (i + 1) / chunks
+    }
+
+    fn longest(self) -> usize {
+        self.units.div_ceil(self.chunks().max(1))
+    }
+}
+
+/// Prepared rows.
+#[derive(Debug)]
+pub(crate) struct Activations {
+    words: Buffer,
+    pub(crate) rows: usize,
+    pub(crate) cut: Cut,
+    /// Per row, for [`Kind::Row`]: the scale, and −bias · Σ of the bytes.
+    pub(crate) scales: Vec<(f32, i32)>,
+}
+
+impl Activations {
+    /// Prepares `rows` rows of `k` numbers; `buffer` is reused memory.
+    pub(crate) fn prepare(
+        width: Width,
+        kind: Kind,
+        x: &[f32],
+        (rows, k): (usize, usize),
+        cut: Cut,
+        buffer: Buffer,
+        pool: &Pool,
+    ) -> Self {
+        debug_assert!(cut.longest() * cut.words <= CHUNK);
+        let mut words = buffer;
+        words.reserve(4 * cut.chunks() * rows * STRIDE);
+        let mut scales = vec![(0.0, 0); if matches!(kind, Kind::Row { .. }) { rows } else { 0 }];
+        {
+            // Rows are written by one task each, in pieces that are `chunks` apart.
+            let pieces = Chunks::new(&mut words.view_mut::<u32>()[..cut.chunks() * rows * STRIDE], STRIDE);
+            let scales = Chunks::new(&mut scales, 1);
+            // A task should be worth its start: some ten thousand numbers.
+            let group = (16_384 / k.max(1)).clamp(1, 64);
+            pool.run(rows.div_ceil(group), |task| {
+                for row in task * group..rows.min((task + 1) * group) {
+                    let numbers = &x[row * k..(row + 1) * k];
+                    let piece = |chunk: usize| pieces.take(chunk * rows + row);
+                    match kind {
+                        Kind::Float => floats(numbers, cut, piece),
+                        Kind::Row { bias } => {
+                            if let [scale] = scales.take(row) {
+                                *scale = quantise_row(width, numbers, cut, bias, piece);
+                            }
+                        }
+                        Kind::Block { bias } => {
+                            for chunk in 0..cut.chunks() {
+                                let units = cut.chunk(chunk);
+                                let part = &numbers[units.start * BLOCK..k.min(units.end * BLOCK)];
+                                quantise_blocks(width, part, bias, piece(chunk));
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        Self { words, rows, cut, scales }
+    }
+
+    /// The first word of row `row` in chunk `chunk`; the rows after it follow at [`STRIDE`].
+    pub(crate) fn row(&self, chunk: usize, row: usize) -> *const u32 {
+        self.words.view::<u32>()[(chunk * self.rows + row) * STRIDE..].as_ptr()
+    }
+
+    pub(crate) fn into_buffer(self) -> Buffer {
+        self.words
+    }
+}
+
+fn floats<'a>(numbers: &[f32], cut: Cut, piece: impl Fn(usize) -> &'a mut [u32]) {
+    for chunk in 0..cut.chunks() {
+        let units = cut.chunk(chunk);
+        let part = &numbers[units.start * cut.words..numbers.len().min(units.end * cut.words)];
+        let piece = piece(chunk);
+        for (word, number) in piece.iter_mut().zip(part) {
+            *word = number.to_bits();
+        }
+        // Half a pair at the end of k.
+        piece[part.len()..units.len() * cut.words].fill(0);
+    }
+}
+
+/// The scale for numbers up to `most`, and its inverse: 0 and 0 for numbers too small to have one, NaN and 0 if one of
+/// the numbers was NaN or infinite, so that everything they touch becomes NaN.
+#[inline(always)]
+fn scale(most: f32) -> (f32, f32) {
+    if most < 1e-30 {
+        (0.0, 0.0)
+    } else if most.is_finite() {
+        (most / 127.0, 127.0 / most)
+    } else {
+        (f32::NAN, 0.0)
+    }
+}
+
+/// Rounds to nearest even in −127…127: adding 1.5 · 2²³ leaves the integer in the low bits, which vectorises everywhere.
+#[inline(always)]
+fn round(number: f32, inverse: f32) -> i32 {
+    const ROUND: f32 = 12_582_912.0;
+    // 0 · ∞ is NaN, whose low bits are zero.
+    ((number * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) << 24 >> 24
+}
+
+#[inline(always)]
+fn pack_bytes(levels: &[i32], words: &mut [u32]) {
+    for (word, four) in words.iter_mut().zip(levels.chunks_exact(4)) {
+        *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
+    }
+}
+
+fn quantise_row<'a>(
+    width: Width,
+    numbers: &[f32],
+    cut: Cut,
+    bias: i32,
+    piece: impl Fn(usize) -> &'a mut [u32],
+) -> (f32, i32) {
+    let (scale, inverse) = scale(most(width, numbers));
+    let mut sum = 0;
+    for chunk in 0..cut.chunks() {
+        let units = cut.chunk(chunk);
+        let part = &numbers[units.start * 4..numbers.len().min(units.end * 4)];
+        sum += quantise_part(width, part, inverse, &mut piece(chunk)[..units.len()]);
+    }
+    (scale, -bias * sum)
+}
+
+crate::tile::by_width! {
+    /// [`largest`] with the instructions of `width`.
+    fn most(numbers: &[f32]) -> f32 {
+        largest(numbers)
+    }
+}
+
+crate::tile::by_width! {
+    /// Rounds a part of a row with its scale; returns the sum of the bytes.
+    fn quantise_part(numbers: &[f32], inverse: f32, words: &mut [u32]) -> i32 {
+        let mut total = 0;
+        for (part, words) in numbers.chunks(BLOCK).zip(words.chunks_mut(BLOCK / 4)) {
+            let mut levels = [0; BLOCK];
+            for (level, &number) in levels.iter_mut().zip(part) {
+                *level = round(number, inverse);
+            }
+            total += levels.iter().sum::<i32>();
+            pack_bytes(&levels, words);
+        }
+        total
+    }
+}
+
+crate::tile::by_width! {
+    /// Rounds blocks of 32 with a scale each; the last may be short.
+    fn quantise_blocks(numbers: &[f32], bias: i32, words: &mut [u32]) {
+        for (part, words) in numbers.chunks(BLOCK).zip(words.chunks_exact_mut(BLOCK_WORDS)) {
+            let mut block = [0.0; BLOCK];
+            block[..part.len()].copy_from_slice(part);
+            let (scale, inverse) = scale(largest(&block));
+            let levels = block.map(|number| round(number, inverse));
+            let sum = levels.iter().sum::<i32>();
+            pack_bytes(&levels, words);
+            words[SCALE] = scale.to_bits();
+            words[START] = (-bias * sum) as u32;
+            words[SUM] = (scale * sum as f32).to_bits();
+        }
+    }
+}

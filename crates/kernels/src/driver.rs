@@ -1,0 +1,117 @@
+//! Which rows meet which weights, when and on which thread.
+//!
+//! A task owns some rows and some panels of the output and takes all of k, chunk by chunk: a chunk of activations stays
+//! in the first- and second-level caches while the panels go past it. No sum is ever split between tasks, so the number
+//! of threads and the shape of the tasks change no result.
+
+use std::cell::RefCell;
+
+use crate::activations::Activations;
+use crate::buffer::Buffer;
+use crate::format::PANEL;
+use crate::pool::Pool;
+use crate::tile::Tile;
+
+/// Rows of a task: with a chunk of 384 words, 300 kB of activations and up to 100 kB of sums.
+const ROWS: usize = 192;
+/// Panels of a task of many rows.
+const PANELS: usize = 4;
+/// Bytes of weights that a task of few rows should read at least.
+const BYTES: usize = 64 << 10;
+
+/// Memory that a thread keeps for its tasks.
+#[derive(Default)]
+struct Scratch {
+    sums: Buffer,
+    weights: Buffer,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A product of prepared activations with the panels of something.
+pub(crate) struct Product<'a> {
+    /// Loops by rows.
+    pub(crate) tiles: &'static [Tile],
+    /// Units that the tiles read for each unit that the activations are cut by.
+    pub(crate) units_ratio: usize,
+    pub(crate) x: &'a Activations,
+    pub(crate) panels: usize,
+    /// Bytes of the weights of a panel, to judge how many make a task.
+    pub(crate) panel_bytes: usize,
+    /// The weights of `(panel, first unit, units)`: a pointer to them, or to the scratch buffer they were written to.
+    /// They must be what the tiles read, for `units` units.
+    pub(crate) weights: &'a (dyn Fn(usize, usize, usize, &mut Buffer) -> *const u8 + Sync),
+    /// Called with `(first row, panel, sums)` for the rows of a tile, 32 sums each, once per tile and panel.
+    pub(crate) finish: &'a (dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync),
+}
+
+/// `total` cut into `parts` as even as can be: the range of part `i`.
+fn part(total: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+    total * i / parts..total * (i + 1) / parts
+}
+
+impl Product<'_> {
+    /// Runs the product.
+    ///
+    /// # Safety
+    /// `tiles` are of a path that this processor has, and `weights` keeps its promise.
+    pub(crate) unsafe fn run(&self, pool: &Pool) {
+        let rows = self.x.rows;
+        if rows == 0 || self.panels == 0 {
+            return;
+        }
+        let blocks = rows.div_ceil(ROWS);
+        let few = rows <= self.tiles.len();
+        let most = if few { (BYTES / self.panel_bytes.max(1)).clamp(1, 64) } else { PANELS };
+        // At least four tasks a thread, if there are as many panels, so that none waits long for the last one.
+        let wanted = (4 * pool.threads()).div_ceil(blocks).min(self.panels);
+        let groups = self.panels.div_ceil(most).max(wanted);
+        pool.run(blocks * groups, |task| {
+            let rows = part(rows, blocks, task / groups);
+            let panels = part(self.panels, groups, task % groups);
+            SCRATCH.with_borrow_mut(|scratch| {
+                // A single tile of rows gains nothing from keeping activations in the cache: weights in order then.
+                let together = if few { 1 } else { panels.len() };
+                for first in panels.clone().step_by(together) {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.task(rows.clone(), first..panels.end.min(first + together), scratch) };
+                }
+            });
+        });
+    }
+
+    /// # Safety
+    /// As for [`Product::run`].
+    unsafe fn task(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>, scratch: &mut Scratch) {
+        let tiles = rows.len().div_ceil(self.tiles.len());
+        let tile = |i: usize| part(rows.len(), tiles, i);
+        scratch.sums.reserve(4 * PANEL * rows.len() * panels.len());
+        let sums = &mut scratch.sums.view_mut::<f32>()[..PANEL * rows.len() * panels.len()];
+        let (sums, _) = sums.as_chunks_mut::<PANEL>();
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let start = self.x.scales.get(rows.start + i % rows.len()).map_or(0, |(_, start)| *start);
+            *sums = [f32::from_bits(start.cast_unsigned()); PANEL];
+        }
+        for chunk in 0..self.x.cut.chunks() {
+            let units = self.x.cut.chunk(chunk);
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows.len())) {
+                let weights = (self.weights)(panel, units.start, units.len(), &mut scratch.weights);
+                for i in 0..tiles {
+                    let tile = tile(i);
+                    let x = self.x.row(chunk, rows.start + tile.start);
+                    let sums = &mut sums[tile.clone()];
+                    // SAFETY: the loops run on this processor and the weights are there by the caller's promise; `row`
+                    // points at prepared rows of this chunk, of which `tile` lies inside; the sums are of its rows.
+                    unsafe { self.tiles[tile.len() - 1](x, weights, units.len() * self.units_ratio, sums.as_mut_ptr().cast()) };
+                }
+            }
+        }
+        for (panel, sums) in panels.zip(sums.chunks_exact_mut(rows.len())) {
+            for i in 0..tiles {
+                (self.finish)(rows.start + tile(i).start, panel, &mut sums[tile(i)]);
+            }
+        }
+    }
+}

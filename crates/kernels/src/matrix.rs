@@ -1,0 +1,191 @@
+//! Packed weights and their product with rows of activations.
+
+use std::cell::Cell;
+
+use crate::activations::{Activations, Cut, Kind};
+use crate::buffer::Buffer;
+use crate::driver::Product;
+use crate::epilogue::{Epilogue, finish, scale_integers};
+use crate::error::{Result, check_length};
+use crate::format::{Format, Layout, PANEL};
+use crate::pack::{Source, pack};
+use crate::pool::Pool;
+use crate::tile::{Width, expand, expanded, tiles};
+use crate::Path;
+
+/// Rows from which weights are unpacked before they are used: below, unpacking costs more than it saves.
+const MANY: usize = 24;
+
+thread_local! {
+    /// Memory for prepared activations, kept from call to call.
+    static WORDS: Cell<Option<Buffer>> = const { Cell::new(None) };
+}
+
+/// Weights of a linear layer, `[n, k]`, packed for the inner loops.
+///
+/// ```
+/// use foveate_kernels::{Epilogue, Format, Matrix, Pool, Source};
+/// let pool = Pool::new(2)?;
+/// // Two output channels of three weights.
+/// let matrix = Matrix::pack(Source::F32(&[1.0, 2.0, 3.0, 0.5, 0.0, -0.5]), Format::F32, 2, 3, &pool)?;
+/// let mut out = [0.0; 4];
+/// matrix.multiply(&[1.0, 1.0, 1.0, 2.0, 0.0, 4.0], 2, &mut out, &Epilogue::bias(&[10.0, 20.0]), &pool)?;
+/// assert_eq!(out, [16.0, 20.0, 24.0, 19.0]);
+/// # Ok::<(), foveate_kernels::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Matrix {
+    format: Format,
+    n: usize,
+    k: usize,
+    panels: Buffer,
+    scales: Vec<f32>,
+}
+
+impl Matrix {
+    /// Packs weights `[n, k]`: n output channels of k numbers.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if the source does not hold n · k numbers,
+    /// [`Error::Size`](crate::Error::Size) if k does not suit the format (stored blocks: multiples of 32; int8: at most
+    /// 65,536), [`Error::Source`](crate::Error::Source) for blocks where numbers are needed and the reverse: floats can
+    /// be packed as f32, bf16, int8 and Q8_0, blocks only as themselves.
+    pub fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<Self> {
+        let (panels, scales) = pack(source, format, n, k, pool)?;
+        Ok(Self { format, n, k, panels, scales })
+    }
+
+    /// How the weights are stored.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Output channels.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input channels.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Memory of the packed weights, in bytes; n is rounded up to 32 channels.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.panels.view::<u8>().len() + size_of_val(self.scales.as_slice())
+    }
+
+    /// out = epilogue(x · Wᵀ): `x` is `[rows, k]`, `out` `[rows, n]`, both row-major.
+    ///
+    /// A row of the output depends on that row of the input alone, to the bit: not on the number of rows nor of threads.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if a slice has another length than its shape.
+    pub fn multiply(&self, x: &[f32], rows: usize, out: &mut [f32], epilogue: &Epilogue<'_>, pool: &Pool) -> Result<()> {
+        self.multiply_on(Path::best(), x, rows, out, epilogue, pool)
+    }
+
+    /// [`Matrix::multiply`] on a path of the caller's choice, for tests and measurements.
+    ///
+    /// # Errors
+    /// Also [`Error::Unavailable`](crate::Error::Unavailable) if this machine does not have the path.
+    pub fn multiply_on(
+        &self,
+        path: Path,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
+        path.check()?;
+        let (n, k) = (self.n, self.k);
+        check_length("the input", x.len(), rows.saturating_mul(k), || format!("[rows {rows}, k {k}]"))?;
+        check_length("the output", out.len(), rows.saturating_mul(n), || format!("[rows {rows}, n {n}]"))?;
+        epilogue.check(rows, n)?;
+
+        let width = Width::of(path);
+        let layout = self.format.layout();
+        let wider = expanded(layout).filter(|_| rows >= MANY);
+        let read = wider.unwrap_or(layout);
+        let tiles = tiles(path, read);
+        let kind = match read {
+            Layout::F32 | Layout::Bf16 => Kind::Float,
+            Layout::Int8 => Kind::Row { bias: tiles.bias },
+            _ => Kind::Block { bias: tiles.bias },
+        };
+        // Cut by the layout that is stored, so that chunks hold whole units of it.
+        let cut = Cut::of(layout, k);
+        let buffer = WORDS.take().unwrap_or_default();
+        let x = Activations::prepare(width, kind, x, (rows, k), cut, buffer, pool);
+
+        let unit_bytes = layout.unit_bytes();
+        let panel_bytes = cut.units * unit_bytes;
+        let panels = self.panels.view::<u8>();
+        let weights = |panel: usize, first: usize, units: usize, scratch: &mut Buffer| {
+            let stored = &panels[panel * panel_bytes + first * unit_bytes..][..units * unit_bytes];
+            match wider {
+                None => stored.as_ptr(),
+                Some(wider) => {
+                    let bytes = units * layout.step() / wider.step() * wider.unit_bytes();
+                    scratch.reserve(bytes);
+                    let unpacked = &mut scratch.view_mut::<u8>()[..bytes];
+                    expand(width, layout, stored, unpacked);
+                    unpacked.as_ptr()
+                }
+            }
+        };
+        let out = Rows { start: out.as_mut_ptr(), columns: n };
+        let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
+            let column = panel * PANEL;
+            for (row, sums) in (row..).zip(sums) {
+                if layout == Layout::Int8 {
+                    let integers = sums.map(|sum| sum.to_bits().cast_signed());
+                    *sums = scale_integers(&integers, x.scales[row].0, &self.scales[column..column + PANEL]);
+                }
+                // SAFETY: `row` and `column` lie inside `out` (its length was checked), and each tile and panel is
+                // finished by one task alone, so these numbers have no other owner meanwhile.
+                let out = unsafe { out.part(row, column, PANEL.min(n - column)) };
+                finish(width, epilogue, sums, row, column, n, out);
+            }
+        };
+        let product = Product {
+            tiles: tiles.by_rows,
+            units_ratio: wider.map_or(1, |wider| layout.step() / wider.step()),
+            x: &x,
+            panels: n.div_ceil(PANEL),
+            panel_bytes,
+            weights: &weights,
+            finish: &finish,
+        };
+        // SAFETY: the path was checked, its tiles belong to the layout that `weights` hands out.
+        unsafe { product.run(pool) };
+        WORDS.set(Some(x.into_buffer()));
+        Ok(())
+    }
+}
+
+/// The rows of an output that the tasks of a product write in parts.
+pub(crate) struct Rows {
+    pub(crate) start: *mut f32,
+    pub(crate) columns: usize,
+}
+
+// SAFETY: a pointer and a number; what makes writing through it sound is the promise of `part`.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    /// `length` numbers of row `row` from `column` on.
+    ///
+    /// # Safety
+    /// They lie inside the output, which outlives the result, and nobody else has any of them at the same time.
+    #[expect(clippy::mut_from_ref, reason = "that is what the promise is about")]
+    pub(crate) unsafe fn part(&self, row: usize, column: usize, length: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.columns + column), length) }
+    }
+}
