@@ -1,27 +1,96 @@
-//! scratch
-use foveate_kernels::*;
-use std::time::Instant;
-fn main() {
-    let threads: usize = std::env::args().nth(1).map_or(1, |a| a.parse().unwrap());
-    let pool = Pool::new(threads).unwrap();
-    for (rows, k, n) in [(577,1024,1024),(577,1024,4096),(577,4096,1024),(626,576,1536),(51,576,1536),(1,576,1536),(1,576,49152)] {
+//! How near the products come to what the machine can do: operations per second of every path, format and shape as a
+//! share of a loop on registers alone, and for one row the bytes of weights read per second beside the memory's.
+//!
+//! `cargo run --release -p foveate-kernels --example peak -- [THREADS] [MILLISECONDS A ROW]`
+//!
+//! Products and register loops alternate, and the best of each counts: other work on the machine then spoils both alike.
+//! With one thread the time is that of the processor and not of the clock on the wall.
+#![allow(clippy::print_stdout)]
+
+use std::time::{Duration, Instant};
+
+use cpu_time::ThreadTime;
+use foveate_kernels::calibrate::{Arithmetic, peak, read_bandwidth};
+use foveate_kernels::{Epilogue, Format, Matrix, Path, Pool, Source};
+
+/// Rows, k, n: CLIP-L/14-336 on one image, then SmolLM2-135M on 626, 86, 51 tokens and on one.
+const SHAPES: [(usize, usize, usize); 14] = [
+    (577, 1024, 1024),
+    (577, 1024, 4096),
+    (577, 4096, 1024),
+    (626, 576, 576),
+    (626, 576, 1536),
+    (626, 1536, 576),
+    (86, 576, 1536),
+    (51, 576, 576),
+    (51, 576, 1536),
+    (51, 1536, 576),
+    (1, 576, 576),
+    (1, 576, 1536),
+    (1, 1536, 576),
+    (1, 576, 49152),
+];
+
+fn pseudo_random(count: usize) -> impl Iterator<Item = f32> {
+    (0..count).map(|i| ((i.wrapping_mul(2_654_435_761) >> 7) & 255) as f32 / 256.0 - 0.5)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let time = Duration::from_millis(arguments.next().map_or(Ok(200), |text| text.parse())?);
+    let formats: Vec<String> = arguments.next().map_or_else(Vec::new, |list| list.split(',').map(String::from).collect());
+    let pool = Pool::new(threads)?;
+    let bandwidth = read_bandwidth(&pool, 5 * time);
+    println!("{threads} threads; memory read at {:.1} GB/s", bandwidth * 1e-9);
+    println!("path | format | rows x k -> n | best ms | G/s | register loop G/s | share | weights GB/s | share of reads");
+    for (rows, k, n) in SHAPES {
+        let x: Vec<f32> = pseudo_random(rows * k).collect();
+        let weights: Vec<f32> = pseudo_random(n * k).collect();
+        let mut out = vec![0.0; rows * n];
         for format in Format::ALL {
-            let w: Vec<f32> = (0..n*k).map(|i| ((i*2654435761usize)>>7 & 255) as f32/256.0-0.5).collect();
-            let m = match format.block_bytes() { Some(b) if b!=34 => Matrix::pack(Source::Blocks(&vec![1u8; n*k/32*b]), format, n,k,&pool).unwrap(), _=>Matrix::pack(Source::F32(&w), format, n, k, &pool).unwrap()};
-            let x: Vec<f32> = (0..rows*k).map(|i| ((i*40503)>>3 & 255) as f32/256.0-0.5).collect();
-            let mut out = vec![0.0; rows*n];
-            let mut best = f64::MAX; let mut all = vec![];
-            let start = Instant::now();
-            while start.elapsed().as_millis() < 150 {
-                let t = Instant::now();
-                m.multiply(&x, rows, &mut out, &Epilogue::default(), &pool).unwrap();
-                let t = t.elapsed().as_secs_f64(); all.push(t);
-                best = best.min(t);
+            if !formats.is_empty() && !formats.contains(&format.to_string()) {
+                continue;
             }
-            all.sort_by(f64::total_cmp);
-            let med = all[all.len()/2];
-            let fl = 2.0*(rows*n*k) as f64;
-            println!("{rows}x{k}->{n} {format}: best {:.1} GFLOP/s median {:.1}, {:.1} GB/s ({:.3} ms)", fl/best/1e9, fl/med/1e9, m.bytes() as f64/best/1e9, best*1e3);
+            let source = match format.block_bytes() {
+                Some(bytes) if format != Format::Q8_0 => Source::Blocks(&vec![0x21; n * k / 32 * bytes]),
+                _ => Source::F32(&weights),
+            };
+            let matrix = Matrix::pack(source, format, n, k, &pool)?;
+            let arithmetic = match format {
+                Format::F32 | Format::Bf16 => Arithmetic::Float,
+                _ => Arithmetic::Byte,
+            };
+            for path in Path::available() {
+                // The portable path takes too long on the big ones, and its numbers are known to be poor.
+                if path == Path::Portable && rows * n * k > 100_000_000 {
+                    continue;
+                }
+                let (start, mut best, mut register) = (Instant::now(), f64::MAX, 0.0_f64);
+                while start.elapsed() < time {
+                    register = register.max(peak(path, arithmetic, &pool, 1)?);
+                    // Long enough that reading the clock does not count.
+                    let repeats = (2_000_000 / (rows * n * k)).max(1);
+                    let (wall, processor) = (Instant::now(), ThreadTime::now());
+                    for _ in 0..repeats {
+                        matrix.multiply_on(path, &x, rows, &mut out, &Epilogue::default(), &pool)?;
+                    }
+                    let spent = if threads == 1 { processor.elapsed() } else { wall.elapsed() };
+                    best = best.min(spent.as_secs_f64() / repeats as f64);
+                }
+                let speed = 2.0 * (rows * n * k) as f64 / best;
+                let read = matrix.bytes() as f64 / best;
+                println!(
+                    "{path} | {format} | {rows} x {k} -> {n} | {:.3} | {:.0} | {:.0} | {:.0} % | {:.1} | {:.0} %",
+                    best * 1e3,
+                    speed * 1e-9,
+                    register * 1e-9,
+                    100.0 * speed / register,
+                    read * 1e-9,
+                    100.0 * read / bandwidth
+                );
+            }
         }
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod activations;
 mod buffer;
+pub mod calibrate;
 mod driver;
 mod epilogue;
 mod error;
