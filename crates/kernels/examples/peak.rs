@@ -1,7 +1,7 @@
 //! How near the products come to what the machine can do: operations per second of every path, format and shape as a
 //! share of a loop on registers alone, and for one row the bytes of weights read per second beside the memory's.
 //!
-//! `cargo run --release -p foveate-kernels --example peak -- [THREADS] [MILLISECONDS A ROW]`
+//! `cargo run --release -p foveate-kernels --example peak -- [THREADS] [MILLISECONDS A ROW] [FORMATS] [PATHS]`
 //!
 //! Products and register loops alternate, and the best of each counts: other work on the machine then spoils both alike.
 //! With one thread the time is that of the processor and not of the clock on the wall.
@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().map_or(Ok(1), |text| text.parse())?;
     let time = Duration::from_millis(arguments.next().map_or(Ok(200), |text| text.parse())?);
-    let formats: Vec<String> = arguments.next().map_or_else(Vec::new, |list| list.split(',').map(String::from).collect());
+    let mut list = || arguments.next().map_or_else(Vec::new, |list| list.split(',').map(String::from).collect());
+    let (formats, paths): (Vec<String>, Vec<String>) = (list(), list());
     let pool = Pool::new(threads)?;
     let bandwidth = read_bandwidth(&pool, 5 * time);
     println!("{threads} threads; memory read at {:.1} GB/s", bandwidth * 1e-9);
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             };
             for path in Path::available() {
                 // The portable path takes too long on the big ones, and its numbers are known to be poor.
-                if path == Path::Portable && rows * n * k > 100_000_000 {
+                if !paths.is_empty() && !paths.contains(&path.to_string()) || path == Path::Portable && rows * n * k > 100_000_000 {
                     continue;
                 }
                 let (start, mut best, mut register) = (Instant::now(), f64::MAX, 0.0_f64);

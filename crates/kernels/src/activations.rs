@@ -166,11 +166,32 @@ fn round(number: f32, inverse: f32) -> i32 {
     ((number * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) << 24 >> 24
 }
 
-#[inline(always)]
-fn pack_bytes(levels: &[i32], words: &mut [u32]) {
-    for (word, four) in words.iter_mut().zip(levels.chunks_exact(4)) {
-        *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
+crate::tile::by_width! {
+/// Rounds a block of 32 into 8 words; returns the sum of the bytes. One block at a time: over several, the compiler puts
+/// blocks side by side and gathers them.
+fn round_block(numbers: &[f32; BLOCK], inverse: f32, words: &mut [u32; BLOCK / 4]) -> i32 {
+    let mut levels = [0_i32; BLOCK];
+    for (level, &number) in levels.iter_mut().zip(numbers) {
+        *level = round(number, inverse);
     }
+    // In bytes first: narrowing is one instruction where it is written as such.
+    let mut bytes = [0_u8; BLOCK];
+    for (byte, &level) in bytes.iter_mut().zip(&levels) {
+        *byte = level as u8;
+    }
+    for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*four);
+    }
+    levels.iter().sum()
+}
+}
+
+/// Up to 32 numbers as 32.
+#[inline(always)]
+fn padded(numbers: &[f32]) -> [f32; BLOCK] {
+    let mut block = [0.0; BLOCK];
+    block[..numbers.len()].copy_from_slice(numbers);
+    block
 }
 
 fn quantise_row<'a>(
@@ -197,35 +218,38 @@ crate::tile::by_width! {
     }
 }
 
-crate::tile::by_width! {
-    /// Rounds a part of a row with its scale; returns the sum of the bytes.
-    fn quantise_part(numbers: &[f32], inverse: f32, words: &mut [u32]) -> i32 {
-        let mut total = 0;
-        for (part, words) in numbers.chunks(BLOCK).zip(words.chunks_mut(BLOCK / 4)) {
-            let mut levels = [0; BLOCK];
-            for (level, &number) in levels.iter_mut().zip(part) {
-                *level = round(number, inverse);
-            }
-            total += levels.iter().sum::<i32>();
-            pack_bytes(&levels, words);
-        }
-        total
+/// Rounds a part of a row with its scale; returns the sum of the bytes.
+fn quantise_part(width: Width, numbers: &[f32], inverse: f32, words: &mut [u32]) -> i32 {
+    let mut total = 0;
+    let (blocks, rest) = numbers.as_chunks::<BLOCK>();
+    let (words, rest_words) = words.as_chunks_mut::<{ BLOCK / 4 }>();
+    for (block, words) in blocks.iter().zip(&mut *words) {
+        total += round_block(width, block, inverse, words);
     }
+    if !rest.is_empty() {
+        // The last words may be a block's, or fewer.
+        let mut last = [0; BLOCK / 4];
+        total += round_block(width, &padded(rest), inverse, &mut last);
+        match words.get_mut(blocks.len()) {
+            Some(words) => *words = last,
+            None => rest_words.copy_from_slice(&last[..rest_words.len()]),
+        }
+    }
+    total
 }
 
-crate::tile::by_width! {
-    /// Rounds blocks of 32 with a scale each; the last may be short.
-    fn quantise_blocks(numbers: &[f32], bias: i32, words: &mut [u32]) {
-        for (part, words) in numbers.chunks(BLOCK).zip(words.chunks_exact_mut(BLOCK_WORDS)) {
-            let mut block = [0.0; BLOCK];
-            block[..part.len()].copy_from_slice(part);
-            let (scale, inverse) = scale(largest(&block));
-            let levels = block.map(|number| round(number, inverse));
-            let sum = levels.iter().sum::<i32>();
-            pack_bytes(&levels, words);
-            words[SCALE] = scale.to_bits();
-            words[START] = (-bias * sum) as u32;
-            words[SUM] = (scale * sum as f32).to_bits();
-        }
+/// Rounds blocks of 32 with a scale each; the last may be short.
+fn quantise_blocks(width: Width, numbers: &[f32], bias: i32, words: &mut [u32]) {
+    let (blocks, rest) = numbers.as_chunks::<BLOCK>();
+    let last = padded(rest);
+    let blocks = blocks.iter().chain((!rest.is_empty()).then_some(&last));
+    for (block, words) in blocks.zip(words.as_chunks_mut::<BLOCK_WORDS>().0) {
+        let (scale, inverse) = scale(most(width, block));
+        let (bytes, words) = words.split_at_mut(SCALE);
+        let Ok(bytes) = bytes.try_into() else { return };
+        let sum = round_block(width, block, inverse, bytes);
+        words[0] = scale.to_bits();
+        words[START - SCALE] = (-bias * sum).cast_unsigned();
+        words[SUM - SCALE] = (scale * sum as f32).to_bits();
     }
 }

@@ -68,22 +68,13 @@ impl<'a> Epilogue<'a> {
         Ok(())
     }
 
-    /// Finishes `out.len()` ≤ 32 numbers of row `row` from column `column` on of a product with `n` columns.
+    /// Finishes up to 32 sums of row `row` from column `column` on, of a product with `n` columns.
     #[inline(always)]
-    pub(crate) fn finish<const FUSED: bool>(
-        &self,
-        sums: &[f32; PANEL],
-        row: usize,
-        column: usize,
-        n: usize,
-        out: &mut [f32],
-    ) {
-        let length = out.len();
+    fn finish_row<const FUSED: bool>(&self, sums: &[f32; PANEL], row: usize, column: usize, n: usize, out: &mut [f32]) {
         let mut values = *sums;
         if let Some(bias) = self.bias {
-            for (value, bias) in values.iter_mut().zip(&bias[column..column + length]) {
-                *value += bias;
-            }
+            let bias = padded(&bias[column..column + out.len()]);
+            values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
         }
         // All 32 at once, those past the end as well: a fixed number is what the compiler makes vectors of.
         match self.activation {
@@ -94,42 +85,82 @@ impl<'a> Epilogue<'a> {
         }
         let at = row * n + column;
         if let Some(gate) = self.gate {
-            let mut gates = [0.0; PANEL];
-            gates[..length].copy_from_slice(&gate[at..at + length]);
-            for (value, gate) in values.iter_mut().zip(gates) {
-                *value *= sigmoid_unit::<FUSED>(gate, 1.0);
-            }
+            let gate = padded(&gate[at..at + out.len()]);
+            values.iter_mut().zip(gate).for_each(|(value, gate)| *value *= sigmoid_unit::<FUSED>(gate, 1.0));
         }
-        match self.residual {
-            Residual::None => {}
-            Residual::Add(residual) => {
-                for (value, residual) in values.iter_mut().zip(&residual[at..at + length]) {
-                    *value += residual;
-                }
-            }
-            Residual::InPlace => {
-                for (value, out) in values.iter_mut().zip(out.iter()) {
-                    *value += *out;
-                }
-            }
+        let residual = match self.residual {
+            Residual::None => None,
+            Residual::Add(residual) => Some(padded(&residual[at..at + out.len()])),
+            Residual::InPlace => Some(padded(out)),
+        };
+        if let Some(residual) = residual {
+            values.iter_mut().zip(residual).for_each(|(value, residual)| *value += residual);
         }
-        out.copy_from_slice(&values[..length]);
+        match <&mut [f32; PANEL]>::try_from(&mut *out) {
+            Ok(out) => *out = values,
+            Err(_) => out.copy_from_slice(&values[..out.len()]),
+        }
+    }
+}
+
+/// Up to 32 numbers as 32; a full panel, the usual case, is one copy of fixed size.
+#[inline(always)]
+fn padded(numbers: &[f32]) -> [f32; PANEL] {
+    <[f32; PANEL]>::try_from(numbers).unwrap_or_else(|_| {
+        let mut all = [0.0; PANEL];
+        all[..numbers.len()].copy_from_slice(numbers);
+        all
+    })
+}
+
+/// The rows of an output that the tasks of a product write in parts.
+pub(crate) struct Rows {
+    start: *mut f32,
+    length: usize,
+    columns: usize,
+}
+
+// SAFETY: a pointer and two numbers; what makes writing through it sound is the promise of `part`.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    /// Rows of `columns` numbers.
+    pub(crate) fn new(out: &mut [f32], columns: usize) -> Self {
+        Self { start: out.as_mut_ptr(), length: out.len(), columns }
+    }
+
+    /// The numbers of row `row` from `column` to the end of its panel.
+    ///
+    /// # Safety
+    /// The output outlives the result, and nobody else has any of these numbers at the same time.
+    #[expect(clippy::mut_from_ref, reason = "that is what the promise is about")]
+    unsafe fn part(&self, row: usize, column: usize) -> &mut [f32] {
+        let (at, length) = (row * self.columns + column, PANEL.min(self.columns - column));
+        assert!(at + length <= self.length, "row {row} and column {column} lie outside the output");
+        // SAFETY: inside the output, as just asserted, and ours alone by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), length) }
     }
 }
 
 crate::tile::by_width! {
-    /// [`Epilogue::finish`] with the instructions of `width`.
-    pub(crate) fn finish(epilogue: &Epilogue<'_>, sums: &[f32; PANEL], row: usize, column: usize, n: usize, out: &mut [f32]) {
-        epilogue.finish::<FUSED>(sums, row, column, n, out)
+    /// Finishes the sums of one panel for rows from `row` on.
+    ///
+    /// The caller promises that no other thread finishes any of these rows in this panel: see [`Rows::part`].
+    pub(crate) fn finish(epilogue: &Epilogue<'_>, sums: &[[f32; PANEL]], row: usize, panel: usize, out: &Rows) {
+        for (row, sums) in (row..).zip(sums) {
+            // SAFETY: the caller's promise; panels do not overlap.
+            let part = unsafe { out.part(row, panel * PANEL) };
+            epilogue.finish_row::<FUSED>(sums, row, panel * PANEL, out.columns, part);
+        }
     }
 }
 
-/// Sums of integers into floats: `sums[j] · (row_scale · scales[j])`.
-#[inline(always)]
-pub(crate) fn scale_integers(sums: &[i32; PANEL], row_scale: f32, scales: &[f32]) -> [f32; PANEL] {
-    let mut out = [0.0; PANEL];
-    for ((out, &sum), &scale) in out.iter_mut().zip(sums).zip(scales) {
-        *out = sum as f32 * (row_scale * scale);
+crate::tile::by_width! {
+    /// Sums of integers into floats in place: `sums[j] · (row · scales[j])`. One row at a time: over several, the
+    /// compiler puts rows side by side and gathers them.
+    pub(crate) fn scale_integers(sums: &mut [f32; PANEL], row: f32, scales: &[f32; PANEL]) {
+        for (sum, scale) in sums.iter_mut().zip(scales) {
+            *sum = sum.to_bits().cast_signed() as f32 * (row * scale);
+        }
     }
-    out
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::activations::{Activations, Cut, Kind};
 use crate::buffer::Buffer;
 use crate::driver::Product;
-use crate::epilogue::{Epilogue, finish, scale_integers};
+use crate::epilogue::{Epilogue, Rows, finish, scale_integers};
 use crate::error::{Result, check_length};
 use crate::format::{Format, Layout, PANEL};
 use crate::pack::{Source, pack};
@@ -139,19 +139,16 @@ impl Matrix {
                 }
             }
         };
-        let out = Rows { start: out.as_mut_ptr(), columns: n };
+        let out = Rows::new(out, n);
         let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
-            let column = panel * PANEL;
-            for (row, sums) in (row..).zip(sums) {
-                if layout == Layout::Int8 {
-                    let integers = sums.map(|sum| sum.to_bits().cast_signed());
-                    *sums = scale_integers(&integers, x.scales[row].0, &self.scales[column..column + PANEL]);
+            // Empty but for int8.
+            if let Some(scales) = self.scales.as_chunks().0.get(panel) {
+                for (sums, (scale, _)) in sums.iter_mut().zip(&x.scales[row..]) {
+                    scale_integers(width, sums, *scale, scales);
                 }
-                // SAFETY: `row` and `column` lie inside `out` (its length was checked), and each tile and panel is
-                // finished by one task alone, so these numbers have no other owner meanwhile.
-                let out = unsafe { out.part(row, column, PANEL.min(n - column)) };
-                finish(width, epilogue, sums, row, column, n, out);
             }
+            // The driver finishes each tile and panel once, on one thread.
+            finish(width, epilogue, sums, row, panel, &out);
         };
         let product = Product {
             tiles: tiles.by_rows,
@@ -166,26 +163,5 @@ impl Matrix {
         unsafe { product.run(pool) };
         WORDS.set(Some(x.into_buffer()));
         Ok(())
-    }
-}
-
-/// The rows of an output that the tasks of a product write in parts.
-pub(crate) struct Rows {
-    pub(crate) start: *mut f32,
-    pub(crate) columns: usize,
-}
-
-// SAFETY: a pointer and a number; what makes writing through it sound is the promise of `part`.
-unsafe impl Sync for Rows {}
-
-impl Rows {
-    /// `length` numbers of row `row` from `column` on.
-    ///
-    /// # Safety
-    /// They lie inside the output, which outlives the result, and nobody else has any of them at the same time.
-    #[expect(clippy::mut_from_ref, reason = "that is what the promise is about")]
-    pub(crate) unsafe fn part(&self, row: usize, column: usize, length: usize) -> &mut [f32] {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.columns + column), length) }
     }
 }

@@ -6,6 +6,9 @@
 
 use std::arch::x86_64::*;
 
+// No `map` on arrays of registers here: its own function lacks the instructions, is not inlined, and the registers go
+// through memory.
+
 use super::{Tile, table};
 use crate::activations::{BLOCK_WORDS, SCALE, START, STRIDE, SUM};
 use crate::format::{Layout, PANEL};
@@ -93,13 +96,15 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
             let pairs = [_mm512_loadu_si512(weights.cast()), _mm512_loadu_si512(weights.add(64).cast())];
             // A bf16 number is the upper half of the f32 number of the same value.
-            let even = pairs.map(|pair| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pair)));
+            let even = |half: usize| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs[half]));
+            let even = [even(0), even(1)];
             for row in 0..ROWS {
                 let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + 2 * i)));
                 sums[row][0] = _mm512_fmadd_ps(x, even[0], sums[row][0]);
                 sums[row][1] = _mm512_fmadd_ps(x, even[1], sums[row][1]);
             }
-            let odd = pairs.map(|pair| _mm512_castsi512_ps(_mm512_and_si512(pair, upper)));
+            let odd = |half: usize| _mm512_castsi512_ps(_mm512_and_si512(pairs[half], upper));
+            let odd = [odd(0), odd(1)];
             for row in 0..ROWS {
                 let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + 2 * i + 1)));
                 sums[row][0] = _mm512_fmadd_ps(x, odd[0], sums[row][0]);
@@ -116,7 +121,11 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
 unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
     // SAFETY: as in `float`.
     unsafe {
-        let mut sums = load::<ROWS>(c).map(|pair| pair.map(|sum| _mm512_castps_si512(sum)));
+        let floats = load::<ROWS>(c);
+        let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+        for row in 0..ROWS {
+            sums[row] = [_mm512_castps_si512(floats[row][0]), _mm512_castps_si512(floats[row][1])];
+        }
         for i in 0..units {
             let weights = panel.add(i * 4 * PANEL);
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
@@ -128,7 +137,11 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
                 sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], w[1], x);
             }
         }
-        store(c, sums.map(|pair| pair.map(|sum| _mm512_castsi512_ps(sum))));
+        let mut floats = floats;
+        for row in 0..ROWS {
+            floats[row] = [_mm512_castsi512_ps(sums[row][0]), _mm512_castsi512_ps(sums[row][1])];
+        }
+        store(c, floats);
     }
 }
 
