@@ -61,7 +61,8 @@ impl Cut {
         self.units * i / chunks..self.units * (i + 1) / chunks
     }
 
-    fn longest(self) -> usize {
+    /// Units of the longest chunk.
+    pub(crate) fn longest(self) -> usize {
         self.units.div_ceil(self.chunks().max(1))
     }
 }

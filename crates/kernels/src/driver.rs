@@ -15,7 +15,7 @@ use crate::tile::Tile;
 /// Rows of a task: with a chunk of 384 words, 300 kB of activations and up to 100 kB of sums.
 const ROWS: usize = 192;
 /// Panels of a task of many rows.
-const PANELS: usize = 4;
+pub(crate) const PANELS: usize = 4;
 /// Bytes of weights that a task of few rows should read at least.
 const BYTES: usize = 64 << 10;
 
@@ -30,6 +30,9 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// See [`Product::weights`].
+pub(crate) type Weights<'a> = dyn Fn(usize, std::ops::Range<usize>, usize, &mut Buffer) -> *const u8 + Sync + 'a;
+
 /// A product of prepared activations with the panels of something.
 pub(crate) struct Product<'a> {
     /// Loops by rows.
@@ -40,9 +43,10 @@ pub(crate) struct Product<'a> {
     pub(crate) panels: usize,
     /// Bytes of the weights of a panel, to judge how many make a task.
     pub(crate) panel_bytes: usize,
-    /// The weights of `(panel, first unit, units)`: a pointer to them, or to the scratch buffer they were written to.
-    /// They must be what the tiles read, for `units` units.
-    pub(crate) weights: &'a (dyn Fn(usize, usize, usize, &mut Buffer) -> *const u8 + Sync),
+    /// `(panel, units, slot, scratch)`: a pointer to the weights of these units of the panel, or to where they were
+    /// written, in the scratch buffer at slot `slot` of [`PANELS`]. They must be what the tiles read, for as many units,
+    /// and stay until the slots are written again.
+    pub(crate) weights: &'a Weights<'a>,
     /// Called with `(first row, panel, sums)` for the rows of a tile, 32 sums each, once per tile and panel.
     pub(crate) finish: &'a (dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync),
 }
@@ -83,35 +87,49 @@ impl Product<'_> {
     }
 
     /// # Safety
-    /// As for [`Product::run`].
+    /// As for [`Product::run`]; no more than [`PANELS`] panels.
     unsafe fn task(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>, scratch: &mut Scratch) {
         let tiles = rows.len().div_ceil(self.tiles.len());
-        let tile = |i: usize| part(rows.len(), tiles, i);
         scratch.sums.reserve(4 * PANEL * rows.len() * panels.len());
-        let sums = &mut scratch.sums.view_mut::<f32>()[..PANEL * rows.len() * panels.len()];
-        let (sums, _) = sums.as_chunks_mut::<PANEL>();
-        for (i, sums) in sums.iter_mut().enumerate() {
-            let start = self.x.scales.get(rows.start + i % rows.len()).map_or(0, |(_, start)| *start);
-            *sums = [f32::from_bits(start.cast_unsigned()); PANEL];
-        }
-        for chunk in 0..self.x.cut.chunks() {
-            let units = self.x.cut.chunk(chunk);
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows.len())) {
-                let weights = (self.weights)(panel, units.start, units.len(), &mut scratch.weights);
-                for i in 0..tiles {
-                    let tile = tile(i);
-                    let x = self.x.row(chunk, rows.start + tile.start);
-                    let sums = &mut sums[tile.clone()];
-                    // SAFETY: the loops run on this processor and the weights are there by the caller's promise; `row`
-                    // points at prepared rows of this chunk, of which `tile` lies inside; the sums are of its rows.
-                    unsafe { self.tiles[tile.len() - 1](x, weights, units.len() * self.units_ratio, sums.as_mut_ptr().cast()) };
+        let (sums, _) = scratch.sums.view_mut::<f32>().as_chunks_mut::<PANEL>();
+        let chunks = self.x.cut.chunks();
+        // Without k there is nothing to add, but an epilogue to run.
+        for chunk in 0..chunks.max(1) {
+            let units = if chunks == 0 { 0..0 } else { self.x.cut.chunk(chunk) };
+            let mut weights = [std::ptr::null(); PANELS];
+            for (slot, panel) in panels.clone().enumerate() {
+                weights[slot] = (self.weights)(panel, units.clone(), slot, &mut scratch.weights);
+            }
+            // The activations of a tile stay in the first-level cache while the panels go past them.
+            for tile in (0..tiles).map(|i| part(rows.len(), tiles, i)) {
+                let first = rows.start + tile.start;
+                for (slot, panel) in panels.clone().enumerate() {
+                    let sums = &mut sums[slot * rows.len()..][tile.clone()];
+                    if chunk == 0 {
+                        self.start(first, sums);
+                    }
+                    if !units.is_empty() {
+                        let (x, units) = (self.x.row(chunk, first), units.len() * self.units_ratio);
+                        // SAFETY: the loops run on this processor and the weights are there by the caller's promise;
+                        // `row` points at prepared rows of this chunk, of which `tile` lies inside; the sums are of
+                        // its rows.
+                        unsafe { self.tiles[tile.len() - 1](x, weights[slot], units, sums.as_mut_ptr().cast()) };
+                    }
+                    if chunk + 1 >= chunks {
+                        (self.finish)(first, panel, sums);
+                    }
                 }
             }
         }
-        for (panel, sums) in panels.zip(sums.chunks_exact_mut(rows.len())) {
-            for i in 0..tiles {
-                (self.finish)(rows.start + tile(i).start, panel, &mut sums[tile(i)]);
-            }
+    }
+
+    /// What the sums of rows from `first` on begin with: zero, or the integer that takes the bias off.
+    fn start(&self, first: usize, sums: &mut [[f32; PANEL]]) {
+        if self.x.scales.is_empty() {
+            sums.fill([0.0; PANEL]);
+        }
+        for (sums, (_, start)) in sums.iter_mut().zip(self.x.scales.get(first..).unwrap_or_default()) {
+            *sums = [f32::from_bits(start.cast_unsigned()); PANEL];
         }
     }
 }

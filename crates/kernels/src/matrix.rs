@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::activations::{Activations, Cut, Kind};
 use crate::buffer::Buffer;
-use crate::driver::Product;
+use crate::driver::{PANELS, Product};
 use crate::epilogue::{Epilogue, Rows, finish, scale_integers};
 use crate::error::{Result, check_length};
 use crate::format::{Format, Layout, PANEL};
@@ -126,14 +126,16 @@ impl Matrix {
         let unit_bytes = layout.unit_bytes();
         let panel_bytes = cut.units * unit_bytes;
         let panels = self.panels.view::<u8>();
-        let weights = |panel: usize, first: usize, units: usize, scratch: &mut Buffer| {
-            let stored = &panels[panel * panel_bytes + first * unit_bytes..][..units * unit_bytes];
+        let weights = |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut Buffer| {
+            let stored = &panels[panel * panel_bytes + units.start * unit_bytes..][..units.len() * unit_bytes];
             match wider {
                 None => stored.as_ptr(),
                 Some(wider) => {
-                    let bytes = units * layout.step() / wider.step() * wider.unit_bytes();
-                    scratch.reserve(bytes);
-                    let unpacked = &mut scratch.view_mut::<u8>()[..bytes];
+                    // Slots of the longest chunk's size: they do not move from chunk to chunk.
+                    let bytes = layout.step() / wider.step() * wider.unit_bytes();
+                    let size = cut.longest() * bytes;
+                    scratch.reserve(PANELS * size);
+                    let unpacked = &mut scratch.view_mut::<u8>()[slot * size..][..units.len() * bytes];
                     expand(width, layout, stored, unpacked);
                     unpacked.as_ptr()
                 }
