@@ -31,7 +31,11 @@ thread_local! {
 }
 
 /// See [`Product::weights`].
-pub(crate) type Weights<'a> = dyn Fn(usize, std::ops::Range<usize>, usize, &mut Buffer) -> *const u8 + Sync + 'a;
+pub(crate) type Weights<'a> =
+    dyn Fn(usize, std::ops::Range<usize>, usize, &mut Buffer) -> *const u8 + Sync + 'a;
+
+/// See [`Product::finish`].
+pub(crate) type Finish<'a> = dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync + 'a;
 
 /// A product of prepared activations with the panels of something.
 pub(crate) struct Product<'a> {
@@ -48,7 +52,7 @@ pub(crate) struct Product<'a> {
     /// and stay until the slots are written again.
     pub(crate) weights: &'a Weights<'a>,
     /// Called with `(first row, panel, sums)` for the rows of a tile, 32 sums each, once per tile and panel.
-    pub(crate) finish: &'a (dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync),
+    pub(crate) finish: &'a Finish<'a>,
 }
 
 /// `total` cut into `parts` as even as can be: the range of part `i`.
@@ -88,7 +92,12 @@ impl Product<'_> {
 
     /// # Safety
     /// As for [`Product::run`]; no more than [`PANELS`] panels.
-    unsafe fn task(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>, scratch: &mut Scratch) {
+    unsafe fn task(
+        &self,
+        rows: std::ops::Range<usize>,
+        panels: std::ops::Range<usize>,
+        scratch: &mut Scratch,
+    ) {
         let tiles = rows.len().div_ceil(self.tiles.len());
         scratch.sums.reserve(4 * PANEL * rows.len() * panels.len());
         let (sums, _) = scratch.sums.view_mut::<f32>().as_chunks_mut::<PANEL>();
@@ -113,7 +122,9 @@ impl Product<'_> {
                         // SAFETY: the loops run on this processor and the weights are there by the caller's promise;
                         // `row` points at prepared rows of this chunk, of which `tile` lies inside; the sums are of
                         // its rows.
-                        unsafe { self.tiles[tile.len() - 1](x, weights[slot], units, sums.as_mut_ptr().cast()) };
+                        unsafe {
+                            self.tiles[tile.len() - 1](x, weights[slot], units, sums.as_mut_ptr().cast())
+                        };
                     }
                     if chunk + 1 >= chunks {
                         (self.finish)(first, panel, sums);

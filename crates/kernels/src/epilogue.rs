@@ -70,7 +70,14 @@ impl<'a> Epilogue<'a> {
 
     /// Finishes up to 32 sums of row `row` from column `column` on, of a product with `n` columns.
     #[inline(always)]
-    fn finish_row<const FUSED: bool>(&self, sums: &[f32; PANEL], row: usize, column: usize, n: usize, out: &mut [f32]) {
+    fn finish_row<const FUSED: bool>(
+        &self,
+        sums: &[f32; PANEL],
+        row: usize,
+        column: usize,
+        n: usize,
+        out: &mut [f32],
+    ) {
         let mut values = *sums;
         if let Some(bias) = self.bias {
             let bias = padded(&bias[column..column + out.len()]);

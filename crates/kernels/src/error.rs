@@ -51,6 +51,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `found` must be `expected`, the length that `shape` describes.
-pub(crate) fn check_length(what: &'static str, found: usize, expected: usize, shape: impl FnOnce() -> String) -> Result<()> {
+pub(crate) fn check_length(
+    what: &'static str,
+    found: usize,
+    expected: usize,
+    shape: impl FnOnce() -> String,
+) -> Result<()> {
     if found == expected { Ok(()) } else { Err(Error::Length { what, shape: shape(), expected, found }) }
 }

@@ -98,7 +98,11 @@ impl Format {
     /// [`Error::Size`] if rows of `k` numbers do not fit the format.
     pub(crate) fn check_k(self, k: usize) -> Result<()> {
         if self.block_bytes().is_some() && !k.is_multiple_of(BLOCK) && self != Self::Q8_0 {
-            return Err(Error::Size { what: "k", found: k, allowed: "multiples of 32 for formats with blocks" });
+            return Err(Error::Size {
+                what: "k",
+                found: k,
+                allowed: "multiples of 32 for formats with blocks",
+            });
         }
         // 255 · 127 · 65,536 is just below 2³¹.
         if self == Self::Int8 && k > 65_536 {

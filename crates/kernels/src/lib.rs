@@ -8,6 +8,7 @@
 //! whatever other rows are in the call and however many threads run.
 
 mod activations;
+mod attention;
 mod buffer;
 pub mod calibrate;
 mod driver;
@@ -22,6 +23,7 @@ mod path;
 mod pool;
 mod tile;
 
+pub use attention::{Attention, Mask, Strided};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Result};
 pub use format::Format;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::Path;
 use crate::activations::{Activations, Cut, Kind};
 use crate::buffer::Buffer;
 use crate::driver::{PANELS, Product};
@@ -11,7 +12,6 @@ use crate::format::{Format, Layout, PANEL};
 use crate::pack::{Source, pack};
 use crate::pool::Pool;
 use crate::tile::{Width, expand, expanded, tiles};
-use crate::Path;
 
 /// Rows from which weights are unpacked before they are used: below, unpacking costs more than it saves.
 const MANY: usize = 24;
@@ -85,7 +85,14 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) if a slice has another length than its shape.
-    pub fn multiply(&self, x: &[f32], rows: usize, out: &mut [f32], epilogue: &Epilogue<'_>, pool: &Pool) -> Result<()> {
+    pub fn multiply(
+        &self,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
         self.multiply_on(Path::best(), x, rows, out, epilogue, pool)
     }
 
@@ -127,7 +134,8 @@ impl Matrix {
         let panel_bytes = cut.units * unit_bytes;
         let panels = self.panels.view::<u8>();
         let weights = |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut Buffer| {
-            let stored = &panels[panel * panel_bytes + units.start * unit_bytes..][..units.len() * unit_bytes];
+            let stored =
+                &panels[panel * panel_bytes + units.start * unit_bytes..][..units.len() * unit_bytes];
             match wider {
                 None => stored.as_ptr(),
                 Some(wider) => {

@@ -53,7 +53,13 @@ impl Source<'_> {
 }
 
 /// Packs `[n, k]` weights; returns the panels and, for [`Format::Int8`], the scales of the channels.
-pub(crate) fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<(Buffer, Vec<f32>)> {
+pub(crate) fn pack(
+    source: Source<'_>,
+    format: Format,
+    n: usize,
+    k: usize,
+    pool: &Pool,
+) -> Result<(Buffer, Vec<f32>)> {
     check(&source, format, n, k)?;
     let panels = n.div_ceil(PANEL);
     let panel_bytes = format.units(k) * format.unit_bytes();
@@ -70,7 +76,9 @@ pub(crate) fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool:
             let channels = panel * PANEL..n.min((panel + 1) * PANEL);
             match (source, format) {
                 (Source::Blocks(bytes), _) => blocks(bytes, format, k, channels, out),
-                (_, Format::F32) => rows(&source, k, channels, |c, i, v| put(out, 4 * (i * PANEL + c), v.to_le_bytes())),
+                (_, Format::F32) => {
+                    rows(&source, k, channels, |c, i, v| put(out, 4 * (i * PANEL + c), v.to_le_bytes()))
+                }
                 (_, Format::Bf16) => rows(&source, k, channels, |c, i, v| {
                     put(out, 4 * (i / 2 * PANEL + c) + 2 * (i % 2), bf16::from_f32(v).to_le_bytes());
                 }),
@@ -103,7 +111,12 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
 }
 
 /// Calls `each(channel in the panel, k, weight)` for every weight of the panel.
-fn rows(source: &Source<'_>, k: usize, channels: std::ops::Range<usize>, mut each: impl FnMut(usize, usize, f32)) {
+fn rows(
+    source: &Source<'_>,
+    k: usize,
+    channels: std::ops::Range<usize>,
+    mut each: impl FnMut(usize, usize, f32),
+) {
     let mut row = vec![0.0; k];
     for (c, channel) in channels.enumerate() {
         source.row(channel, &mut row);

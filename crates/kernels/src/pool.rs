@@ -394,7 +394,10 @@ mod tests {
     fn absurd_numbers_of_threads_are_refused() {
         for threads in [0, 1025, usize::MAX] {
             let error = Pool::new(threads).unwrap_err();
-            assert_eq!(error, Error::Size { what: "the number of threads", found: threads, allowed: "1 to 1024" });
+            assert_eq!(
+                error,
+                Error::Size { what: "the number of threads", found: threads, allowed: "1 to 1024" }
+            );
         }
     }
 }

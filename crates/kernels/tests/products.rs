@@ -80,7 +80,8 @@ fn float_paths_with_fused_sums_agree_to_the_bit() {
         let weights = weights(format, 5, 77, 513, &pool);
         let x = gaussian(6, 40 * 513);
         let fused = paths().into_iter().filter(|&path| path != Path::Portable);
-        let outs: Vec<_> = fused.map(|path| bits(&product(&weights, path, &x, 40, &Epilogue::default(), &pool))).collect();
+        let outs: Vec<_> =
+            fused.map(|path| bits(&product(&weights, path, &x, 40, &Epilogue::default(), &pool))).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]), "{format}");
     }
 }
@@ -142,7 +143,9 @@ fn nan_and_infinities_come_out_in_the_same_places_on_every_path() {
 #[test]
 fn weights_that_are_not_finite_reach_their_channel_only() {
     let pool = Pool::single();
-    for (format, others_fine) in [(Format::F32, true), (Format::Bf16, true), (Format::Int8, true), (Format::Q8_0, true)] {
+    for (format, others_fine) in
+        [(Format::F32, true), (Format::Bf16, true), (Format::Int8, true), (Format::Q8_0, true)]
+    {
         let mut numbers = gaussian(11, 40 * 64);
         numbers[3 * 64 + 9] = f32::NAN;
         numbers[33 * 64] = f32::NEG_INFINITY;
@@ -151,7 +154,11 @@ fn weights_that_are_not_finite_reach_their_channel_only() {
             let mut out = vec![0.0; 2 * 40];
             matrix.multiply_on(path, &gaussian(12, 128), 2, &mut out, &Epilogue::default(), &pool).unwrap();
             for (i, value) in out.iter().enumerate() {
-                assert_eq!(value.is_finite(), others_fine && ![3, 33].contains(&(i % 40)), "{format} {path} [{i}]");
+                assert_eq!(
+                    value.is_finite(),
+                    others_fine && ![3, 33].contains(&(i % 40)),
+                    "{format} {path} [{i}]"
+                );
             }
         }
     }
@@ -165,7 +172,10 @@ fn zeros_and_tiny_numbers_give_zero_or_what_they_are() {
         for path in paths() {
             for tiny in [0.0, -0.0, 1e-44, 1e-35] {
                 let out = product(&weights, path, &[tiny; 64], 1, &Epilogue::default(), &pool);
-                assert!(out.iter().all(|v| v.abs() <= 64.0 * tiny.abs()), "{format} {path}: {tiny} gave {out:?}");
+                assert!(
+                    out.iter().all(|v| v.abs() <= 64.0 * tiny.abs()),
+                    "{format} {path}: {tiny} gave {out:?}"
+                );
             }
         }
     }
@@ -197,9 +207,18 @@ fn wrong_sizes_are_named() {
         pack(Format::Q4_1, 1, 33, Source::Blocks(&[0; 20])),
         "k is 33, allowed: multiples of 32 for formats with blocks"
     );
-    assert_eq!(pack(Format::Q4_0, 1, 32, Source::F32(&[0.0; 32])), "weights given as f32 cannot be packed as Q4_0");
-    assert_eq!(pack(Format::Bf16, 1, 32, Source::Blocks(&[0; 64])), "weights given as blocks cannot be packed as bf16");
-    assert_eq!(pack(Format::Int8, 1, 65_537, Source::F32(&[])), "k is 65537, allowed: at most 65,536 for Int8");
+    assert_eq!(
+        pack(Format::Q4_0, 1, 32, Source::F32(&[0.0; 32])),
+        "weights given as f32 cannot be packed as Q4_0"
+    );
+    assert_eq!(
+        pack(Format::Bf16, 1, 32, Source::Blocks(&[0; 64])),
+        "weights given as blocks cannot be packed as bf16"
+    );
+    assert_eq!(
+        pack(Format::Int8, 1, 65_537, Source::F32(&[])),
+        "k is 65537, allowed: at most 65,536 for Int8"
+    );
     assert!(matches!(
         Matrix::pack(Source::F32(&[]), Format::F32, usize::MAX, 2, &pool),
         Err(Error::Size { found: usize::MAX, .. })
@@ -221,5 +240,8 @@ fn wrong_sizes_are_named() {
         run(&[0.0; 6], 2, &mut [0.0; 4], Epilogue::bias(&[0.0])),
         "the bias holds 1 numbers, its shape [n 2] needs 2"
     );
-    assert!(matches!(matrix.multiply(&[], usize::MAX, &mut [], &Epilogue::default(), &pool), Err(Error::Length { .. })));
+    assert!(matches!(
+        matrix.multiply(&[], usize::MAX, &mut [], &Epilogue::default(), &pool),
+        Err(Error::Length { .. })
+    ));
 }

@@ -178,12 +178,20 @@ unsafe fn group<const LAYOUT: u8>(unit: *const u8, g: usize) -> [__m512i; 2] {
 /// # Safety
 /// As for [`Tile`], with AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+) {
     let layout = const { Layout::of(LAYOUT) };
     // SAFETY: as in `float`, with 12 words of `x` and the layout's bytes for each unit.
     unsafe {
         let halves = |at: *const u8| {
-            [_mm512_cvtph_ps(_mm256_loadu_si256(at.cast())), _mm512_cvtph_ps(_mm256_loadu_si256(at.add(32).cast()))]
+            [
+                _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
+                _mm512_cvtph_ps(_mm256_loadu_si256(at.add(32).cast())),
+            ]
         };
         let mut sums = load::<ROWS>(c);
         for i in 0..units {
@@ -212,7 +220,8 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(x: *const u32, panel: *con
                 let x = _mm512_set1_ps(f32::from_bits(word(row, SCALE)));
                 for half in 0..2 {
                     let integers = _mm512_cvtepi32_ps(integers[row][half]);
-                    sums[row][half] = _mm512_fmadd_ps(integers, _mm512_mul_ps(scales[half], x), sums[row][half]);
+                    sums[row][half] =
+                        _mm512_fmadd_ps(integers, _mm512_mul_ps(scales[half], x), sums[row][half]);
                 }
             }
             if layout.has_minimum() {

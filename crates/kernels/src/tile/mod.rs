@@ -40,7 +40,7 @@ pub(crate) fn tiles(path: Path, layout: Layout) -> Tiles {
     #[cfg(target_arch = "x86_64")]
     {
         // Without VNNI the integer loops are those of AVX2, whose byte product needs signed weights of 7 bits.
-        let bytes_bias = bias;
+        let bytes_bias = if layout.has_bytes() { 0 } else { bias };
         match path {
             Path::Portable => {}
             Path::Avx512Vnni => return Tiles { by_rows: avx512::tiles(layout), bias },

@@ -131,7 +131,12 @@ pub(super) fn half_at(unit: &[u8], at: usize, c: usize) -> f32 {
 
 /// # Safety
 /// As for [`Tile`].
-unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+) {
     let layout = const { Layout::of(LAYOUT) };
     let bytes = layout.unit_bytes();
     for row in 0..ROWS {

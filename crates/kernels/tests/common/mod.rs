@@ -1,5 +1,5 @@
 //! Data for the tests: seeded gaussian numbers, stored blocks, and what they stand for in f64.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::print_stdout, clippy::unwrap_used)]
 
 use foveate_kernels::{Epilogue, Format, Matrix, Path, Pool, Source};
 use half::{bf16, f16};
@@ -7,26 +7,28 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Numbers of a standard normal distribution (Box–Muller).
-pub fn gaussian(seed: u64, count: usize) -> Vec<f32> {
+pub(crate) fn gaussian(seed: u64, count: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut uniform = || f64::from(random.random::<f32>()).max(1e-12);
-    (0..count).map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32).collect()
+    (0..count)
+        .map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32)
+        .collect()
 }
 
 /// Weights in some format and the numbers they stand for.
-pub struct Weights {
-    pub format: Format,
-    pub n: usize,
-    pub k: usize,
-    pub matrix: Matrix,
+pub(crate) struct Weights {
+    pub(crate) format: Format,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) matrix: Matrix,
     /// The stored numbers, after rounding to the format.
-    pub values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// The numbers before rounding; the same for stored blocks.
-    pub exact: Vec<f64>,
+    pub(crate) exact: Vec<f64>,
 }
 
 /// Random stored blocks: any bits, small scales.
-pub fn random_blocks(format: Format, seed: u64, numbers: usize) -> Vec<u8> {
+pub(crate) fn random_blocks(format: Format, seed: u64, numbers: usize) -> Vec<u8> {
     let size = format.block_bytes().unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut bytes = vec![0; numbers / 32 * size];
@@ -43,7 +45,7 @@ pub fn random_blocks(format: Format, seed: u64, numbers: usize) -> Vec<u8> {
 }
 
 /// The numbers that stored blocks stand for (layouts of GGUF).
-pub fn dequantise(format: Format, bytes: &[u8]) -> Vec<f64> {
+pub(crate) fn dequantise(format: Format, bytes: &[u8]) -> Vec<f64> {
     let mut out = Vec::new();
     for block in bytes.chunks_exact(format.block_bytes().unwrap()) {
         let half = |i: usize| f16::from_le_bytes([block[i], block[i + 1]]).to_f64();
@@ -62,7 +64,7 @@ pub fn dequantise(format: Format, bytes: &[u8]) -> Vec<f64> {
 }
 
 /// Weights of any format: gaussian for those packed from floats, random blocks for the others (k is rounded down).
-pub fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool) -> Weights {
+pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool) -> Weights {
     if format.block_bytes().is_some() && format != Format::Q8_0 {
         let k = (k / 32).max(1) * 32;
         let bytes = random_blocks(format, seed, n * k);
@@ -72,11 +74,14 @@ pub fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool) -> We
     }
     let numbers: Vec<f32> = gaussian(seed, n * k).iter().map(|v| v * 0.05).collect();
     let matrix = Matrix::pack(Source::F32(&numbers), format, n, k, pool).unwrap();
-    let level = |v: f32, scale: f32| if scale > 0.0 { f64::from(scale * (v / scale).round_ties_even()) } else { 0.0 };
+    let level =
+        |v: f32, scale: f32| if scale > 0.0 { f64::from(scale * (v / scale).round_ties_even()) } else { 0.0 };
     let largest = |part: &[f32]| part.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     let values = match format {
         Format::Bf16 => numbers.iter().map(|&v| bf16::from_f32(v).to_f64()).collect(),
-        Format::Int8 => numbers.chunks(k).flat_map(|row| row.iter().map(|&v| level(v, largest(row) / 127.0))).collect(),
+        Format::Int8 => {
+            numbers.chunks(k).flat_map(|row| row.iter().map(|&v| level(v, largest(row) / 127.0))).collect()
+        }
         Format::Q8_0 => numbers
             .chunks(k)
             .flat_map(|row| row.chunks(32))
@@ -88,7 +93,7 @@ pub fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool) -> We
 }
 
 /// x · Wᵀ in f64, and the sum of the magnitudes of its terms.
-pub fn reference(x: &[f32], values: &[f64], rows: usize, n: usize, k: usize) -> Vec<(f64, f64)> {
+pub(crate) fn reference(x: &[f32], values: &[f64], rows: usize, n: usize, k: usize) -> Vec<(f64, f64)> {
     let mut out = Vec::with_capacity(rows * n);
     for row in 0..rows {
         for column in 0..n {
@@ -100,21 +105,28 @@ pub fn reference(x: &[f32], values: &[f64], rows: usize, n: usize, k: usize) -> 
 }
 
 /// The product on a path.
-pub fn product(weights: &Weights, path: Path, x: &[f32], rows: usize, epilogue: &Epilogue<'_>, pool: &Pool) -> Vec<f32> {
+pub(crate) fn product(
+    weights: &Weights,
+    path: Path,
+    x: &[f32],
+    rows: usize,
+    epilogue: &Epilogue<'_>,
+    pool: &Pool,
+) -> Vec<f32> {
     let mut out = vec![f32::NAN; rows * weights.n];
     weights.matrix.multiply_on(path, x, rows, &mut out, epilogue, pool).unwrap();
     out
 }
 
 /// ‖a − b‖ / ‖b‖.
-pub fn relative_error(a: &[f32], b: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn relative_error(a: &[f32], b: impl Iterator<Item = f64>) -> f64 {
     let (error, size) =
         a.iter().zip(b).fold((0.0, 0.0), |(e, s), (&a, b)| (e + (f64::from(a) - b).powi(2), s + b * b));
     (error / size).sqrt()
 }
 
 /// Says on the test's output which paths this machine lacks; returns those it has.
-pub fn paths() -> Vec<Path> {
+pub(crate) fn paths() -> Vec<Path> {
     for path in Path::ALL {
         if !path.is_available() {
             println!("skipped on this machine: {path}");
