@@ -5,6 +5,7 @@
 //! cache, as rows of 1024 floats would.
 
 use crate::buffer::Buffer;
+use crate::dense::View;
 use crate::format::{BLOCK, Layout};
 use crate::pack::largest;
 use crate::pool::{Chunks, Pool};
@@ -121,6 +122,31 @@ impl Activations {
             });
         }
         Self { words, rows, cut, scales }
+    }
+
+    /// Floats from any strides, for the products of [`crate::dense`].
+    pub(crate) fn gather(a: View<'_>, rows: usize, cut: Cut, buffer: Buffer, pool: &Pool) -> Self {
+        // Rows read together, so that those of a transposed matrix share the cache lines they lie in.
+        const TOGETHER: usize = 16;
+        let mut words = buffer;
+        words.reserve(4 * cut.chunks() * rows * STRIDE);
+        {
+            let all = &mut words.view_mut::<u32>()[..cut.chunks() * rows * STRIDE];
+            let pieces = Chunks::new(all, STRIDE);
+            pool.run(rows.div_ceil(TOGETHER), |task| {
+                let rows_here = task * TOGETHER..rows.min((task + 1) * TOGETHER);
+                for chunk in 0..cut.chunks() {
+                    let mut to: Vec<&mut [u32]> =
+                        rows_here.clone().map(|row| pieces.take(chunk * rows + row)).collect();
+                    for (word, unit) in cut.chunk(chunk).enumerate() {
+                        for (row, to) in rows_here.clone().zip(&mut to) {
+                            to[word] = a.numbers[row * a.row_stride + unit * a.column_stride].to_bits();
+                        }
+                    }
+                }
+            });
+        }
+        Self { words, rows, cut, scales: Vec::new() }
     }
 
     /// The first word of row `row` in chunk `chunk`; the rows after it follow at [`STRIDE`].

@@ -8,7 +8,7 @@ use crate::{Format, Path};
 #[non_exhaustive]
 pub enum Error {
     /// A slice has another length than its shape says.
-    #[error("{what} holds {found} numbers, its shape {shape} needs {expected}")]
+    #[error("{what}: {found} numbers where {shape} needs {expected}")]
     Length {
         /// The argument.
         what: &'static str,

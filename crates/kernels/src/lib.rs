@@ -9,8 +9,10 @@
 
 mod activations;
 mod attention;
+mod backward;
 mod buffer;
 pub mod calibrate;
+mod dense;
 mod driver;
 mod epilogue;
 mod error;
@@ -24,6 +26,7 @@ mod pool;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};
+pub use dense::{View, product, product_on};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Result};
 pub use format::Format;

@@ -18,7 +18,7 @@ const MANY: usize = 24;
 
 thread_local! {
     /// Memory for prepared activations, kept from call to call.
-    static WORDS: Cell<Option<Buffer>> = const { Cell::new(None) };
+    pub(crate) static WORDS: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
 /// Weights of a linear layer, `[n, k]`, packed for the inner loops.
@@ -79,6 +79,17 @@ impl Matrix {
         self.panels.view::<u8>().len() + size_of_val(self.scales.as_slice())
     }
 
+    /// The bytes of panel `panel`.
+    pub(crate) fn panel(&self, panel: usize) -> &[u8] {
+        let bytes = self.format.units(self.k) * self.format.unit_bytes();
+        &self.panels.view::<u8>()[panel * bytes..(panel + 1) * bytes]
+    }
+
+    /// The scales of the channels, a multiple of 32; empty but for int8.
+    pub(crate) fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
     /// out = epilogue(x · Wᵀ): `x` is `[rows, k]`, `out` `[rows, n]`, both row-major.
     ///
     /// A row of the output depends on that row of the input alone, to the bit: not on the number of rows nor of threads.
@@ -132,10 +143,8 @@ impl Matrix {
 
         let unit_bytes = layout.unit_bytes();
         let panel_bytes = cut.units * unit_bytes;
-        let panels = self.panels.view::<u8>();
         let weights = |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut Buffer| {
-            let stored =
-                &panels[panel * panel_bytes + units.start * unit_bytes..][..units.len() * unit_bytes];
+            let stored = &self.panel(panel)[units.start * unit_bytes..units.end * unit_bytes];
             match wider {
                 None => stored.as_ptr(),
                 Some(wider) => {

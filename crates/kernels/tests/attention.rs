@@ -166,10 +166,10 @@ fn wrong_sizes_are_named() {
     assert_eq!(run(good, 0, 0, &mut []), Ok(()));
     let message =
         |layer, queries, keys, length| run(layer, queries, keys, &mut vec![0.0; length]).unwrap_err();
-    assert_eq!(message(good, 2, 3, 15), "the output holds 15 numbers, its shape [2, heads 2, 4] needs 16");
+    assert_eq!(message(good, 2, 3, 15), "the output: 15 numbers where [2, heads 2, 4] needs 16");
     assert_eq!(
         message(good, 2, 4, 16),
-        "the keys holds 12 numbers, its shape [rows 4, heads 1, 4] with strides [4, 4, 1] needs 16"
+        "the keys: 12 numbers where [rows 4, heads 1, 4] with strides [4, 4, 1] needs 16"
     );
     assert_eq!(message(good, 2, 0, 16), "the number of keys is 0, allowed: at least 1");
     assert_eq!(

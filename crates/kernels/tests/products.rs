@@ -201,7 +201,7 @@ fn wrong_sizes_are_named() {
     let pack = |format, n, k, source| Matrix::pack(source, format, n, k, &pool).unwrap_err().to_string();
     assert_eq!(
         pack(Format::F32, 2, 3, Source::F32(&[0.0; 5])),
-        "the weights holds 5 numbers, its shape [n 2, k 3] in f32 needs 6"
+        "the weights: 5 numbers where [n 2, k 3] in f32 needs 6"
     );
     assert_eq!(
         pack(Format::Q4_1, 1, 33, Source::Blocks(&[0; 20])),
@@ -230,15 +230,15 @@ fn wrong_sizes_are_named() {
     };
     assert_eq!(
         run(&[0.0; 5], 2, &mut [0.0; 4], Epilogue::default()),
-        "the input holds 5 numbers, its shape [rows 2, k 3] needs 6"
+        "the input: 5 numbers where [rows 2, k 3] needs 6"
     );
     assert_eq!(
         run(&[0.0; 6], 2, &mut [0.0; 3], Epilogue::default()),
-        "the output holds 3 numbers, its shape [rows 2, n 2] needs 4"
+        "the output: 3 numbers where [rows 2, n 2] needs 4"
     );
     assert_eq!(
         run(&[0.0; 6], 2, &mut [0.0; 4], Epilogue::bias(&[0.0])),
-        "the bias holds 1 numbers, its shape [n 2] needs 2"
+        "the bias: 1 numbers where [n 2] needs 2"
     );
     assert!(matches!(
         matrix.multiply(&[], usize::MAX, &mut [], &Epilogue::default(), &pool),

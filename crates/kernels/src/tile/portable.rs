@@ -124,9 +124,9 @@ pub(super) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4
     })
 }
 
-/// The f16 number `c` of those at byte `at` of a unit.
-pub(super) fn half_at(unit: &[u8], at: usize, c: usize) -> f32 {
-    f16::from_le_bytes([unit[at + 2 * c], unit[at + 2 * c + 1]]).to_f32()
+/// The f16 number at byte `at` of a unit.
+pub(crate) fn half_at(unit: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([unit[at], unit[at + 1]]).to_f32()
 }
 
 /// # Safety
@@ -151,9 +151,9 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
                 }
             }
             for (channel, (c, sum)) in c.iter_mut().zip(sums).enumerate() {
-                *c = (sum as f32).mul_add(half_at(unit, 0, channel) * scale, *c);
+                *c = (sum as f32).mul_add(half_at(unit, 2 * channel) * scale, *c);
                 if layout.has_minimum() {
-                    *c = half_at(unit, 2 * PANEL, channel).mul_add(f32::from_bits(x[SUM]), *c);
+                    *c = half_at(unit, 2 * (PANEL + channel)).mul_add(f32::from_bits(x[SUM]), *c);
                 }
             }
         }
