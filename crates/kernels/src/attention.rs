@@ -412,29 +412,34 @@ crate::tile::by_width! {
     /// Turns the scores of one row into weights relative to the largest score so far, zero outside `from..to`; returns
     /// what everything summed before must be multiplied by.
     fn softmax(scores: &mut [f32; KEYS], from: usize, to: usize, largest: &mut f32, sum: &mut f32) -> f32 {
-        const LANES: usize = 16;
-        for (key, score) in scores.iter_mut().enumerate() {
-            *score = if key >= from && key < to { *score } else { f32::NEG_INFINITY };
+        scores[..from].fill(f32::NEG_INFINITY);
+        scores[to..].fill(f32::NEG_INFINITY);
+        // As integers in the order of the floats: the compiler may take their maximum in any order. NaN ends up first or
+        // last and comes back through the exponential either way.
+        let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
+        let mut most = i32::MIN;
+        for score in scores.iter() {
+            most = most.max(ordered(score.to_bits().cast_signed()));
         }
-        // NaN loses every comparison here and comes back through the exponential.
-        let mut lanes = [*largest; LANES];
-        for part in scores.as_chunks::<LANES>().0 {
-            for (lane, score) in lanes.iter_mut().zip(part) {
-                *lane = if *score > *lane { *score } else { *lane };
-            }
-        }
-        let most = lanes.iter().fold(*largest, |most, &lane| if lane > most { lane } else { most });
+        let most = f32::from_bits(ordered(most).cast_unsigned());
+        let most = if most > *largest { most } else { *largest };
         // All −∞: there is nothing to subtract, and every weight is zero.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
-        let mut lanes = [0.0; LANES];
-        for part in scores.as_chunks_mut::<LANES>().0 {
-            for (lane, score) in lanes.iter_mut().zip(part) {
-                *score = exp::<FUSED>(*score - base);
-                *lane += *score;
+        for score in scores.iter_mut() {
+            *score = exp::<FUSED>(*score - base);
+        }
+        // By halves, which is a fixed order that vectorises.
+        let mut sums = *scores;
+        let mut half = KEYS / 2;
+        while half > 0 {
+            let (left, right) = sums.split_at_mut(half);
+            for (left, right) in left.iter_mut().zip(right) {
+                *left += *right;
             }
+            half /= 2;
         }
         let factor = if *largest == most { 1.0 } else { exp::<FUSED>(*largest - base) };
-        *sum = *sum * factor + lanes.iter().sum::<f32>();
+        *sum = *sum * factor + sums[0];
         *largest = most;
         factor
     }
