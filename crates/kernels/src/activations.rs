@@ -4,11 +4,11 @@
 //! tile from one pointer, and odd in cache lines, so that the rows do not fall into the same sets of the first-level
 //! cache, as rows of 1024 floats would.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Plain};
 use crate::dense::View;
 use crate::format::{BLOCK, Layout};
-use crate::pack::largest;
 use crate::pool::{Chunks, Pool};
+use crate::quantise::{most, quantise, quantise_block, scale};
 use crate::tile::Width;
 
 /// Words of a row in a chunk: with 12 rows, half of a first-level cache.
@@ -163,62 +163,11 @@ fn floats<'a>(numbers: &[f32], cut: Cut, piece: impl Fn(usize) -> &'a mut [u32])
     for chunk in 0..cut.chunks() {
         let units = cut.chunk(chunk);
         let part = &numbers[units.start * cut.words..numbers.len().min(units.end * cut.words)];
-        let piece = piece(chunk);
-        for (word, number) in piece.iter_mut().zip(part) {
-            *word = number.to_bits();
-        }
+        let (words, rest) = piece(chunk)[..units.len() * cut.words].split_at_mut(part.len());
+        f32::view_mut(words).copy_from_slice(part);
         // Half a pair at the end of k.
-        piece[part.len()..units.len() * cut.words].fill(0);
+        rest.fill(0);
     }
-}
-
-/// The scale for numbers up to `most`, and its inverse: 0 and 0 for numbers too small to have one, NaN and 0 if one of
-/// the numbers was NaN or infinite, so that everything they touch becomes NaN.
-#[inline(always)]
-fn scale(most: f32) -> (f32, f32) {
-    if most < 1e-30 {
-        (0.0, 0.0)
-    } else if most.is_finite() {
-        (most / 127.0, 127.0 / most)
-    } else {
-        (f32::NAN, 0.0)
-    }
-}
-
-/// Rounds to nearest even in −127…127: adding 1.5 · 2²³ leaves the integer in the low bits, which vectorises everywhere.
-#[inline(always)]
-fn round(number: f32, inverse: f32) -> i32 {
-    const ROUND: f32 = 12_582_912.0;
-    // 0 · ∞ is NaN, whose low bits are zero.
-    ((number * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) << 24 >> 24
-}
-
-crate::tile::by_width! {
-/// Rounds a block of 32 into 8 words; returns the sum of the bytes. One block at a time: over several, the compiler puts
-/// blocks side by side and gathers them.
-fn round_block(numbers: &[f32; BLOCK], inverse: f32, words: &mut [u32; BLOCK / 4]) -> i32 {
-    let mut levels = [0_i32; BLOCK];
-    for (level, &number) in levels.iter_mut().zip(numbers) {
-        *level = round(number, inverse);
-    }
-    // In bytes first: narrowing is one instruction where it is written as such.
-    let mut bytes = [0_u8; BLOCK];
-    for (byte, &level) in bytes.iter_mut().zip(&levels) {
-        *byte = level as u8;
-    }
-    for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *word = u32::from_le_bytes(*four);
-    }
-    levels.iter().sum()
-}
-}
-
-/// Up to 32 numbers as 32.
-#[inline(always)]
-fn padded(numbers: &[f32]) -> [f32; BLOCK] {
-    let mut block = [0.0; BLOCK];
-    block[..numbers.len()].copy_from_slice(numbers);
-    block
 }
 
 fn quantise_row<'a>(
@@ -233,50 +182,20 @@ fn quantise_row<'a>(
     for chunk in 0..cut.chunks() {
         let units = cut.chunk(chunk);
         let part = &numbers[units.start * 4..numbers.len().min(units.end * 4)];
-        sum += quantise_part(width, part, inverse, &mut piece(chunk)[..units.len()]);
+        let (bytes, rest) = u8::view_mut(&mut piece(chunk)[..units.len()]).split_at_mut(part.len());
+        sum += quantise(width, part, inverse, bytes);
+        rest.fill(0);
     }
     (scale, -bias * sum)
-}
-
-crate::tile::by_width! {
-    /// [`largest`] with the instructions of `width`.
-    fn most(numbers: &[f32]) -> f32 {
-        largest(numbers)
-    }
-}
-
-/// Rounds a part of a row with its scale; returns the sum of the bytes.
-fn quantise_part(width: Width, numbers: &[f32], inverse: f32, words: &mut [u32]) -> i32 {
-    let mut total = 0;
-    let (blocks, rest) = numbers.as_chunks::<BLOCK>();
-    let (words, rest_words) = words.as_chunks_mut::<{ BLOCK / 4 }>();
-    for (block, words) in blocks.iter().zip(&mut *words) {
-        total += round_block(width, block, inverse, words);
-    }
-    if !rest.is_empty() {
-        // The last words may be a block's, or fewer.
-        let mut last = [0; BLOCK / 4];
-        total += round_block(width, &padded(rest), inverse, &mut last);
-        match words.get_mut(blocks.len()) {
-            Some(words) => *words = last,
-            None => rest_words.copy_from_slice(&last[..rest_words.len()]),
-        }
-    }
-    total
 }
 
 /// Rounds blocks of 32 with a scale each; the last may be short.
 fn quantise_blocks(width: Width, numbers: &[f32], bias: i32, words: &mut [u32]) {
     let (blocks, rest) = numbers.as_chunks::<BLOCK>();
-    let last = padded(rest);
+    let mut last = [0.0; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
     let blocks = blocks.iter().chain((!rest.is_empty()).then_some(&last));
     for (block, words) in blocks.zip(words.as_chunks_mut::<BLOCK_WORDS>().0) {
-        let (scale, inverse) = scale(most(width, block));
-        let (bytes, words) = words.split_at_mut(SCALE);
-        let Ok(bytes) = bytes.try_into() else { return };
-        let sum = round_block(width, block, inverse, bytes);
-        words[0] = scale.to_bits();
-        words[START - SCALE] = (-bias * sum).cast_unsigned();
-        words[SUM - SCALE] = (scale * sum as f32).to_bits();
+        quantise_block(width, block, bias, words);
     }
 }

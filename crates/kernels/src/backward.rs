@@ -82,6 +82,7 @@ impl Matrix {
             finish(width, &epilogue, sums, row, panel, &out);
         };
         let product = Product {
+            width,
             tiles: tiles(path, Layout::F32).by_rows,
             units_ratio: PANEL,
             x: &x,

@@ -26,7 +26,16 @@ pub(crate) struct Buffer {
 ///
 /// # Safety
 /// Only for types without padding and without invalid values, of alignment 64 at most.
-pub(crate) unsafe trait Plain: Copy + 'static {}
+pub(crate) unsafe trait Plain: Copy + 'static {
+    /// Words seen as numbers of this type, of 4 bytes or fewer.
+    fn view_mut(words: &mut [u32]) -> &mut [Self] {
+        const { assert!(size_of::<Self>() <= 4 && align_of::<Self>() <= 4) };
+        let length = size_of_val(words) / size_of::<Self>();
+        // SAFETY: the same bytes, aligned for words and so for `Self`; both types take any bits, and the exclusive
+        // borrow passes on.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), length) }
+    }
+}
 // SAFETY: plain numbers have neither padding nor invalid values.
 unsafe impl Plain for u8 {}
 // SAFETY: as above.

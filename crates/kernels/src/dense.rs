@@ -119,6 +119,7 @@ pub fn product_on(
     let finish =
         |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| finish(width, epilogue, sums, row, panel, &out);
     let product = Product {
+        width,
         tiles: tiles(path, Layout::F32).by_rows,
         units_ratio: 1,
         x: &x,

@@ -10,7 +10,7 @@ use crate::activations::Activations;
 use crate::buffer::Buffer;
 use crate::format::PANEL;
 use crate::pool::Pool;
-use crate::tile::Tile;
+use crate::tile::{Tile, Width};
 
 /// Rows of a task: with a chunk of 384 words, 300 kB of activations and up to 100 kB of sums.
 const ROWS: usize = 192;
@@ -39,6 +39,7 @@ pub(crate) type Finish<'a> = dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync + 
 
 /// A product of prepared activations with the panels of something.
 pub(crate) struct Product<'a> {
+    pub(crate) width: Width,
     /// Loops by rows.
     pub(crate) tiles: &'static [Tile],
     /// Units that the tiles read for each unit that the activations are cut by.
@@ -137,10 +138,17 @@ impl Product<'_> {
     /// What the sums of rows from `first` on begin with: zero, or the integer that takes the bias off.
     fn start(&self, first: usize, sums: &mut [[f32; PANEL]]) {
         if self.x.scales.is_empty() {
-            sums.fill([0.0; PANEL]);
+            fill(self.width, sums, 0.0);
+        } else {
+            for (sums, (_, start)) in sums.iter_mut().zip(&self.x.scales[first..]) {
+                fill(self.width, std::slice::from_mut(sums), f32::from_bits(start.cast_unsigned()));
+            }
         }
-        for (sums, (_, start)) in sums.iter_mut().zip(self.x.scales.get(first..).unwrap_or_default()) {
-            *sums = [f32::from_bits(start.cast_unsigned()); PANEL];
-        }
+    }
+}
+
+crate::tile::by_width! {
+    fn fill(sums: &mut [[f32; PANEL]], value: f32) {
+        sums.as_flattened_mut().fill(value);
     }
 }

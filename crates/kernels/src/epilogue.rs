@@ -72,17 +72,12 @@ impl<'a> Epilogue<'a> {
     #[inline(always)]
     fn finish_row<const FUSED: bool>(
         &self,
-        sums: &[f32; PANEL],
-        row: usize,
-        column: usize,
-        n: usize,
+        values: &mut [f32; PANEL],
+        bias: &[f32; PANEL],
+        at: usize,
         out: &mut [f32],
     ) {
-        let mut values = *sums;
-        if let Some(bias) = self.bias {
-            let bias = padded(&bias[column..column + out.len()]);
-            values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-        }
+        values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
         // All 32 at once, those past the end as well: a fixed number is what the compiler makes vectors of.
         match self.activation {
             Activation::Identity => {}
@@ -90,7 +85,6 @@ impl<'a> Epilogue<'a> {
             Activation::QuickGelu => values.iter_mut().for_each(|x| *x = sigmoid_unit::<FUSED>(*x, 1.702)),
             Activation::Silu => values.iter_mut().for_each(|x| *x = sigmoid_unit::<FUSED>(*x, 1.0)),
         }
-        let at = row * n + column;
         if let Some(gate) = self.gate {
             let gate = padded(&gate[at..at + out.len()]);
             values.iter_mut().zip(gate).for_each(|(value, gate)| *value *= sigmoid_unit::<FUSED>(gate, 1.0));
@@ -103,10 +97,23 @@ impl<'a> Epilogue<'a> {
         if let Some(residual) = residual {
             values.iter_mut().zip(residual).for_each(|(value, residual)| *value += residual);
         }
-        match <&mut [f32; PANEL]>::try_from(&mut *out) {
-            Ok(out) => *out = values,
-            Err(_) => out.copy_from_slice(&values[..out.len()]),
-        }
+        copy(values, out);
+    }
+
+    /// Whether there is nothing to do but to add a bias and write.
+    fn is_plain(&self) -> bool {
+        self.activation == Activation::Identity
+            && self.gate.is_none()
+            && matches!(self.residual, Residual::None)
+    }
+}
+
+/// The first numbers of a panel; a full panel, the usual case, is one copy of fixed size.
+#[inline(always)]
+fn copy(values: &[f32; PANEL], out: &mut [f32]) {
+    match <&mut [f32; PANEL]>::try_from(&mut *out) {
+        Ok(out) => *out = *values,
+        Err(_) => out.copy_from_slice(&values[..out.len()]),
     }
 }
 
@@ -153,11 +160,21 @@ crate::tile::by_width! {
     /// Finishes the sums of one panel for rows from `row` on.
     ///
     /// The caller promises that no other thread finishes any of these rows in this panel: see [`Rows::part`].
-    pub(crate) fn finish(epilogue: &Epilogue<'_>, sums: &[[f32; PANEL]], row: usize, panel: usize, out: &Rows) {
+    pub(crate) fn finish(epilogue: &Epilogue<'_>, sums: &mut [[f32; PANEL]], row: usize, panel: usize, out: &Rows) {
+        let column = panel * PANEL;
+        let end = out.columns.min(column + PANEL);
+        // Adding −0 leaves every number as it is, 0 and −0 as well.
+        let bias = epilogue.bias.map_or([-0.0; PANEL], |bias| padded(&bias[column..end]));
+        let plain = epilogue.is_plain();
         for (row, sums) in (row..).zip(sums) {
             // SAFETY: the caller's promise; panels do not overlap.
-            let part = unsafe { out.part(row, panel * PANEL) };
-            epilogue.finish_row::<FUSED>(sums, row, panel * PANEL, out.columns, part);
+            let part = unsafe { out.part(row, column) };
+            if plain {
+                sums.iter_mut().zip(&bias).for_each(|(sum, bias)| *sum += bias);
+                copy(sums, part);
+            } else {
+                epilogue.finish_row::<FUSED>(sums, &bias, row * out.columns + column, part);
+            }
         }
     }
 }

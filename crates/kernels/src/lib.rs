@@ -23,6 +23,7 @@ mod matrix;
 mod pack;
 mod path;
 mod pool;
+mod quantise;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};

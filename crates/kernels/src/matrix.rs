@@ -170,6 +170,7 @@ impl Matrix {
             finish(width, epilogue, sums, row, panel, &out);
         };
         let product = Product {
+            width,
             tiles: tiles.by_rows,
             units_ratio: wider.map_or(1, |wider| layout.step() / wider.step()),
             x: &x,

@@ -100,7 +100,7 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
         let mut sums = c.map(|sum| sum.to_bits().cast_signed());
         for (x, weights) in x.iter().zip(panel.chunks_exact(4 * PANEL)) {
             for (sum, weight) in sums.iter_mut().zip(weights.chunks_exact(4)) {
-                four(sum, x.to_le_bytes(), std::array::from_fn(|j| i32::from(weight[j])));
+                four(sum, x.to_ne_bytes(), std::array::from_fn(|j| i32::from(weight[j])));
             }
         }
         *c = sums.map(|sum| f32::from_bits(sum.cast_unsigned()));
@@ -147,7 +147,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
             let mut sums = [x[START].cast_signed(); PANEL];
             for (g, x) in x[..8].iter().enumerate() {
                 for (channel, sum) in sums.iter_mut().enumerate() {
-                    four(sum, x.to_le_bytes(), quants(layout, unit, g, channel));
+                    four(sum, x.to_ne_bytes(), quants(layout, unit, g, channel));
                 }
             }
             for (channel, (c, sum)) in c.iter_mut().zip(sums).enumerate() {
