@@ -89,6 +89,7 @@ impl Matrix {
             panels: k.div_ceil(PANEL),
             panel_bytes: 4 * PANEL * n,
             weights: &weights,
+            out: &out,
             finish: &finish,
         };
         // SAFETY: the path was checked, and `weights` writes 32 units of f32 for each unit of the cut.

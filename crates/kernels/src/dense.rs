@@ -126,6 +126,7 @@ pub fn product_on(
         panels: columns.div_ceil(PANEL),
         panel_bytes: 4 * PANEL * inner,
         weights: &weights,
+        out: &out,
         finish: &finish,
     };
     // SAFETY: the path was checked, and `weights` writes a unit of 32 numbers for each unit of the cut.

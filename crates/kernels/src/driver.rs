@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use crate::activations::Activations;
 use crate::buffer::Buffer;
+use crate::epilogue::Rows;
 use crate::format::PANEL;
 use crate::pool::Pool;
 use crate::tile::{Tile, Width};
@@ -15,7 +16,7 @@ use crate::tile::{Tile, Width};
 /// Rows of a task: with a chunk of 384 words, 300 kB of activations and up to 100 kB of sums.
 const ROWS: usize = 192;
 /// Panels of a task of many rows.
-pub(crate) const PANELS: usize = 4;
+pub(crate) const PANELS: usize = 8;
 /// Bytes of weights that a task of few rows should read at least.
 const BYTES: usize = 64 << 10;
 
@@ -52,6 +53,8 @@ pub(crate) struct Product<'a> {
     /// written, in the scratch buffer at slot `slot` of [`PANELS`]. They must be what the tiles read, for as many units,
     /// and stay until the slots are written again.
     pub(crate) weights: &'a Weights<'a>,
+    /// What `finish` writes to.
+    pub(crate) out: &'a Rows,
     /// Called with `(first row, panel, sums)` for the rows of a tile, 32 sums each, once per tile and panel.
     pub(crate) finish: &'a Finish<'a>,
 }
@@ -117,6 +120,10 @@ impl Product<'_> {
                     let sums = &mut sums[slot * rows.len()..][tile.clone()];
                     if chunk == 0 {
                         self.start(first, sums);
+                    }
+                    if chunk + 1 >= chunks {
+                        // Lines of the output come from memory while the sums are taken.
+                        self.out.prefetch(first..first + tile.len(), panel);
                     }
                     if !units.is_empty() {
                         let (x, units) = (self.x.row(chunk, first), units.len() * self.units_ratio);

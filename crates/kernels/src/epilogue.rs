@@ -143,6 +143,17 @@ impl Rows {
         Self { start: out.as_mut_ptr(), length: out.len(), columns }
     }
 
+    /// Asks for the cache lines of one panel of some rows.
+    pub(crate) fn prefetch(&self, rows: std::ops::Range<usize>, panel: usize) {
+        for row in rows {
+            let start = self.start.wrapping_add(row * self.columns + panel * PANEL);
+            // Two lines, and a third where they are not aligned.
+            for line in [start, start.wrapping_add(16), start.wrapping_add(31)] {
+                crate::tile::prefetch(line);
+            }
+        }
+    }
+
     /// The numbers of row `row` from `column` to the end of its panel.
     ///
     /// # Safety

@@ -177,6 +177,7 @@ impl Matrix {
             panels: n.div_ceil(PANEL),
             panel_bytes,
             weights: &weights,
+            out: &out,
             finish: &finish,
         };
         // SAFETY: the path was checked, its tiles belong to the layout that `weights` hands out.

@@ -55,6 +55,18 @@ pub(crate) fn tiles(path: Path, layout: Layout) -> Tiles {
     Tiles { by_rows: portable::tiles(layout), bias }
 }
 
+/// Asks for the cache line at `address`, which may be anywhere.
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// How wide the compiler may make the plain loops: the part of a [`Path`] that matters outside the tiles.
 ///
 /// Got from a path that was checked to be available, and only so; [`by_width!`] relies on it.
