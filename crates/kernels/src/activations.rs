@@ -11,11 +11,11 @@ use crate::pool::{Chunks, Pool};
 use crate::quantise::{most, quantise, quantise_block, scale};
 use crate::tile::Width;
 
-/// Words of a row in a chunk: with 12 rows, half of a first-level cache.
-pub(crate) const CHUNK: usize = 384;
+/// Words of a row in a chunk: with 12 rows, a third of a first-level cache.
+pub(crate) const CHUNK: usize = 256;
 
-/// Words from a row to the next; 25 cache lines.
-pub(crate) const STRIDE: usize = 400;
+/// Words from a row to the next; 17 cache lines.
+pub(crate) const STRIDE: usize = 272;
 
 /// Words that a quantised block of 32 takes: 8 of bytes, then the four below.
 pub(crate) const BLOCK_WORDS: usize = 12;

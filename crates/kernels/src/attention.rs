@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::Path;
-use crate::activations::STRIDE;
+use crate::activations::{CHUNK, STRIDE};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
@@ -108,7 +108,7 @@ pub struct Attention {
     pub heads: usize,
     /// Heads of keys and values; `heads / key_heads` neighbouring query heads share one.
     pub key_heads: usize,
-    /// Numbers in a head, 1 to 384.
+    /// Numbers in a head, 1 to 256.
     pub head_size: usize,
     /// What scores are multiplied by, usually 1 / √head_size.
     pub scale: f32,
@@ -124,7 +124,7 @@ impl Attention {
     ///
     /// # Errors
     /// [`Error::Length`] if a slice is too short for its shape and strides (the output: not exactly as long),
-    /// [`Error::Size`] if heads are not a multiple of key heads, the head size is not 1 to 384, there is no key, a
+    /// [`Error::Size`] if heads are not a multiple of key heads, the head size is not 1 to 256, there is no key, a
     /// window is empty, or causal queries reach past the last key.
     #[expect(
         clippy::too_many_arguments,
@@ -199,8 +199,8 @@ impl Attention {
                 "multiples of the number of key heads, which is not 0",
             );
         }
-        if !(1..=384).contains(&self.head_size) {
-            return size("the head size", self.head_size, "1 to 384");
+        if !(1..=CHUNK).contains(&self.head_size) {
+            return size("the head size", self.head_size, "1 to 256");
         }
         if keys == 0 && queries > 0 {
             return size("the number of keys", keys, "at least 1");
@@ -375,7 +375,7 @@ impl Group<'_> {
             let keys = scratch.keys.view::<u8>()[4 * panel * PANEL * size..].as_ptr();
             // SAFETY: the path was checked; `part` queries of `size` words lie at `STRIDE`, the panel has `size` units of
             // 32 keys, and the scores are 32 for each row.
-            unsafe { tile(queries, keys, size, scores.as_mut_ptr()) };
+            unsafe { tile(queries, keys, size, scores.as_mut_ptr(), keys) };
         }
         let weights = scratch.weights.view_mut::<f32>();
         for (i, row) in part.clone().enumerate() {
@@ -403,7 +403,7 @@ impl Group<'_> {
                 scratch.outputs.view_mut::<f32>()[(panel * rows + part.start) * PANEL..].as_mut_ptr();
             // SAFETY: as above: a weight for each key lies in each row at `STRIDE`, the panel has a unit for each key,
             // and the rows of an output panel lie one after the other.
-            unsafe { tile(weights, values, keys.len(), outputs) };
+            unsafe { tile(weights, values, keys.len(), outputs, values) };
         }
     }
 }

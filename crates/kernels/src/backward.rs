@@ -76,6 +76,8 @@ impl Matrix {
             }
             blocks.as_ptr().cast()
         };
+        // Too scattered to ask for ahead.
+        let stored = |_: usize, _: std::ops::Range<usize>| (std::ptr::null(), 0);
         let out = Rows::new(dx, k);
         // The driver finishes each tile and panel once, on one thread.
         let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
@@ -89,6 +91,7 @@ impl Matrix {
             panels: k.div_ceil(PANEL),
             panel_bytes: 4 * PANEL * n,
             weights: &weights,
+            stored: &stored,
             out: &out,
             finish: &finish,
         };

@@ -114,6 +114,8 @@ pub fn product_on(
             fill_panel(b, units, panel * PANEL..columns.min((panel + 1) * PANEL), to);
             to.as_ptr().cast()
         };
+    // Too scattered to ask for ahead.
+    let stored = |_: usize, _: std::ops::Range<usize>| (std::ptr::null(), 0);
     let out = Rows::new(out, columns);
     // The driver finishes each tile and panel once, on one thread.
     let finish =
@@ -126,6 +128,7 @@ pub fn product_on(
         panels: columns.div_ceil(PANEL),
         panel_bytes: 4 * PANEL * inner,
         weights: &weights,
+        stored: &stored,
         out: &out,
         finish: &finish,
     };

@@ -6,15 +6,15 @@
 
 use std::cell::RefCell;
 
-use crate::activations::Activations;
+use crate::activations::{Activations, STRIDE};
 use crate::buffer::Buffer;
 use crate::epilogue::Rows;
 use crate::format::PANEL;
 use crate::pool::Pool;
-use crate::tile::{Tile, Width};
+use crate::tile::{Tile, WINDOW, Width};
 
-/// Rows of a task: with a chunk of 384 words, 300 kB of activations and up to 100 kB of sums.
-const ROWS: usize = 192;
+/// Rows of a task: with a chunk of 256 words, 300 kB of activations and, with 8 panels, as much of sums and of weights.
+const ROWS: usize = 288;
 /// Panels of a task of many rows.
 pub(crate) const PANELS: usize = 8;
 /// Bytes of weights that a task of few rows should read at least.
@@ -35,6 +35,9 @@ thread_local! {
 pub(crate) type Weights<'a> =
     dyn Fn(usize, std::ops::Range<usize>, usize, &mut Buffer) -> *const u8 + Sync + 'a;
 
+/// See [`Product::stored`].
+pub(crate) type Stored<'a> = dyn Fn(usize, std::ops::Range<usize>) -> (*const u8, usize) + Sync + 'a;
+
 /// See [`Product::finish`].
 pub(crate) type Finish<'a> = dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync + 'a;
 
@@ -53,10 +56,41 @@ pub(crate) struct Product<'a> {
     /// written, in the scratch buffer at slot `slot` of [`PANELS`]. They must be what the tiles read, for as many units,
     /// and stay until the slots are written again.
     pub(crate) weights: &'a Weights<'a>,
+    /// `(panel, units)`: where `weights` will read these units from, and how many bytes; for asking ahead only.
+    pub(crate) stored: &'a Stored<'a>,
     /// What `finish` writes to.
     pub(crate) out: &'a Rows,
     /// Called with `(first row, panel, sums)` for the rows of a tile, 32 sums each, once per tile and panel.
     pub(crate) finish: &'a Finish<'a>,
+}
+
+/// Memory that the next chunk will need, handed out in windows to the tiles of this one.
+#[derive(Default)]
+struct Ahead {
+    areas: [(usize, usize); PANELS + 1],
+    count: usize,
+    area: usize,
+    at: usize,
+}
+
+impl Ahead {
+    fn add(&mut self, start: *const u8, bytes: usize) {
+        if let Some(area) = self.areas.get_mut(self.count) {
+            *area = (start.addr(), bytes);
+            self.count += 1;
+        }
+    }
+
+    fn take(&mut self) -> Option<*const u8> {
+        let (start, bytes) = *self.areas[..self.count].get(self.area)?;
+        let window = start + self.at;
+        self.at += WINDOW;
+        if self.at >= bytes {
+            (self.area, self.at) = (self.area + 1, 0);
+        }
+        // An address to prefetch, never to read.
+        Some(std::ptr::without_provenance(window))
+    }
 }
 
 /// `total` cut into `parts` as even as can be: the range of part `i`.
@@ -106,12 +140,22 @@ impl Product<'_> {
         scratch.sums.reserve(4 * PANEL * rows.len() * panels.len());
         let (sums, _) = scratch.sums.view_mut::<f32>().as_chunks_mut::<PANEL>();
         let chunks = self.x.cut.chunks();
+        let few = tiles == 1;
         // Without k there is nothing to add, but an epilogue to run.
         for chunk in 0..chunks.max(1) {
             let units = if chunks == 0 { 0..0 } else { self.x.cut.chunk(chunk) };
             let mut weights = [std::ptr::null(); PANELS];
             for (slot, panel) in panels.clone().enumerate() {
                 weights[slot] = (self.weights)(panel, units.clone(), slot, &mut scratch.weights);
+            }
+            let mut ahead = Ahead::default();
+            if !few && chunk + 1 < chunks {
+                let next = self.x.cut.chunk(chunk + 1);
+                ahead.add(self.x.row(chunk + 1, rows.start).cast(), 4 * STRIDE * rows.len());
+                for panel in panels.clone() {
+                    let (weights, bytes) = (self.stored)(panel, next.clone());
+                    ahead.add(weights, bytes);
+                }
             }
             // The activations of a tile stay in the first-level cache while the panels go past them.
             for tile in (0..tiles).map(|i| part(rows.len(), tiles, i)) {
@@ -126,12 +170,19 @@ impl Product<'_> {
                         self.out.prefetch(first..first + tile.len(), panel);
                     }
                     if !units.is_empty() {
+                        let window = ahead.take().unwrap_or(weights[slot]);
                         let (x, units) = (self.x.row(chunk, first), units.len() * self.units_ratio);
                         // SAFETY: the loops run on this processor and the weights are there by the caller's promise;
                         // `row` points at prepared rows of this chunk, of which `tile` lies inside; the sums are of
                         // its rows.
                         unsafe {
-                            self.tiles[tile.len() - 1](x, weights[slot], units, sums.as_mut_ptr().cast())
+                            self.tiles[tile.len() - 1](
+                                x,
+                                weights[slot],
+                                units,
+                                sums.as_mut_ptr().cast(),
+                                window,
+                            )
                         };
                     }
                     if chunk + 1 >= chunks {

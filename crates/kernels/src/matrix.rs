@@ -158,6 +158,9 @@ impl Matrix {
                 }
             }
         };
+        let stored = |panel: usize, units: std::ops::Range<usize>| {
+            (self.panel(panel)[units.start * unit_bytes..].as_ptr(), units.len() * unit_bytes)
+        };
         let out = Rows::new(out, n);
         let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
             // Empty but for int8.
@@ -177,6 +180,7 @@ impl Matrix {
             panels: n.div_ceil(PANEL),
             panel_bytes,
             weights: &weights,
+            stored: &stored,
             out: &out,
             finish: &finish,
         };

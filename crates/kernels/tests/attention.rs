@@ -177,8 +177,8 @@ fn wrong_sizes_are_named() {
         "the number of heads is 2, allowed: multiples of the number of key heads, which is not 0"
     );
     assert_eq!(
-        message(Attention { head_size: 385, ..good }, 2, 3, 16),
-        "the head size is 385, allowed: 1 to 384"
+        message(Attention { head_size: 257, ..good }, 2, 3, 16),
+        "the head size is 257, allowed: 1 to 256"
     );
     let causal = |offset, window| Attention { mask: Mask::Causal { offset, window }, ..good };
     assert_eq!(

@@ -60,7 +60,13 @@ unsafe fn store<const ROWS: usize>(c: *mut f32, sums: [[__m256; 2]; ROWS]) {
 /// # Safety
 /// As for [`Tile`], with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn float<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: `x` has `units` words in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
     // anywhere.
     unsafe {
@@ -70,6 +76,7 @@ unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize
             for i in 0..units {
                 let weights = panel.add(i * 4 * PANEL + 64 * half);
                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
                 let w = [_mm256_loadu_ps(weights.cast()), _mm256_loadu_ps(weights.add(32).cast())];
                 for row in 0..ROWS {
                     let x = _mm256_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
@@ -85,7 +92,13 @@ unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize
 /// # Safety
 /// As for [`Tile`], with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn bf16<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: as in `float`, with two words of `x` for each unit.
     unsafe {
         let upper = _mm256_set1_epi32(0xFFFF_0000_u32.cast_signed());
@@ -95,6 +108,7 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
             for i in 0..units {
                 let weights = panel.add(i * 4 * PANEL + 64 * half);
                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
                 let pairs = [_mm256_loadu_si256(weights.cast()), _mm256_loadu_si256(weights.add(32).cast())];
                 // A bf16 number is the upper half of the f32 number of the same value.
                 let even = |j: usize| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs[j]));
@@ -137,7 +151,13 @@ fn dot_small(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
 /// # Safety
 /// As for [`Tile`], with AVX2.
 #[target_feature(enable = "avx2")]
-unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn int8<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: as in `float`.
     unsafe {
         for half in 0..2 {
@@ -150,6 +170,7 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
             for i in 0..units {
                 let weights = panel.add(i * 4 * PANEL + 64 * half);
                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
                 let w = [_mm256_loadu_si256(weights.cast()), _mm256_loadu_si256(weights.add(32).cast())];
                 for row in 0..ROWS {
                     let x = _mm256_set1_epi32((*x.add(row * STRIDE + i)).cast_signed());
@@ -214,6 +235,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
     panel: *const u8,
     units: usize,
     c: *mut f32,
+    ahead: *const u8,
 ) {
     let layout = const { Layout::of(LAYOUT) };
     // SAFETY: as in `float`, with 12 words of `x` and the layout's bytes for each unit.
@@ -238,6 +260,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
                 }
                 for g in 0..8 {
                     _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64 * half).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
                     let w = group::<LAYOUT>(unit, g, half);
                     for row in 0..ROWS {
                         let x = _mm256_set1_epi32(word(row, g).cast_signed());

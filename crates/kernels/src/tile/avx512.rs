@@ -62,7 +62,13 @@ unsafe fn store<const ROWS: usize>(c: *mut f32, sums: [[__m512; 2]; ROWS]) {
 /// # Safety
 /// As for [`Tile`], with AVX-512 F.
 #[target_feature(enable = "avx512f")]
-unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn float<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: `x` has `units` words in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
     // anywhere.
     unsafe {
@@ -71,6 +77,7 @@ unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize
             let weights = panel.add(i * 4 * PANEL);
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
             let w = [_mm512_loadu_ps(weights.cast()), _mm512_loadu_ps(weights.add(64).cast())];
             for row in 0..ROWS {
                 let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
@@ -85,7 +92,13 @@ unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize
 /// # Safety
 /// As for [`Tile`], with AVX-512 F.
 #[target_feature(enable = "avx512f")]
-unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn bf16<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: as in `float`, with two words of `x` for each unit.
     unsafe {
         let mut sums = load::<ROWS>(c);
@@ -94,6 +107,7 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
             let weights = panel.add(i * 4 * PANEL);
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
             let pairs = [_mm512_loadu_si512(weights.cast()), _mm512_loadu_si512(weights.add(64).cast())];
             // A bf16 number is the upper half of the f32 number of the same value.
             let even = |half: usize| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs[half]));
@@ -118,7 +132,13 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
 /// # Safety
 /// As for [`Tile`], with AVX-512 F and VNNI.
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn int8<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
     // SAFETY: as in `float`.
     unsafe {
         let floats = load::<ROWS>(c);
@@ -130,6 +150,7 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
             let weights = panel.add(i * 4 * PANEL);
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
             let w = [_mm512_loadu_si512(weights.cast()), _mm512_loadu_si512(weights.add(64).cast())];
             for row in 0..ROWS {
                 let x = _mm512_set1_epi32((*x.add(row * STRIDE + i)).cast_signed());
@@ -183,6 +204,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
     panel: *const u8,
     units: usize,
     c: *mut f32,
+    ahead: *const u8,
 ) {
     let layout = const { Layout::of(LAYOUT) };
     // SAFETY: as in `float`, with 12 words of `x` and the layout's bytes for each unit.
@@ -208,6 +230,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
                     _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g).cast());
                     _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64).cast());
                 }
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
                 let w = group::<LAYOUT>(unit, g);
                 for row in 0..ROWS {
                     let x = _mm512_set1_epi32(word(row, g).cast_signed());

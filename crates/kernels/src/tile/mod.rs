@@ -20,10 +20,17 @@ use crate::format::Layout;
 /// Adds to `c[rows][32]` the products of `rows` rows of prepared activations (at
 /// [`STRIDE`](crate::activations::STRIDE)) with `units` units of a panel. `c` holds f32, or i32 for [`Layout::Int8`].
 ///
+/// Meanwhile about [`WINDOW`] bytes from `ahead` on are asked into the second-level cache, spread over the loop so that
+/// they do not hold up its own loads; `ahead` may point anywhere.
+///
 /// # Safety
 /// The processor has the instructions of the path the function was got for; `x` is readable for `rows` rows of `units`
 /// units, `panel` for `units` units and `c` readable and writable for `rows` · 32 numbers.
-pub(crate) type Tile = unsafe fn(x: *const u32, panel: *const u8, units: usize, c: *mut f32);
+pub(crate) type Tile =
+    unsafe fn(x: *const u32, panel: *const u8, units: usize, c: *mut f32, ahead: *const u8);
+
+/// What a tile with a full chunk of activations asks for ahead of time: 16 bytes for each word.
+pub(crate) const WINDOW: usize = 4096;
 
 /// The loops for one format on one path.
 #[derive(Clone, Copy)]

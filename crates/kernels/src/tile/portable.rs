@@ -51,7 +51,7 @@ fn float_at(bytes: &[u8], high_half_of: bool) -> f32 {
 
 /// # Safety
 /// As for [`Tile`].
-unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32, _: *const u8) {
     for row in 0..ROWS {
         // SAFETY: the caller's promise.
         let (x, panel, c) = unsafe { slices((x, panel, c), row, (units, units * 4 * PANEL)) };
@@ -68,7 +68,7 @@ unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize
 
 /// # Safety
 /// As for [`Tile`].
-unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32, _: *const u8) {
     for row in 0..ROWS {
         // SAFETY: the caller's promise.
         let (x, panel, c) = unsafe { slices((x, panel, c), row, (2 * units, units * 4 * PANEL)) };
@@ -93,7 +93,7 @@ fn four(sum: &mut i32, x: [u8; 4], weights: [i32; 4]) {
 
 /// # Safety
 /// As for [`Tile`].
-unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32) {
+unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32, _: *const u8) {
     for row in 0..ROWS {
         // SAFETY: the caller's promise.
         let (x, panel, c) = unsafe { slices((x, panel, c), row, (units, units * 4 * PANEL)) };
@@ -136,6 +136,7 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
     panel: *const u8,
     units: usize,
     c: *mut f32,
+    _: *const u8,
 ) {
     let layout = const { Layout::of(LAYOUT) };
     let bytes = layout.unit_bytes();
