@@ -1,5 +1,8 @@
 //! Weights into panels: once, when a model is loaded.
 
+use std::ops::Range;
+
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::buffer::Buffer;
@@ -40,13 +43,17 @@ impl Source<'_> {
         }
     }
 
-    /// Row `row` of `out.len()` floats; zeros for blocks, which are never read this way.
-    fn row(&self, row: usize, out: &mut [f32]) {
-        let range = row * out.len()..(row + 1) * out.len();
+    /// Numbers from `at` on; zeros for blocks, which are never read this way.
+    fn read(&self, at: usize, out: &mut [f32]) {
+        let range = at..at + out.len();
         match self {
             Self::F32(numbers) => out.copy_from_slice(&numbers[range]),
-            Self::Bf16(numbers) => out.iter_mut().zip(&numbers[range]).for_each(|(o, v)| *o = v.to_f32()),
-            Self::F16(numbers) => out.iter_mut().zip(&numbers[range]).for_each(|(o, v)| *o = v.to_f32()),
+            Self::Bf16(numbers) => {
+                out.iter_mut()
+                    .zip(&numbers[range])
+                    .for_each(|(o, v)| *o = f32::from_bits(u32::from(v.to_bits()) << 16));
+            }
+            Self::F16(numbers) => numbers[range].convert_to_f32_slice(out),
             Self::Blocks(_) => out.fill(0.0),
         }
     }
@@ -76,14 +83,10 @@ pub(crate) fn pack(
             let channels = panel * PANEL..n.min((panel + 1) * PANEL);
             match (source, format) {
                 (Source::Blocks(bytes), _) => blocks(bytes, format, k, channels, out),
-                (_, Format::F32) => {
-                    rows(&source, k, channels, |c, i, v| put(out, 4 * (i * PANEL + c), v.to_le_bytes()))
-                }
-                (_, Format::Bf16) => rows(&source, k, channels, |c, i, v| {
-                    put(out, 4 * (i / 2 * PANEL + c) + 2 * (i % 2), bf16::from_f32(v).to_le_bytes());
-                }),
-                (_, Format::Int8) => int8(&source, k, channels, out, scale_chunks.take(panel)),
-                (_, _) => q8_0(&source, k, channels, out),
+                (_, Format::F32) => floats(&source, k, &channels, out),
+                (_, Format::Bf16) => bf16_pairs(&source, k, &channels, out),
+                (_, Format::Int8) => int8(&source, k, &channels, out, scale_chunks.take(panel)),
+                (_, _) => q8_0(&source, k, &channels, out),
             }
         });
     }
@@ -110,31 +113,68 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
     out[at..at + N].copy_from_slice(&bytes);
 }
 
-/// Calls `each(channel in the panel, k, weight)` for every weight of the panel.
-fn rows(
-    source: &Source<'_>,
-    k: usize,
-    channels: std::ops::Range<usize>,
-    mut each: impl FnMut(usize, usize, f32),
-) {
-    let mut row = vec![0.0; k];
-    for (c, channel) in channels.enumerate() {
-        source.row(channel, &mut row);
-        for (i, &weight) in row.iter().enumerate() {
-            each(c, i, weight);
+/// k that are packed together: rows are read in pieces of a few cache lines, units are written whole.
+const SPAN: usize = 64;
+
+/// Weights of the 32 channels of a panel; zeros past the last channel and the end of k.
+type Span = [[f32; SPAN]; PANEL];
+
+/// Calls `each(first k, k, weights)` for one span of the panel after the other.
+fn spans(source: &Source<'_>, k: usize, channels: &Range<usize>, mut each: impl FnMut(usize, usize, &Span)) {
+    let mut span = [[0.0; SPAN]; PANEL];
+    for first in (0..k).step_by(SPAN) {
+        let length = SPAN.min(k - first);
+        for (channel, row) in channels.clone().zip(&mut span) {
+            source.read(channel * k + first, &mut row[..length]);
+            row[length..].fill(0.0);
         }
+        each(first, length, &span);
     }
 }
 
+fn floats(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) {
+    spans(source, k, channels, |first, length, span| {
+        let units = out[4 * PANEL * first..][..4 * PANEL * length].chunks_exact_mut(4 * PANEL);
+        for (i, unit) in units.enumerate().take(SPAN) {
+            for (to, row) in unit.as_chunks_mut::<4>().0.iter_mut().zip(span) {
+                *to = row[i].to_le_bytes();
+            }
+        }
+    });
+}
+
+/// The upper half of an f32 number, rounded to nearest even; NaN stays NaN.
+fn to_bf16(number: f32) -> u16 {
+    let bits = number.to_bits();
+    let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16) as u16;
+    if number.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
+}
+
+fn bf16_pairs(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) {
+    spans(source, k, channels, |first, length, span| {
+        let units =
+            out[4 * PANEL * (first / 2)..][..4 * PANEL * length.div_ceil(2)].chunks_exact_mut(4 * PANEL);
+        for (i, unit) in units.enumerate().take(SPAN / 2) {
+            for (to, row) in unit.as_chunks_mut::<4>().0.iter_mut().zip(span) {
+                let (even, odd) = (to_bf16(row[2 * i]), to_bf16(row[2 * i + 1]));
+                *to = (u32::from(even) | u32::from(odd) << 16).to_le_bytes();
+            }
+        }
+    });
+}
+
 /// The largest magnitude, NaN if any number is: compared as integers, in which NaN comes last.
+#[inline(always)]
 pub(crate) fn largest(numbers: &[f32]) -> f32 {
     f32::from_bits(numbers.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7FFF_FFFF)))
 }
 
-/// Rounds to −127…127; a scale that is not finite is kept, and makes every product NaN or infinite.
+/// Rounds to −127…127, biased by 128. A scale that is not finite is kept beside it, and makes every product NaN or
+/// infinite whatever the byte.
 fn round(weight: f32, inverse: f32) -> u8 {
-    let level = (weight * inverse).round_ties_even().clamp(-127.0, 127.0) as i32;
-    (level + 128) as u8
+    // Adding 1.5 · 2²³ leaves the rounded integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    ((weight * inverse).clamp(-127.0, 127.0) + ROUND).to_bits() as u8 ^ 0x80
 }
 
 fn inverse(scale: f32) -> f32 {
@@ -142,41 +182,51 @@ fn inverse(scale: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-fn int8(source: &Source<'_>, k: usize, channels: std::ops::Range<usize>, out: &mut [u8], scales: &mut [f32]) {
-    out.fill(128);
-    let mut row = vec![0.0; k];
-    for (c, channel) in channels.enumerate() {
-        source.row(channel, &mut row);
-        scales[c] = largest(&row) / 127.0;
-        let inverse = inverse(scales[c]);
-        for (i, &weight) in row.iter().enumerate() {
-            out[4 * (i / 4 * PANEL + c) + i % 4] = round(weight, inverse);
+/// Groups of four k of a span, rounded, as `[group][channel][4]`.
+fn groups(span: &Span, from: usize, inverses: &[f32; PANEL], out: &mut [u8]) {
+    for (g, group) in out.chunks_exact_mut(4 * PANEL).enumerate().take((SPAN - from) / 4) {
+        for ((to, row), &inverse) in group.as_chunks_mut::<4>().0.iter_mut().zip(span).zip(inverses) {
+            let at = from + 4 * g;
+            *to = [row[at], row[at + 1], row[at + 2], row[at + 3]].map(|weight| round(weight, inverse));
         }
     }
+}
+
+fn int8(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8], scales: &mut [f32]) {
+    let mut most = [0.0; PANEL];
+    spans(source, k, channels, |_, _, span| {
+        for (most, row) in most.iter_mut().zip(span) {
+            *most = largest(&[*most, largest(row)]);
+        }
+    });
+    let most = most.map(|most| most / 127.0);
+    scales.copy_from_slice(&most);
+    let inverses = most.map(inverse);
+    spans(source, k, channels, |first, length, span| {
+        groups(span, 0, &inverses, &mut out[PANEL * first..][..4 * PANEL * length.div_ceil(4)]);
+    });
 }
 
 /// As llama.cpp quantises to `Q8_0`, but rounding with the f16 scale that is stored.
-fn q8_0(source: &Source<'_>, k: usize, channels: std::ops::Range<usize>, out: &mut [u8]) {
+fn q8_0(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) {
     let bytes = Format::Q8_0.unit_bytes();
-    for unit in out.chunks_exact_mut(bytes) {
-        unit[2 * PANEL..].fill(128);
-    }
-    let mut row = vec![0.0; k];
-    for (c, channel) in channels.enumerate() {
-        source.row(channel, &mut row);
-        for (block, unit) in row.chunks(BLOCK).zip(out.chunks_exact_mut(bytes)) {
-            let scale = f16::from_f32(largest(block) / 127.0);
-            put(unit, 2 * c, scale.to_le_bytes());
-            let inverse = inverse(scale.to_f32());
-            for (i, &weight) in block.iter().enumerate() {
-                unit[2 * PANEL + 4 * (i / 4 * PANEL + c) + i % 4] = round(weight, inverse);
+    spans(source, k, channels, |first, length, span| {
+        let units = out[bytes * (first / BLOCK)..][..bytes * length.div_ceil(BLOCK)].chunks_exact_mut(bytes);
+        for (i, unit) in units.enumerate().take(SPAN / BLOCK) {
+            let (head, quants) = unit.split_at_mut(2 * PANEL);
+            let mut inverses = [0.0; PANEL];
+            for ((row, inverse), scale) in span.iter().zip(&mut inverses).zip(head.as_chunks_mut::<2>().0) {
+                let rounded = f16::from_f32(largest(&row[BLOCK * i..BLOCK * (i + 1)]) / 127.0);
+                *scale = rounded.to_le_bytes();
+                *inverse = self::inverse(rounded.to_f32());
             }
+            groups(span, BLOCK * i, &inverses, quants);
         }
-    }
+    });
 }
 
 /// Stored blocks: the same bits in another order.
-fn blocks(bytes: &[u8], format: Format, k: usize, channels: std::ops::Range<usize>, out: &mut [u8]) {
+fn blocks(bytes: &[u8], format: Format, k: usize, channels: Range<usize>, out: &mut [u8]) {
     let Some(size) = format.block_bytes() else { return };
     let layout = format.layout();
     let row_bytes = k / BLOCK * size;
