@@ -18,9 +18,9 @@ fn numbers(count: usize) -> Vec<f32> {
 }
 
 fn matrix(format: Format, n: usize, k: usize, pool: &Pool) -> Matrix {
-    match format.block_bytes() {
-        Some(bytes) if format != Format::Q8_0 => {
-            Matrix::pack(Source::Blocks(&vec![0x21; n * k / 32 * bytes]), format, n, k, pool).unwrap()
+    match format.block_length().zip(format.block_bytes()) {
+        Some((length, bytes)) if !format.takes_floats() => {
+            Matrix::pack(Source::Blocks(&vec![0x21; n * k / length * bytes]), format, n, k, pool).unwrap()
         }
         _ => Matrix::pack(Source::F32(&numbers(n * k)), format, n, k, pool).unwrap(),
     }

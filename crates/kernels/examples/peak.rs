@@ -57,8 +57,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if !formats.is_empty() && !formats.contains(&format.to_string()) {
                 continue;
             }
-            let source = match format.block_bytes() {
-                Some(bytes) if format != Format::Q8_0 => Source::Blocks(&vec![0x21; n * k / 32 * bytes]),
+            if format.block_length().is_some_and(|length| k % length != 0) {
+                continue;
+            }
+            let source = match format.block_length().zip(format.block_bytes()) {
+                Some((length, bytes)) if !format.takes_floats() => {
+                    Source::Blocks(&vec![0x21; n * k / length * bytes])
+                }
                 _ => Source::F32(&weights),
             };
             let matrix = Matrix::pack(source, format, n, k, &pool)?;

@@ -13,6 +13,7 @@
 //! | `Q4_0` | 32 | 32 f16 scales, then 4 groups of 32 × 4 bytes: group g in the low nibbles, g + 4 in the high ones |
 //! | `Q4_1` | 32 | as `Q4_0`, with 32 f16 minima after the scales |
 //! | `Q5_0`, `Q5_1` | 32 | as `Q4_0`, `Q4_1`, with 8 × 128 fifth bits before the nibbles |
+//! | `Q4_K`, `Q5_K` | 32 | as `Q4_1`, `Q5_1` |
 //!
 //! Integer weights are stored without sign because the byte instructions multiply an unsigned by a signed number; the
 //! activations carry the sign, and what the bias adds is taken off in exact integers.
@@ -50,24 +51,58 @@ pub enum Format {
     Q5_0,
     /// Blocks of 32 five-bit numbers with an f16 scale and minimum (GGUF `Q5_1`).
     Q5_1,
+    /// Blocks of 256 four-bit numbers (GGUF `Q4_K`), k a multiple of 256. Kept as blocks of 32 whose scale and minimum,
+    /// in the file a product of an f16 number and a small integer, are rounded to f16.
+    Q4K,
+    /// Blocks of 256 five-bit numbers (GGUF `Q5_K`), kept as [`Format::Q4K`] is.
+    Q5K,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] =
-        [Self::F32, Self::Bf16, Self::Int8, Self::Q8_0, Self::Q4_0, Self::Q4_1, Self::Q5_0, Self::Q5_1];
+    pub const ALL: [Self; 10] = [
+        Self::F32,
+        Self::Bf16,
+        Self::Int8,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+    ];
 
-    /// Bytes of one stored block of 32 numbers in a GGUF file; `None` for the formats that have no blocks.
+    /// Numbers in one stored block of a GGUF file; `None` for the formats that have no blocks.
+    #[must_use]
+    pub fn block_length(self) -> Option<usize> {
+        self.block().map(|(length, _)| length)
+    }
+
+    /// Bytes of one stored block of a GGUF file; `None` for the formats that have no blocks.
     #[must_use]
     pub fn block_bytes(self) -> Option<usize> {
+        self.block().map(|(_, bytes)| bytes)
+    }
+
+    /// Numbers and bytes of one stored block.
+    pub(crate) fn block(self) -> Option<(usize, usize)> {
         match self {
             Self::F32 | Self::Bf16 | Self::Int8 => None,
-            Self::Q8_0 => Some(34),
-            Self::Q4_0 => Some(18),
-            Self::Q4_1 => Some(20),
-            Self::Q5_0 => Some(22),
-            Self::Q5_1 => Some(24),
+            Self::Q8_0 => Some((32, 34)),
+            Self::Q4_0 => Some((32, 18)),
+            Self::Q4_1 => Some((32, 20)),
+            Self::Q5_0 => Some((32, 22)),
+            Self::Q5_1 => Some((32, 24)),
+            Self::Q4K => Some((256, 144)),
+            Self::Q5K => Some((256, 176)),
         }
+    }
+
+    /// Whether weights that come as floats can be packed in this format.
+    #[must_use]
+    pub fn takes_floats(self) -> bool {
+        matches!(self, Self::F32 | Self::Bf16 | Self::Int8 | Self::Q8_0)
     }
 
     /// How units of the format lie in memory.
@@ -78,9 +113,9 @@ impl Format {
             Self::Int8 => Layout::Int8,
             Self::Q8_0 => Layout::Bytes,
             Self::Q4_0 => Layout::Nibbles,
-            Self::Q4_1 => Layout::NibblesMinimum,
+            Self::Q4_1 | Self::Q4K => Layout::NibblesMinimum,
             Self::Q5_0 => Layout::Fives,
-            Self::Q5_1 => Layout::FivesMinimum,
+            Self::Q5_1 | Self::Q5K => Layout::FivesMinimum,
         }
     }
 
@@ -97,16 +132,20 @@ impl Format {
     /// # Errors
     /// [`Error::Size`] if rows of `k` numbers do not fit the format.
     pub(crate) fn check_k(self, k: usize) -> Result<()> {
-        if self.block_bytes().is_some() && !k.is_multiple_of(BLOCK) && self != Self::Q8_0 {
-            return Err(Error::Size {
-                what: "k",
-                found: k,
-                allowed: "multiples of 32 for formats with blocks",
-            });
+        let size = |allowed| Err(Error::Size { what: "k", found: k, allowed });
+        match self.block() {
+            // Floats packed as Q8_0 may end with half a block.
+            Some((32, _)) if self != Self::Q8_0 && !k.is_multiple_of(32) => {
+                return size("multiples of 32 for formats with blocks");
+            }
+            Some((256, _)) if !k.is_multiple_of(256) => {
+                return size("multiples of 256 for formats with blocks of 256");
+            }
+            _ => {}
         }
         // 255 · 127 · 65,536 is just below 2³¹.
         if self == Self::Int8 && k > 65_536 {
-            return Err(Error::Size { what: "k", found: k, allowed: "at most 65,536 for Int8" });
+            return size("at most 65,536 for Int8");
         }
         Ok(())
     }
@@ -221,6 +260,8 @@ impl fmt::Display for Format {
             Self::Q4_1 => "Q4_1",
             Self::Q5_0 => "Q5_0",
             Self::Q5_1 => "Q5_1",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
         })
     }
 }

@@ -21,6 +21,7 @@ mod map;
 mod math;
 mod matrix;
 mod pack;
+mod pack_k;
 mod path;
 mod pool;
 mod quantise;

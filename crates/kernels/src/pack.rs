@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result, check_length};
 use crate::format::{BLOCK, Format, PANEL};
+use crate::pack_k::k_blocks;
 use crate::pool::Pool;
 
 /// Weights as they come, `[n, k]` row-major: one row per output channel.
@@ -20,7 +21,7 @@ pub enum Source<'a> {
     Bf16(&'a [bf16]),
     /// IEEE half precision.
     F16(&'a [f16]),
-    /// The bytes of a GGUF tensor whose type is the format asked for: n · k / 32 blocks.
+    /// The bytes of a GGUF tensor whose type is the format asked for: n · k numbers in blocks.
     Blocks(&'a [u8]),
 }
 
@@ -82,6 +83,9 @@ pub(crate) fn pack(
             let out = chunks.take(panel);
             let channels = panel * PANEL..n.min((panel + 1) * PANEL);
             match (source, format) {
+                (Source::Blocks(bytes), Format::Q4K | Format::Q5K) => {
+                    k_blocks(bytes, format, k, channels, out)
+                }
                 (Source::Blocks(bytes), _) => blocks(bytes, format, k, channels, out),
                 (_, Format::F32) => floats(&source, k, &channels, out),
                 (_, Format::Bf16) => bf16_pairs(&source, k, &channels, out),
@@ -97,14 +101,14 @@ fn check(source: &Source<'_>, format: Format, n: usize, k: usize) -> Result<()> 
     format.check_k(k)?;
     let numbers = n.checked_mul(k).filter(|&numbers| numbers <= isize::MAX as usize / 8);
     let numbers = numbers.ok_or(Error::Size { what: "n · k", found: n, allowed: "what fits in memory" })?;
-    let expected = match (source, format.block_bytes()) {
-        (Source::Blocks(_), Some(bytes)) if k.is_multiple_of(BLOCK) => numbers / BLOCK * bytes,
-        (Source::Blocks(_), Some(_)) => {
+    let blocks = matches!(source, Source::Blocks(_));
+    let expected = match format.block() {
+        Some((length, bytes)) if blocks && k.is_multiple_of(length) => numbers / length * bytes,
+        Some(_) if blocks => {
             return Err(Error::Size { what: "k", found: k, allowed: "multiples of 32 for stored blocks" });
         }
-        (Source::Blocks(_), None) => return Err(Error::Source { source_kind: source.name(), format }),
-        (_, None) | (_, Some(34)) => numbers,
-        (_, Some(_)) => return Err(Error::Source { source_kind: source.name(), format }),
+        _ if !blocks && format.takes_floats() => numbers,
+        _ => return Err(Error::Source { source_kind: source.name(), format }),
     };
     check_length("the weights", source.length(), expected, || format!("[n {n}, k {k}] in {}", source.name()))
 }
@@ -227,7 +231,7 @@ fn q8_0(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) 
 
 /// Stored blocks: the same bits in another order.
 fn blocks(bytes: &[u8], format: Format, k: usize, channels: Range<usize>, out: &mut [u8]) {
-    let Some(size) = format.block_bytes() else { return };
+    let Some((_, size)) = format.block() else { return };
     let layout = format.layout();
     let row_bytes = k / BLOCK * size;
     for (c, channel) in channels.enumerate() {

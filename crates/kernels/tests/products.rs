@@ -90,7 +90,7 @@ fn float_paths_with_fused_sums_agree_to_the_bit() {
 #[test]
 fn rounding_stays_within_the_goals_with_outliers() {
     let pool = Pool::new(2).unwrap();
-    let (rows, n, k) = (17, 200, 576);
+    let (rows, n, k) = (17, 200, 768);
     for (format, outlier, goal) in [
         (Format::F32, 3000.0, 1e-6),
         (Format::Bf16, 3000.0, 5e-3),
@@ -100,6 +100,8 @@ fn rounding_stays_within_the_goals_with_outliers() {
         (Format::Q4_1, 3000.0, 4e-2),
         (Format::Q5_0, 3000.0, 4e-2),
         (Format::Q5_1, 3000.0, 4e-2),
+        (Format::Q4K, 3000.0, 4e-2),
+        (Format::Q5K, 3000.0, 4e-2),
     ] {
         let weights = weights(format, 7, n, k, &pool);
         let mut x = gaussian(8, rows * k);
@@ -121,10 +123,10 @@ fn nan_and_infinities_come_out_in_the_same_places_on_every_path() {
     let pool = Pool::new(2).unwrap();
     for format in Format::ALL {
         for rows in [3, 40] {
-            let weights = weights(format, 9, 70, 96, &pool);
-            let mut x = gaussian(10, rows * 96);
+            let weights = weights(format, 9, 70, 256, &pool);
+            let mut x = gaussian(10, rows * 256);
             x[7] = f32::NAN;
-            x[96 + 40] = f32::INFINITY;
+            x[256 + 40] = f32::INFINITY;
             let portable = product(&weights, Path::Portable, &x, rows, &Epilogue::default(), &pool);
             assert!(portable[..70].iter().all(|v| v.is_nan()), "{format}: NaN was lost");
             assert!(portable[70..140].iter().all(|v| !v.is_finite()), "{format}: infinity was lost");
@@ -168,12 +170,12 @@ fn weights_that_are_not_finite_reach_their_channel_only() {
 fn zeros_and_tiny_numbers_give_zero_or_what_they_are() {
     let pool = Pool::single();
     for format in Format::ALL {
-        let weights = weights(format, 13, 33, 64, &pool);
+        let weights = weights(format, 13, 33, 256, &pool);
         for path in paths() {
             for tiny in [0.0, -0.0, 1e-44, 1e-35] {
-                let out = product(&weights, path, &[tiny; 64], 1, &Epilogue::default(), &pool);
+                let out = product(&weights, path, &[tiny; 256], 1, &Epilogue::default(), &pool);
                 assert!(
-                    out.iter().all(|v| v.abs() <= 64.0 * tiny.abs()),
+                    out.iter().all(|v| v.abs() <= 256.0 * tiny.abs()),
                     "{format} {path}: {tiny} gave {out:?}"
                 );
             }

@@ -31,15 +31,18 @@ pub(crate) struct Weights {
 pub(crate) fn random_blocks(format: Format, seed: u64, numbers: usize) -> Vec<u8> {
     let size = format.block_bytes().unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut bytes = vec![0; numbers / 32 * size];
+    let mut bytes = vec![0; numbers / format.block_length().unwrap() * size];
     random.fill(&mut bytes[..]);
     for block in bytes.chunks_exact_mut(size) {
-        let scale = f16::from_f32(0.01 * (0.5 + random.random::<f32>()));
-        block[..2].copy_from_slice(&scale.to_le_bytes());
-        if matches!(format, Format::Q4_1 | Format::Q5_1) {
-            let minimum = f16::from_f32(-0.08 * (0.5 + random.random::<f32>()));
-            block[2..4].copy_from_slice(&minimum.to_le_bytes());
-        }
+        let mut put = |at: usize, number: f32| {
+            let number = f16::from_f32(number * (0.5 + random.random::<f32>()));
+            block[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        };
+        match format {
+            Format::Q4_1 | Format::Q5_1 => [(0, 0.01), (2, -0.08)].map(|(at, number)| put(at, number)),
+            Format::Q4K | Format::Q5K => [(0, 3e-4), (2, 2e-3)].map(|(at, number)| put(at, number)),
+            _ => [(0, 0.01); 2].map(|(at, number)| put(at, number)),
+        };
     }
     bytes
 }
@@ -51,12 +54,25 @@ pub(crate) fn dequantise(format: Format, bytes: &[u8]) -> Vec<f64> {
         let half = |i: usize| f16::from_le_bytes([block[i], block[i + 1]]).to_f64();
         let fifth = |at: usize, i: usize| i32::from(block[at + i / 8] >> (i % 8) & 1) << 4;
         let nibble = |at: usize, i: usize| i32::from(block[at + i % 16] >> (4 * (i / 16)) & 15);
-        out.extend((0..32).map(|i| match format {
+        // Of a block of 256: the nibble, fifth bit, scale and minimum of number i.
+        let wide =
+            |at: usize, i: usize| i32::from(block[at + i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2)) & 15);
+        let top = |i: usize| i32::from(block[16 + i % 32] >> (i / 32) & 1) << 4;
+        let six = |minimum: usize, i: usize| match i / 32 {
+            part @ 0..4 => f64::from(block[4 + 4 * minimum + part] & 63),
+            part => {
+                let low = block[4 + 4 + part] >> (4 * minimum) & 15;
+                f64::from(low | block[4 + 4 * minimum + part - 4] >> 6 << 4)
+            }
+        };
+        out.extend((0..format.block_length().unwrap()).map(|i| match format {
             Format::Q8_0 => half(0) * f64::from(block[2 + i].cast_signed()),
             Format::Q4_0 => half(0) * f64::from(nibble(2, i) - 8),
             Format::Q4_1 => half(0) * f64::from(nibble(4, i)) + half(2),
             Format::Q5_0 => half(0) * f64::from((nibble(6, i) | fifth(2, i)) - 16),
             Format::Q5_1 => half(0) * f64::from(nibble(8, i) | fifth(4, i)) + half(2),
+            Format::Q4K => half(0) * six(0, i) * f64::from(wide(16, i)) - half(2) * six(1, i),
+            Format::Q5K => half(0) * six(0, i) * f64::from(wide(48, i) | top(i)) - half(2) * six(1, i),
             other => panic!("{other} has no blocks"),
         }));
     }
@@ -65,8 +81,9 @@ pub(crate) fn dequantise(format: Format, bytes: &[u8]) -> Vec<f64> {
 
 /// Weights of any format: gaussian for those packed from floats, random blocks for the others (k is rounded down).
 pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool) -> Weights {
-    if format.block_bytes().is_some() && format != Format::Q8_0 {
-        let k = (k / 32).max(1) * 32;
+    if !format.takes_floats() {
+        let length = format.block_length().unwrap();
+        let k = (k / length).max(1) * length;
         let bytes = random_blocks(format, seed, n * k);
         let matrix = Matrix::pack(Source::Blocks(&bytes), format, n, k, pool).unwrap();
         let values = dequantise(format, &bytes);
