@@ -86,6 +86,30 @@ fn float_paths_with_fused_sums_agree_to_the_bit() {
     }
 }
 
+/// Whole numbers up to 127 in every block are their own rounding, so what is left is the rounding of f32 sums: a weight
+/// in the wrong place, or a wrong bit of one, cannot hide.
+#[test]
+fn activations_on_the_grid_lose_nothing() {
+    let pool = Pool::new(2).unwrap();
+    for format in Format::ALL {
+        let weights = weights(format, 14, 67, 512, &pool);
+        for rows in [1, 2, 5, 31] {
+            let mut x: Vec<f32> =
+                gaussian(15, rows * 512).iter().map(|v| (40.0 * v).round().clamp(-127.0, 127.0)).collect();
+            x.iter_mut().step_by(32).for_each(|v| *v = 127.0);
+            let exact = reference(&x, &weights.values, rows, 67, 512);
+            for path in paths() {
+                let out = product(&weights, path, &x, rows, &Epilogue::default(), &pool);
+                for (value, (sum, size)) in out.iter().zip(&exact) {
+                    // Blocks of 256 have their scales rounded to f16.
+                    let bound = if format.block_length() == Some(256) { 1e-3 } else { 3e-6 } * size;
+                    assert!((f64::from(*value) - sum).abs() <= bound, "{format} {path}: {value}, not {sum}");
+                }
+            }
+        }
+    }
+}
+
 /// Activations like those of language models: a few channels hundreds of times larger than the rest.
 #[test]
 fn rounding_stays_within_the_goals_with_outliers() {
