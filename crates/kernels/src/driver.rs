@@ -161,7 +161,9 @@ impl Product<'_> {
             for tile in (0..tiles).map(|i| part(rows.len(), tiles, i)) {
                 let first = rows.start + tile.start;
                 for (slot, panel) in panels.clone().enumerate() {
-                    let sums = &mut sums[slot * rows.len()..][tile.clone()];
+                    // Sums that no other chunk adds to need not be kept: the same few lines serve every tile.
+                    let at = if chunks > 1 { slot * rows.len() + tile.start } else { 0 };
+                    let sums = &mut sums[at..at + tile.len()];
                     if chunk == 0 {
                         self.start(first, sums);
                     }
@@ -198,9 +200,7 @@ impl Product<'_> {
         if self.x.scales.is_empty() {
             fill(self.width, sums, 0.0);
         } else {
-            for (sums, (_, start)) in sums.iter_mut().zip(&self.x.scales[first..]) {
-                fill(self.width, std::slice::from_mut(sums), f32::from_bits(start.cast_unsigned()));
-            }
+            fill_each(self.width, sums, &self.x.scales[first..]);
         }
     }
 }
@@ -208,5 +208,13 @@ impl Product<'_> {
 crate::tile::by_width! {
     fn fill(sums: &mut [[f32; PANEL]], value: f32) {
         sums.as_flattened_mut().fill(value);
+    }
+}
+
+crate::tile::by_width! {
+    fn fill_each(sums: &mut [[f32; PANEL]], starts: &[(f32, i32)]) {
+        for (sums, (_, start)) in sums.iter_mut().zip(starts) {
+            *sums = [f32::from_bits(start.cast_unsigned()); PANEL];
+        }
     }
 }
