@@ -226,10 +226,8 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
             }
             // Written out by the compiler: 8 rounds.
             for g in 0..8 {
-                if ROWS < 3 {
-                    _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g).cast());
-                    _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64).cast());
-                }
+                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g).cast());
+                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64).cast());
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
                 let w = group::<LAYOUT>(unit, g);
                 for row in 0..ROWS {
