@@ -183,6 +183,7 @@ impl Attention {
                 v,
                 keys,
                 key_head,
+                sharing: heads / key_heads,
                 queries: queries * part / parts..queries * (part + 1) / parts,
             };
             SCRATCH.with_borrow_mut(|scratch| group.run(scratch, &out));
@@ -256,20 +257,27 @@ struct Group<'a> {
     v: Strided<'a>,
     keys: usize,
     key_head: usize,
+    /// Query heads that share the key head.
+    sharing: usize,
     queries: Range<usize>,
 }
 
 impl Group<'_> {
-    fn sharing(&self) -> usize {
-        self.layer.heads / self.layer.key_heads
+    fn query(&self, row: usize) -> usize {
+        self.queries.start + self.split(row).0
     }
 
-    fn query(&self, row: usize) -> usize {
-        self.queries.start + row / self.sharing()
+    /// Query and head of a row, counted from the first of the group. A division of 32 bits takes half as long as one of
+    /// 64, and every row needs a few.
+    fn split(&self, row: usize) -> (usize, usize) {
+        match (u32::try_from(row), u32::try_from(self.sharing)) {
+            (Ok(row), Ok(sharing)) => ((row / sharing) as usize, (row % sharing) as usize),
+            _ => (row / self.sharing, row % self.sharing),
+        }
     }
 
     fn head(&self, row: usize) -> usize {
-        self.key_head * self.sharing() + row % self.sharing()
+        self.key_head * self.sharing + self.split(row).1
     }
 
     fn visible(&self, row: usize) -> Range<usize> {
@@ -278,7 +286,7 @@ impl Group<'_> {
 
     fn run(&self, scratch: &mut Scratch, out: &Output) {
         let size = self.layer.head_size;
-        let rows = self.queries.len() * self.sharing();
+        let rows = self.queries.len() * self.sharing;
         if rows == 0 {
             return;
         }
@@ -293,6 +301,8 @@ impl Group<'_> {
         scratch.state.resize(rows, (f32::NEG_INFINITY, 0.0));
         scratch.outputs.view_mut::<f32>()[..rows * panels * PANEL].fill(0.0);
         for (row, to) in scratch.queries.view_mut::<f32>().chunks_exact_mut(STRIDE).take(rows).enumerate() {
+            let ahead = (row + 8).min(rows - 1);
+            prefetch_all(self.q.get(self.query(ahead), self.head(ahead), size));
             for (to, from) in to.iter_mut().zip(self.q.get(self.query(row), self.head(row), size)) {
                 *to = from * self.layer.scale;
             }
@@ -338,16 +348,20 @@ impl Group<'_> {
         let size = self.layer.head_size;
         let transposed = scratch.keys.view_mut::<f32>();
         for (panel, to) in transposed[..KEYS * size].chunks_exact_mut(PANEL * size).enumerate() {
-            for j in 0..PANEL {
-                let key = keys.start + panel * PANEL + j;
-                if key < keys.end {
-                    let from = self.k.get(key, self.key_head, size);
-                    for (to, from) in to.chunks_exact_mut(PANEL).zip(from) {
-                        to[j] = *from;
+            for j in (0..PANEL).step_by(4) {
+                let first = keys.start + panel * PANEL + j;
+                let row = |i: usize| {
+                    // Rows lie far apart, where no hardware expects the next one.
+                    let ahead = (first + i + 8).min(keys.end - 1);
+                    prefetch_all(self.k.get(ahead, self.key_head, size));
+                    if first + i < keys.end {
+                        self.k.get(first + i, self.key_head, size)
+                    } else {
+                        &ZEROS[..size]
                     }
-                } else {
-                    to.chunks_exact_mut(PANEL).for_each(|to| to[j] = 0.0);
-                }
+                };
+                let rows = [row(0), row(1), row(2), row(3)];
+                transpose(rows, j, to);
             }
         }
         for (panel, to) in scratch.values.view_mut::<f32>().chunks_exact_mut(PANEL * KEYS).enumerate() {
@@ -356,9 +370,15 @@ impl Group<'_> {
                 break;
             }
             for (key, to) in keys.clone().zip(to.chunks_exact_mut(PANEL)) {
-                let (to, rest) = to.split_at_mut(numbers.len());
-                to.copy_from_slice(&self.v.get(key, self.key_head, size)[numbers.clone()]);
-                rest.fill(0.0);
+                let from = &self.v.get(key, self.key_head, size)[numbers.clone()];
+                // A whole panel, the usual case, is a copy of fixed size.
+                match (<&[f32; PANEL]>::try_from(from), <&mut [f32; PANEL]>::try_from(&mut *to)) {
+                    (Ok(from), Ok(to)) => *to = *from,
+                    _ => {
+                        to[..from.len()].copy_from_slice(from);
+                        to[from.len()..].fill(0.0);
+                    }
+                }
             }
         }
     }
@@ -406,6 +426,49 @@ impl Group<'_> {
             unsafe { tile(weights, values, keys.len(), outputs, values) };
         }
     }
+}
+
+/// What stands for the keys past the last one.
+static ZEROS: [f32; CHUNK] = [0.0; CHUNK];
+
+/// Asks for the cache lines of a row.
+fn prefetch_all(row: &[f32]) {
+    for line in row.chunks(16) {
+        crate::tile::prefetch(line.as_ptr());
+    }
+}
+
+/// Four rows of equal length into columns `j` to `j + 3` of `[number][32]`.
+fn transpose(rows: [&[f32]; 4], j: usize, to: &mut [f32]) {
+    let fours = rows.map(|row| row.as_chunks::<4>().0);
+    let (whole, length) = (fours[0].len(), rows[0].len());
+    for i in 0..whole {
+        let block = [fours[0][i], fours[1][i], fours[2][i], fours[3][i]];
+        let to = &mut to[4 * i * PANEL..4 * (i + 1) * PANEL];
+        for (n, column) in transpose_block(block).into_iter().enumerate() {
+            to[n * PANEL + j..n * PANEL + j + 4].copy_from_slice(&column);
+        }
+    }
+    for i in 4 * whole..length {
+        for (n, row) in rows.iter().enumerate() {
+            to[i * PANEL + j + n] = row[i];
+        }
+    }
+}
+
+/// A 4 × 4 matrix transposed; on x86-64 in eight shuffles, which every processor has.
+#[inline(always)]
+fn transpose_block(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and arrays of four floats are as large as its registers.
+    unsafe {
+        use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
+        let [mut a, mut b, mut c, mut d] = std::mem::transmute::<[[f32; 4]; 4], [__m128; 4]>(rows);
+        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+        std::mem::transmute::<[__m128; 4], [[f32; 4]; 4]>([a, b, c, d])
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
 }
 
 crate::tile::by_width! {
