@@ -1,0 +1,201 @@
+//! Activations as the inner loops read them: cut into chunks that stay in the cache, quantised where weights are integers.
+//!
+//! Row r of chunk c lies at word (c · rows + r) · [`STRIDE`]. The stride is fixed, so that the loops address all rows of a
+//! tile from one pointer, and odd in cache lines, so that the rows do not fall into the same sets of the first-level
+//! cache, as rows of 1024 floats would.
+
+use crate::buffer::{Buffer, Plain};
+use crate::dense::View;
+use crate::format::{BLOCK, Layout};
+use crate::pool::{Chunks, Pool};
+use crate::quantise::{most, quantise, quantise_block, scale};
+use crate::tile::Width;
+
+/// Words of a row in a chunk: with 12 rows, a third of a first-level cache.
+pub(crate) const CHUNK: usize = 256;
+
+/// Words from a row to the next; 17 cache lines.
+pub(crate) const STRIDE: usize = 272;
+
+/// Words that a quantised block of 32 takes: 8 of bytes, then the four below.
+pub(crate) const BLOCK_WORDS: usize = 12;
+/// The scale of the block, f32.
+pub(crate) const SCALE: usize = 8;
+/// −bias · Σ of the bytes, i32: what the sums of products start from.
+pub(crate) const START: usize = 9;
+/// scale · Σ of the bytes, f32, which the minima of the weights are multiplied by.
+pub(crate) const SUM: usize = 10;
+
+/// How activations are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Floats; a unit takes as many words as it has k.
+    Float,
+    /// Four signed bytes a word, one scale a row. `bias` as for blocks.
+    Row { bias: i32 },
+    /// [`BLOCK_WORDS`] words a block. `bias` is what the weights are stored above their values, as far as the inner
+    /// loop does not take it off itself.
+    Block { bias: i32 },
+}
+
+/// How k is cut into chunks of whole units.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Units of a row.
+    pub(crate) units: usize,
+    /// Words of a unit.
+    pub(crate) words: usize,
+}
+
+impl Cut {
+    pub(crate) fn of(layout: Layout, k: usize) -> Self {
+        Self { units: k.div_ceil(layout.step()), words: layout.words() }
+    }
+
+    pub(crate) fn chunks(self) -> usize {
+        (self.units * self.words).div_ceil(CHUNK / self.words * self.words)
+    }
+
+    /// The units of chunk `i`: chunks are of even size, which no result depends on.
+    pub(crate) fn chunk(self, i: usize) -> std::ops::Range<usize> {
+        let chunks = self.chunks();
+        self.units * i / chunks..self.units * (i + 1) / chunks
+    }
+
+    /// Units of the longest chunk.
+    pub(crate) fn longest(self) -> usize {
+        self.units.div_ceil(self.chunks().max(1))
+    }
+}
+
+/// Prepared rows.
+#[derive(Debug)]
+pub(crate) struct Activations {
+    words: Buffer,
+    pub(crate) rows: usize,
+    pub(crate) cut: Cut,
+    /// Per row, for [`Kind::Row`]: the scale, and −bias · Σ of the bytes.
+    pub(crate) scales: Vec<(f32, i32)>,
+}
+
+impl Activations {
+    /// Prepares `rows` rows of `k` numbers; `buffer` is reused memory.
+    pub(crate) fn prepare(
+        width: Width,
+        kind: Kind,
+        x: &[f32],
+        (rows, k): (usize, usize),
+        cut: Cut,
+        buffer: Buffer,
+        pool: &Pool,
+    ) -> Self {
+        debug_assert!(cut.longest() * cut.words <= CHUNK);
+        let mut words = buffer;
+        words.reserve(4 * cut.chunks() * rows * STRIDE);
+        let mut scales = vec![(0.0, 0); if matches!(kind, Kind::Row { .. }) { rows } else { 0 }];
+        {
+            // Rows are written by one task each, in pieces that are `chunks` apart.
+            let pieces = Chunks::new(&mut words.view_mut::<u32>()[..cut.chunks() * rows * STRIDE], STRIDE);
+            let scales = Chunks::new(&mut scales, 1);
+            // A task should be worth its start: some ten thousand numbers.
+            let group = (16_384 / k.max(1)).clamp(1, 64);
+            pool.run(rows.div_ceil(group), |task| {
+                for row in task * group..rows.min((task + 1) * group) {
+                    let numbers = &x[row * k..(row + 1) * k];
+                    let piece = |chunk: usize| pieces.take(chunk * rows + row);
+                    match kind {
+                        Kind::Float => floats(numbers, cut, piece),
+                        Kind::Row { bias } => {
+                            if let [scale] = scales.take(row) {
+                                *scale = quantise_row(width, numbers, cut, bias, piece);
+                            }
+                        }
+                        Kind::Block { bias } => {
+                            for chunk in 0..cut.chunks() {
+                                let units = cut.chunk(chunk);
+                                let part = &numbers[units.start * BLOCK..k.min(units.end * BLOCK)];
+                                quantise_blocks(width, part, bias, piece(chunk));
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        Self { words, rows, cut, scales }
+    }
+
+    /// Floats from any strides, for the products of [`crate::dense`].
+    pub(crate) fn gather(a: View<'_>, rows: usize, cut: Cut, buffer: Buffer, pool: &Pool) -> Self {
+        // Rows read together, so that those of a transposed matrix share the cache lines they lie in.
+        const TOGETHER: usize = 16;
+        let mut words = buffer;
+        words.reserve(4 * cut.chunks() * rows * STRIDE);
+        {
+            let all = &mut words.view_mut::<u32>()[..cut.chunks() * rows * STRIDE];
+            let pieces = Chunks::new(all, STRIDE);
+            pool.run(rows.div_ceil(TOGETHER), |task| {
+                let rows_here = task * TOGETHER..rows.min((task + 1) * TOGETHER);
+                for chunk in 0..cut.chunks() {
+                    let mut to: Vec<&mut [u32]> =
+                        rows_here.clone().map(|row| pieces.take(chunk * rows + row)).collect();
+                    for (word, unit) in cut.chunk(chunk).enumerate() {
+                        for (row, to) in rows_here.clone().zip(&mut to) {
+                            to[word] = a.numbers[row * a.row_stride + unit * a.column_stride].to_bits();
+                        }
+                    }
+                }
+            });
+        }
+        Self { words, rows, cut, scales: Vec::new() }
+    }
+
+    /// The first word of row `row` in chunk `chunk`; the rows after it follow at [`STRIDE`].
+    pub(crate) fn row(&self, chunk: usize, row: usize) -> *const u32 {
+        self.words.view::<u32>()[(chunk * self.rows + row) * STRIDE..].as_ptr()
+    }
+
+    pub(crate) fn into_buffer(self) -> Buffer {
+        self.words
+    }
+}
+
+fn floats<'a>(numbers: &[f32], cut: Cut, piece: impl Fn(usize) -> &'a mut [u32]) {
+    for chunk in 0..cut.chunks() {
+        let units = cut.chunk(chunk);
+        let part = &numbers[units.start * cut.words..numbers.len().min(units.end * cut.words)];
+        let (words, rest) = piece(chunk)[..units.len() * cut.words].split_at_mut(part.len());
+        f32::view_mut(words).copy_from_slice(part);
+        // Half a pair at the end of k.
+        rest.fill(0);
+    }
+}
+
+fn quantise_row<'a>(
+    width: Width,
+    numbers: &[f32],
+    cut: Cut,
+    bias: i32,
+    piece: impl Fn(usize) -> &'a mut [u32],
+) -> (f32, i32) {
+    let (scale, inverse) = scale(most(width, numbers));
+    let mut sum = 0;
+    for chunk in 0..cut.chunks() {
+        let units = cut.chunk(chunk);
+        let part = &numbers[units.start * 4..numbers.len().min(units.end * 4)];
+        let (bytes, rest) = u8::view_mut(&mut piece(chunk)[..units.len()]).split_at_mut(part.len());
+        sum += quantise(width, part, inverse, bytes);
+        rest.fill(0);
+    }
+    (scale, -bias * sum)
+}
+
+/// Rounds blocks of 32 with a scale each; the last may be short.
+fn quantise_blocks(width: Width, numbers: &[f32], bias: i32, words: &mut [u32]) {
+    let (blocks, rest) = numbers.as_chunks::<BLOCK>();
+    let mut last = [0.0; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    let blocks = blocks.iter().chain((!rest.is_empty()).then_some(&last));
+    for (block, words) in blocks.zip(words.as_chunks_mut::<BLOCK_WORDS>().0) {
+        quantise_block(width, block, bias, words);
+    }
+}

@@ -1,0 +1,192 @@
+//! Packed weights and their product with rows of activations.
+
+use std::cell::Cell;
+
+use crate::Path;
+use crate::activations::{Activations, Cut, Kind};
+use crate::buffer::Buffer;
+use crate::driver::{PANELS, Product};
+use crate::epilogue::{Epilogue, Rows, finish, scale_integers};
+use crate::error::{Result, check_length};
+use crate::format::{Format, Layout, PANEL};
+use crate::pack::{Source, pack};
+use crate::pool::Pool;
+use crate::tile::{Width, expand, expanded, tiles};
+
+/// Rows from which weights are unpacked before they are used: below, unpacking costs more than it saves.
+const MANY: usize = 24;
+
+thread_local! {
+    /// Memory for prepared activations, kept from call to call.
+    pub(crate) static WORDS: Cell<Option<Buffer>> = const { Cell::new(None) };
+}
+
+/// Weights of a linear layer, `[n, k]`, packed for the inner loops.
+///
+/// ```
+/// use foveate_kernels::{Epilogue, Format, Matrix, Pool, Source};
+/// let pool = Pool::new(2)?;
+/// // Two output channels of three weights.
+/// let matrix = Matrix::pack(Source::F32(&[1.0, 2.0, 3.0, 0.5, 0.0, -0.5]), Format::F32, 2, 3, &pool)?;
+/// let mut out = [0.0; 4];
+/// matrix.multiply(&[1.0, 1.0, 1.0, 2.0, 0.0, 4.0], 2, &mut out, &Epilogue::bias(&[10.0, 20.0]), &pool)?;
+/// assert_eq!(out, [16.0, 20.0, 24.0, 19.0]);
+/// # Ok::<(), foveate_kernels::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Matrix {
+    format: Format,
+    n: usize,
+    k: usize,
+    panels: Buffer,
+    scales: Vec<f32>,
+}
+
+impl Matrix {
+    /// Packs weights `[n, k]`: n output channels of k numbers.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if the source does not hold n · k numbers,
+    /// [`Error::Size`](crate::Error::Size) if k does not suit the format (stored blocks: multiples of 32; int8: at most
+    /// 65,536), [`Error::Source`](crate::Error::Source) for blocks where numbers are needed and the reverse: floats can
+    /// be packed as f32, bf16, int8 and Q8_0, blocks only as themselves.
+    pub fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<Self> {
+        let (panels, scales) = pack(source, format, n, k, pool)?;
+        Ok(Self { format, n, k, panels, scales })
+    }
+
+    /// How the weights are stored.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Output channels.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input channels.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Memory of the packed weights, in bytes; n is rounded up to 32 channels.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.panels.view::<u8>().len() + size_of_val(self.scales.as_slice())
+    }
+
+    /// The bytes of panel `panel`.
+    pub(crate) fn panel(&self, panel: usize) -> &[u8] {
+        let bytes = self.format.units(self.k) * self.format.unit_bytes();
+        &self.panels.view::<u8>()[panel * bytes..(panel + 1) * bytes]
+    }
+
+    /// The scales of the channels, a multiple of 32; empty but for int8.
+    pub(crate) fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// out = epilogue(x · Wᵀ): `x` is `[rows, k]`, `out` `[rows, n]`, both row-major.
+    ///
+    /// A row of the output depends on that row of the input alone, to the bit: not on the number of rows nor of threads.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if a slice has another length than its shape.
+    pub fn multiply(
+        &self,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
+        self.multiply_on(Path::best(), x, rows, out, epilogue, pool)
+    }
+
+    /// [`Matrix::multiply`] on a path of the caller's choice, for tests and measurements.
+    ///
+    /// # Errors
+    /// Also [`Error::Unavailable`](crate::Error::Unavailable) if this machine does not have the path.
+    pub fn multiply_on(
+        &self,
+        path: Path,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
+        path.check()?;
+        let (n, k) = (self.n, self.k);
+        check_length("the input", x.len(), rows.saturating_mul(k), || format!("[rows {rows}, k {k}]"))?;
+        check_length("the output", out.len(), rows.saturating_mul(n), || format!("[rows {rows}, n {n}]"))?;
+        epilogue.check(rows, n)?;
+
+        let width = Width::of(path);
+        let layout = self.format.layout();
+        let wider = expanded(layout).filter(|_| rows >= MANY);
+        let read = wider.unwrap_or(layout);
+        let tiles = tiles(path, read);
+        let kind = match read {
+            Layout::F32 | Layout::Bf16 => Kind::Float,
+            Layout::Int8 => Kind::Row { bias: tiles.bias },
+            _ => Kind::Block { bias: tiles.bias },
+        };
+        // Cut by the layout that is stored, so that chunks hold whole units of it.
+        let cut = Cut::of(layout, k);
+        let buffer = WORDS.take().unwrap_or_default();
+        let x = Activations::prepare(width, kind, x, (rows, k), cut, buffer, pool);
+
+        let unit_bytes = layout.unit_bytes();
+        let panel_bytes = cut.units * unit_bytes;
+        let weights = |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut Buffer| {
+            let stored = &self.panel(panel)[units.start * unit_bytes..units.end * unit_bytes];
+            match wider {
+                None => stored.as_ptr(),
+                Some(wider) => {
+                    // Slots of the longest chunk's size: they do not move from chunk to chunk.
+                    let bytes = layout.step() / wider.step() * wider.unit_bytes();
+                    let size = cut.longest() * bytes;
+                    scratch.reserve(PANELS * size);
+                    let unpacked = &mut scratch.view_mut::<u8>()[slot * size..][..units.len() * bytes];
+                    expand(width, layout, stored, unpacked);
+                    unpacked.as_ptr()
+                }
+            }
+        };
+        let stored = |panel: usize, units: std::ops::Range<usize>| {
+            (self.panel(panel)[units.start * unit_bytes..].as_ptr(), units.len() * unit_bytes)
+        };
+        let out = Rows::new(out, n);
+        let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
+            // Empty but for int8.
+            if let Some(scales) = self.scales.as_chunks().0.get(panel) {
+                for (sums, (scale, _)) in sums.iter_mut().zip(&x.scales[row..]) {
+                    scale_integers(width, sums, *scale, scales);
+                }
+            }
+            // The driver finishes each tile and panel once, on one thread.
+            finish(width, epilogue, sums, row, panel, &out);
+        };
+        let product = Product {
+            width,
+            tiles: tiles.by_rows,
+            units_ratio: wider.map_or(1, |wider| layout.step() / wider.step()),
+            x: &x,
+            panels: n.div_ceil(PANEL),
+            panel_bytes,
+            weights: &weights,
+            stored: &stored,
+            out: &out,
+            finish: &finish,
+        };
+        // SAFETY: the path was checked, its tiles belong to the layout that `weights` hands out.
+        unsafe { product.run(pool) };
+        WORDS.set(Some(x.into_buffer()));
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! The instruction sets a product can run on, found at run time.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+/// A set of instructions that the inner loops are written for, in rising order of speed.
+///
+/// # The open seam
+/// A new path is a new variant here, its test in [`Path::is_available`], and a row in `tile::kernels`. Two are foreseen.
+/// *AVX-512-BF16*: the packed bf16 layout already holds pairs of neighbouring k in 32 bits, which is what `vdpbf16ps`
+/// reads, so only the tile loop is missing (and a bound of its own, since it rounds the activations). *aarch64*: NEON's
+/// `fmla` and `sdot` take the same panels, with the bias of 128 removed from the integer weights. Neither is written,
+/// because no machine to run it was at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Path {
+    /// Plain Rust for any processor; the others are tested against it.
+    Portable,
+    /// x86-64 with AVX2, FMA and F16C: 8 numbers at a time, integers by `vpmaddubsw`.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL: 16 numbers at a time; integers as on [`Path::Avx2`].
+    Avx512,
+    /// [`Path::Avx512`] with VNNI: integers by `vpdpbusd`.
+    Avx512Vnni,
+}
+
+impl Path {
+    /// All paths, slowest first.
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
+
+    /// Whether this processor (and its operating system) can run the path.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = || {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            };
+            let avx512 = || {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            };
+            match self {
+                Self::Portable => true,
+                Self::Avx2 => avx2(),
+                Self::Avx512 => avx512(),
+                Self::Avx512Vnni => avx512() && is_x86_feature_detected!("avx512vnni"),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
+        }
+    }
+
+    /// The paths of this machine, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|path| path.is_available()).collect()
+    }
+
+    /// The fastest path of this machine; asked of the processor once.
+    #[must_use]
+    pub fn best() -> Self {
+        static BEST: OnceLock<Path> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().into_iter().max().unwrap_or(Self::Portable))
+    }
+
+    /// # Errors
+    /// [`Error::Unavailable`] if this machine does not have the path.
+    pub(crate) fn check(self) -> Result<()> {
+        if self <= Self::best() && self.is_available() {
+            return Ok(());
+        }
+        let names: Vec<String> = Self::available().iter().map(ToString::to_string).collect();
+        Err(Error::Unavailable { path: self, available: names.join(", ") })
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "AVX2",
+            Self::Avx512 => "AVX-512",
+            Self::Avx512Vnni => "AVX-512 VNNI",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_path_is_available_and_the_portable_one_always() {
+        let available = Path::available();
+        assert!(available.contains(&Path::Portable));
+        assert_eq!(available.last(), Some(&Path::best()));
+        for path in Path::ALL {
+            assert_eq!(path.check().is_ok(), available.contains(&path), "{path}");
+        }
+    }
+}
