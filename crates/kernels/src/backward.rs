@@ -51,6 +51,9 @@ impl Matrix {
         })?;
         let epilogue = Epilogue { residual, ..Epilogue::default() };
         epilogue.check(rows, k)?;
+        if rows * k == 0 {
+            return Ok(());
+        }
 
         let width = Width::of(path);
         // A unit is a panel of W: 32 channels.

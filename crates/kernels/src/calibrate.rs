@@ -4,6 +4,7 @@
 //! busy it was, the best what it can do.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Path;
@@ -28,23 +29,32 @@ pub enum Arithmetic {
 /// [`Error::Unavailable`](crate::Error::Unavailable) if this machine does not have the path.
 pub fn peak(path: Path, arithmetic: Arithmetic, pool: &Pool, slices: usize) -> Result<f64> {
     path.check()?;
-    let rounds = 20_000;
-    let run = || {
-        let start = Instant::now();
-        let operations = slice(path, arithmetic, rounds);
-        operations / start.elapsed().as_secs_f64()
-    };
-    // All threads at once, each with its own best slice: cores that share units or a power budget slow each other down.
-    let mut best = vec![0.0_f64; pool.threads()];
+    let threads = pool.threads();
+    let (mut together, mut apart) = (0.0_f64, 0.0_f64);
     for _ in 0..slices.max(1) {
-        let results = crate::pool::Chunks::new(&mut best, 1);
-        pool.run(pool.threads(), |i| {
-            if let [best] = results.take(i) {
-                *best = best.max(run());
-            }
-        });
+        let mut speeds = vec![0.0_f64; threads];
+        let (arrived, alone) = (AtomicUsize::new(0), AtomicBool::new(false));
+        {
+            let results = crate::pool::Chunks::new(&mut speeds, 1);
+            pool.run(threads, |i| {
+                // All threads at once: cores that share units or a power budget slow each other down.
+                arrived.fetch_add(1, Ordering::SeqCst);
+                let start = Instant::now();
+                while arrived.load(Ordering::SeqCst) < threads && !alone.load(Ordering::Relaxed) {
+                    alone.fetch_or(start.elapsed() > Duration::from_millis(1), Ordering::Relaxed);
+                }
+                let start = Instant::now();
+                let operations = slice(path, arithmetic, 20_000);
+                if let [speed] = results.take(i) {
+                    *speed = operations / start.elapsed().as_secs_f64();
+                }
+            });
+        }
+        let best = if alone.into_inner() { &mut apart } else { &mut together };
+        *best = best.max(speeds.iter().sum());
     }
-    Ok(best.iter().sum())
+    // If the system never ran them together, what they did one by one is all there is to say.
+    Ok(if together > 0.0 { together } else { apart })
 }
 
 /// Operations per second that all threads of `pool` together keep up for `time`, with every operand in a register.

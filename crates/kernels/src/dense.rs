@@ -102,6 +102,9 @@ pub fn product_on(
     let length = rows.saturating_mul(columns);
     check_length("the output", out.len(), length, || format!("[{rows}, {columns}]"))?;
     epilogue.check(rows, columns)?;
+    if rows * columns == 0 {
+        return Ok(());
+    }
 
     let width = Width::of(path);
     let cut = Cut { units: inner, words: 1 };

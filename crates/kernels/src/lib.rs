@@ -6,6 +6,32 @@
 //! A [`Matrix`] is packed once and multiplied many times; a [`Pool`] lends the threads; [`Path`] says which instructions
 //! are used, found at run time. Activations go in and come out as f32, and a row's result is the same to the bit
 //! whatever other rows are in the call and however many threads run.
+//!
+//! | for | there is |
+//! |---|---|
+//! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
+//! | small trainable layers | [`product`] of [`View`]s |
+//! | attention | [`Attention::run`] on [`Strided`] slices |
+//! | loops over anything else | [`Pool::run`] |
+//! | what the machine can do | [`calibrate`] |
+//!
+//! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
+//!
+//! ```
+//! use foveate_kernels::{Epilogue, Format, Matrix, Pool, Residual, Source};
+//! let pool = Pool::new(2)?;
+//! let pack = |weights: &[f32]| Matrix::pack(Source::F32(weights), Format::Bf16, 1, 2, &pool);
+//! let (gate, up) = (pack(&[1.0, 0.0])?, pack(&[0.0, 3.0])?);
+//! let x = [2.0, 5.0];
+//! let (mut gates, mut out) = ([0.0; 1], [100.0; 1]);
+//! gate.multiply(&x, 1, &mut gates, &Epilogue::default(), &pool)?;
+//! let epilogue = Epilogue { gate: Some(&gates), residual: Residual::InPlace, ..Epilogue::default() };
+//! up.multiply(&x, 1, &mut out, &epilogue, &pool)?;
+//! // 100 + 15 · silu(2)
+//! assert!((out[0] - 126.4239).abs() < 1e-3);
+//! # Ok::<(), foveate_kernels::Error>(())
+//! ```
 
 mod activations;
 mod attention;

@@ -23,6 +23,12 @@ thread_local! {
 
 /// Weights of a linear layer, `[n, k]`, packed for the inner loops.
 ///
+/// Layers with the same input (query, key and value; gate and up) are best stacked into one matrix, the rows of one after
+/// the rows of the other: the activations are then prepared once, and the threads meet once.
+///
+/// Each thread that multiplies keeps scratch memory of about a megabyte, and the calling one a copy of the largest input
+/// it has seen.
+///
 /// ```
 /// use foveate_kernels::{Epilogue, Format, Matrix, Pool, Source};
 /// let pool = Pool::new(2)?;
@@ -125,6 +131,9 @@ impl Matrix {
         check_length("the input", x.len(), rows.saturating_mul(k), || format!("[rows {rows}, k {k}]"))?;
         check_length("the output", out.len(), rows.saturating_mul(n), || format!("[rows {rows}, n {n}]"))?;
         epilogue.check(rows, n)?;
+        if rows * n == 0 {
+            return Ok(());
+        }
 
         let width = Width::of(path);
         let layout = self.format.layout();

@@ -214,11 +214,34 @@ fn empty_products_are_fine() {
     none.multiply(&[1.0; 5], 1, &mut [], &Epilogue::default(), &pool).unwrap();
     let some = Matrix::pack(Source::F32(&[1.0; 5]), Format::Bf16, 1, 5, &pool).unwrap();
     some.multiply(&[], 0, &mut [], &Epilogue::default(), &pool).unwrap();
+    // No output, whatever the number of rows.
+    let nothing = Matrix::pack(Source::F32(&[]), Format::F32, 0, 0, &pool).unwrap();
+    nothing.multiply(&[], usize::MAX, &mut [], &Epilogue::default(), &pool).unwrap();
     // A sum over no k is zero; the epilogue still runs.
     let hollow = Matrix::pack(Source::F32(&[]), Format::F32, 2, 0, &pool).unwrap();
     let mut out = [7.0; 2];
     hollow.multiply(&[], 1, &mut out, &Epilogue::bias(&[1.0, 2.0]), &pool).unwrap();
     assert_eq!(out, [1.0, 2.0]);
+}
+
+#[test]
+fn matrices_and_pools_can_be_shared_between_threads() {
+    let (pool, n, k) = (Pool::new(2).unwrap(), 70, 130);
+    let weights = weights(Format::Q8_0, 16, n, k, &pool);
+    let x = gaussian(17, 40 * k);
+    let expected = product(&weights, Path::best(), &x, 40, &Epilogue::default(), &pool);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(
+                        product(&weights, Path::best(), &x, 40, &Epilogue::default(), &pool),
+                        expected
+                    );
+                }
+            });
+        }
+    });
 }
 
 #[test]
