@@ -65,7 +65,7 @@ pub(crate) fn rungs(ladder: &Ladder) -> Vec<Budget> {
         values
     } else {
         let ends = [values[0], values[values.len() - 1]];
-        let four = |value: &usize| value.is_power_of_two() && value.trailing_zeros() % 2 == 0;
+        let four = |value: &usize| value.is_power_of_two() && value.trailing_zeros().is_multiple_of(2);
         values.into_iter().filter(|value| ends.contains(value) || four(value)).collect()
     };
     let adaptive = ladder.contains(Budget::Adaptive).then_some(Budget::Adaptive);

@@ -132,7 +132,7 @@ impl Model {
             ))
         })?;
         let patch = viewer.vlm().tower().config().dimensions("vision tower").patch;
-        if size == 0 || size % patch != 0 {
+        if size == 0 || !size.is_multiple_of(patch) {
             return Err(Failure::user(format!(
                 "--image-size {size}: a multiple of the tower's patch of {patch} is needed"
             )));

@@ -196,7 +196,7 @@ impl Vlm {
         }
     }
 
-    /// Where each visual token looks, `[V, patches]` for each picture, as [`Compressor::look`] has it: weights that sum
+    /// Where each visual token looks, `[V, patches]` for each picture, as [`foveate_compress::Compressor::look`] has it: weights that sum
     /// to 1. Takes what [`compress`](Self::compress) takes.
     ///
     /// # Errors
