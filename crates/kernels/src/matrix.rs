@@ -13,8 +13,9 @@ use crate::pack::{Source, pack};
 use crate::pool::Pool;
 use crate::tile::{Width, expand, expanded, tiles};
 
-/// Rows from which weights are unpacked before they are used: below, unpacking costs more than it saves.
-const MANY: usize = 24;
+/// Rows from which weights are unpacked before they are used. Below, reading them packed while computing costs less than
+/// waiting for them first.
+const MANY: usize = 100;
 
 thread_local! {
     /// Memory for prepared activations, kept from call to call.
