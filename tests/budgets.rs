@@ -152,6 +152,53 @@ fn an_image_may_be_scaled_down_instead() {
 }
 
 #[test]
+fn flags_are_refused_before_anything_is_asked() {
+    // Without any image, and for every row of a batch at once.
+    let off = refuses(&["ask", &model("elastic"), QUESTION, "--visual-tokens", "5"]);
+    assert!(off.contains("36, 9, 4, 1"), "{off}");
+    let batch = Batch::new(&questions(3));
+    let (code, _, errors) = batch.run_with(&["--visual-tokens", "5"]);
+    assert!(code == 2 && errors.contains("36, 9, 4, 1") && !batch.out().exists(), "{errors}");
+    // The compressor of the flags counts, not the one that goes with windows of three.
+    let scaled = ["--image-size", "28", "--compressor", "average-pooling", "--visual-tokens", "4"];
+    assert_eq!(ask("quecc", &scaled)["visual_tokens"], 4);
+    let (model, image) = (model("quecc"), cat());
+    for arguments in [
+        &["look", &model, "--image", &image, "--out", "look.png"][..],
+        &["ask", &model, " <image> ", "--image", &image],
+    ] {
+        let silent = refuses(arguments);
+        assert!(silent.contains("quecc") && silent.contains("question"), "{silent}");
+    }
+}
+
+/// The first finetunes of TokenPacker do not say that they are some; their tensors do.
+#[test]
+fn a_token_packer_is_known_by_its_tensors() {
+    let (_keep, copy) = super::ask::copy("compressed-token-packer");
+    let config = std::fs::read_to_string(copy.join("config.json")).unwrap();
+    let mut untold: Value = serde_json::from_str(&config).unwrap();
+    untold.as_object_mut().unwrap().remove("scale_factor").unwrap();
+    untold["mm_projector_type"] = "mlp2x_gelu".into();
+    std::fs::write(copy.join("config.json"), untold.to_string()).unwrap();
+    let (image, tower) = (cat(), format!("{}/vision_tower", model("token-packer")));
+    let document = json(&[
+        "ask",
+        text(&copy),
+        QUESTION,
+        "--image",
+        &image,
+        "--tower",
+        &tower,
+        "--max-new-tokens",
+        "12",
+        "--json",
+    ]);
+    assert_eq!(document["answer"], ask("token-packer", &[])["answer"]);
+    assert_eq!(document["compressor"], "token-packer");
+}
+
+#[test]
 fn a_comparison_is_a_list_of_answers() {
     let (model, image) = (model("plain"), cat());
     let arguments = [
@@ -251,7 +298,7 @@ fn a_picture_shows_where_each_token_looks() {
 }
 
 #[test]
-fn a_chat_keeps_what_it_saw_unless_told_to_look_again() {
+fn a_chat_about_an_image_starts_like_a_question() {
     let (model, image) = (model("elastic"), cat());
     let arguments =
         ["chat", &model, "--image", &image, "--visual-tokens", "4", "--max-new-tokens", "12", "--json"];
@@ -322,7 +369,24 @@ impl Batch {
     }
 
     fn run(&self, more: &[&str]) -> (i32, String, String) {
-        let output = self.command(more).output().unwrap();
+        self.finish(self.command(more))
+    }
+
+    /// With flags that the others have already.
+    fn run_with(&self, flags: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foveate"));
+        command.args([
+            "batch",
+            &model("elastic"),
+            text(&self.folder.path().join("in.jsonl")),
+            text(&self.out()),
+        ]);
+        command.args(flags);
+        self.finish(command)
+    }
+
+    fn finish(&self, mut command: Command) -> (i32, String, String) {
+        let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
@@ -424,7 +488,30 @@ fn a_file_of_other_answers_is_not_continued() {
     refused(&[], "line 2 answers another question");
     batch.ask(&[]);
     refused(&[], "no rows");
+    let mut other = questions(2);
+    other[0]["image"] = "grey.png".into();
+    batch.ask(&other);
+    refused(&[], "line 1 answers another question");
     batch.ask(&questions(2));
+    refused(&["--skip-fraction", "0.5", "--system", "Be brief."], "other flags");
+    let images = fixture("models");
+    let (code, _, errors) =
+        batch.run_with(&["--visual-tokens", "4", "--max-new-tokens", "12", "--image-folder", &images]);
+    assert!(code == 2 && errors.contains("other flags"), "{errors}");
+    // Somebody's only copy, without a line break at its end.
+    std::fs::write(batch.out(), "{\"my\": \"only copy\"}").unwrap();
+    let (code, _, errors) = batch.run(&[]);
+    assert!(code == 2 && errors.contains("line 1 is not ours"), "{errors}");
+    assert_eq!(std::fs::read_to_string(batch.out()).unwrap(), "{\"my\": \"only copy\"}");
+    let input = batch.folder.path().join("in.jsonl");
+    let same = refuses(&["batch", &model("elastic"), text(&input), text(&input)]);
+    assert!(same.contains("another file than IN"), "{same}");
+    // A run that writes has the file for itself.
+    let held = std::fs::File::create(batch.out()).unwrap();
+    held.lock().unwrap();
+    let (code, _, errors) = batch.run(&[]);
+    assert!(code == 2 && errors.contains("another run is writing it"), "{errors}");
+    drop(held);
     std::fs::write(batch.out(), "something else\n").unwrap();
     let (code, _, errors) = batch.run(&[]);
     assert!(code == 2 && errors.contains("line 1 is not ours"), "{errors}");

@@ -112,3 +112,36 @@ fn law_files_that_no_fit_wrote() {
     std::fs::write(&law, "{\"answer\": 42}").unwrap();
     assert!(refuses(&plan).contains("not a law; `foveate fit --out` writes one"));
 }
+
+#[cfg(unix)]
+#[test]
+fn pipes_links_and_inputs_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let fit = |more: &[&str]| {
+        let mut arguments = vec!["fit", "--bootstrap", "0"];
+        arguments.extend(more);
+        refuses(&arguments)
+    };
+    assert!(Command::new("mkfifo").arg(path("pipe.json")).status().unwrap().success());
+    let message = fit(&["--out", text(&path("pipe.json"))]);
+    assert!(message.contains("it is not a regular file"), "{message}");
+
+    // A link stays one, and its target gets the law.
+    std::fs::write(path("target.json"), "old").unwrap();
+    std::os::unix::fs::symlink(path("target.json"), path("link.json")).unwrap();
+    succeeds(&["fit", "--bootstrap", "0", "--out", text(&path("link.json"))]);
+    assert!(std::fs::symlink_metadata(path("link.json")).unwrap().is_symlink());
+    assert!(std::fs::read_to_string(path("target.json")).unwrap().contains("coefficients"));
+
+    let twice = text(&path("both.svg")).to_owned();
+    let message = fit(&["--plot", &twice, "--plot-profile", &format!("{}/./both.svg", text(folder.path()))]);
+    assert!(message.contains("another output of this run"), "{message}");
+    assert!(!path("both.svg").exists());
+
+    std::fs::copy(REASONING, path("rows.csv")).unwrap();
+    let rows = text(&path("rows.csv")).to_owned();
+    let message = refuses(&["fit", &rows, "--bootstrap", "0", "--out", &rows]);
+    assert!(message.contains("it is what this run reads"), "{message}");
+    assert_eq!(std::fs::read(REASONING).unwrap(), std::fs::read(&rows).unwrap());
+}

@@ -14,37 +14,37 @@ use crate::model::Model;
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Compression {
     /// Tokens that the language model reads for an image (for each tile of a model that tiles), or `adaptive` for a method
-    /// that lets the image decide [default: all that the compressor offers].
+    /// that lets the image decide [default: all that the compressor offers, adaptive for prumerge; visionzip and
+    /// average-pooling want a number].
     #[arg(long, value_name = "N", value_parser = budget)]
     pub(crate) visual_tokens: Option<Budget>,
     /// What makes them: identity, average-pooling, m3, prumerge, prumerge-plus, visionzip, or what the checkpoint carries
     /// weights for: quecc, token-packer, mqt [default: the checkpoint's own].
     #[arg(long, value_name = "NAME")]
     pub(crate) compressor: Option<Method>,
-    /// Down-scale images to this many pixels on a side, a multiple of the tower's patch: the baseline that every compressor
-    /// has to beat [default: what the tower was trained on].
+    /// Scale images to this many pixels on a side, a multiple of the tower's patch; down-scaling is the baseline that every
+    /// compressor has to beat [default: what the tower was trained on].
     #[arg(long, value_name = "PIXELS")]
     pub(crate) image_size: Option<usize>,
 }
 
 impl Compression {
-    /// Gives the model its compressor and image size; the budget that was asked for, or the model's own.
+    /// Gives the model its compressor and image size; the budget that was asked for, or the model's own where it has one.
     pub(crate) fn apply(self, model: &mut Model) -> Result<Option<Budget>, Failure> {
-        if let Some(size) = self.image_size {
-            *model = model.at_image_size(size)?;
-        }
-        if self.visual_tokens.is_none() && self.compressor.is_none() {
-            return Ok(model.viewer().and_then(|viewer| viewer.vlm().default_budget()));
-        }
         if let Some(method) = self.compressor {
             model.use_compressor(method)?;
         }
-        let vlm = model.seeing()?.vlm();
-        let budget = self.visual_tokens.or_else(|| vlm.default_budget());
-        budget.map(Some).ok_or_else(|| {
-            let (method, ladder) = (vlm.compressor().method(), vlm.ladder());
-            Failure::user(format!("{method} keeps as many tokens as it is told: --visual-tokens is {ladder}"))
-        })
+        if let Some(size) = self.image_size {
+            *model = model.at_image_size(size)?;
+        }
+        match self.visual_tokens {
+            Some(budget) => {
+                // Told at once, and not with the first image.
+                model.seeing()?.vlm().check_budget(budget)?;
+                Ok(Some(budget))
+            }
+            None => Ok(model.viewer().and_then(|viewer| viewer.vlm().default_budget())),
+        }
     }
 }
 

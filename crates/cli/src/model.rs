@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use clap::Args;
 pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
-use foveate_compress::{Budget, Method};
+use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
+use foveate_model::ModelError;
 use foveate_model::llm::Decoder;
-use foveate_model::vlm::{Caches, Image as Tiles, Tiling, View, Viewer};
+use foveate_model::vlm::{Image as Tiles, Tiling, View, Viewer};
 pub(crate) use prompt::Asked;
 use tokenizers::Tokenizer;
 
@@ -80,7 +81,7 @@ impl Model {
         }
         let sight = self.sight()?;
         let vlm = sight.viewer.vlm();
-        let budget = budget.or_else(|| vlm.default_budget()).unwrap_or(Budget::Adaptive);
+        let budget = self.budget(budget)?;
         let question = match vlm.compressor().reads_question() {
             true => Some(self.question_tokens(question)?),
             false => None,
@@ -92,6 +93,15 @@ impl Model {
             Ok(Seen { view: sight.viewer.view(&input, question.as_deref(), budget)?, preprocess })
         };
         images.iter().map(look).collect()
+    }
+
+    /// The budget that was asked for, or the compressor's own; refuses one that wants to be told.
+    pub(crate) fn budget(&self, asked: Option<Budget>) -> Result<Budget, Failure> {
+        let vlm = self.seeing()?.vlm();
+        asked.or_else(|| vlm.default_budget()).ok_or_else(|| {
+            let (method, ladder) = (vlm.compressor().method(), vlm.ladder());
+            Failure::user(format!("{method} keeps as many tokens as it is told: --visual-tokens is {ladder}"))
+        })
     }
 
     /// Normalised pixels as the tower reads them.
@@ -106,6 +116,10 @@ impl Model {
     pub(crate) fn question_tokens(&self, question: &str) -> Result<Vec<u32>, Failure> {
         let placeholder = self.template.as_ref().map_or(DEFAULT_IMAGE_TOKEN, ChatTemplate::image_token);
         let text = question.replace(placeholder, " ");
+        if text.trim().is_empty() {
+            let method = self.seeing()?.vlm().compressor().method();
+            return Err(ModelError::from(CompressError::MissingQuestion(method)).into());
+        }
         let encoding = self.tokenizer.encode(text.trim(), true);
         let encoding = encoding
             .map_err(|error| Failure::user(format!("the tokenizer cannot encode the question: {error}")))?;
@@ -144,13 +158,12 @@ impl Model {
         Ok(Model { sight: Some(Sight { viewer, preprocessor }), ..self.clone() })
     }
 
-    /// Forgets at once what it saw: each look runs the tower.
-    pub(crate) fn without_caches(&mut self) -> Result<(), Failure> {
-        let vlm = self.seeing()?.vlm().clone();
+    /// Forgets what it saw.
+    pub(crate) fn with_fresh_caches(mut self) -> Model {
         if let Some(sight) = &mut self.sight {
-            sight.viewer = Viewer::new(vlm, Arc::new(Caches::new(0, 0, 0)));
+            sight.viewer = Viewer::new(sight.viewer.vlm().clone(), Arc::default());
         }
-        Ok(())
+        self
     }
 
     /// The part that sees, where there is one.

@@ -13,23 +13,30 @@ use crate::failure::Failure;
 #[derive(Default)]
 pub(crate) struct Outputs {
     staged: Vec<(NamedTempFile, PathBuf)>,
+    inputs: Vec<PathBuf>,
 }
 
 impl Outputs {
+    /// Keeps `input` from being written over.
+    pub(crate) fn keep(&mut self, input: &Path) {
+        self.inputs.extend(input.canonicalize());
+    }
+
     /// Writes `bytes` for `path`.
     pub(crate) fn stage(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let refuse = |reason: &str| Failure::user(format!("cannot write {}: {reason}", path.display()));
         // The kind alone: the temporary file's name would only confuse.
-        let failed = |source: std::io::Error| refuse(&source.kind().to_string());
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+        let failed = |source: std::io::Error| {
+            Failure::user(format!("cannot write {}: {}", path.display(), source.kind()))
         };
-        if path.is_dir() {
-            return Err(refuse("it is a folder"));
-        } else if !folder.is_dir() {
-            return Err(refuse(&format!("there is no folder {}", folder.display())));
+        let refuse = |reason: &str| Failure::user(format!("cannot write {}: {reason}", path.display()));
+        let place = check_place(path)?;
+        if self.staged.iter().any(|(_, other)| *other == place) {
+            return Err(refuse("another output of this run has the same path"));
         }
+        if self.inputs.contains(&place) {
+            return Err(refuse("it is what this run reads"));
+        }
+        let folder = place.parent().unwrap_or(Path::new("/"));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".foveate-").suffix(".tmp");
         // Temporary files are private; what the user asked for gets what the umask allows.
@@ -37,7 +44,7 @@ impl Outputs {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(folder).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        self.staged.push((file, path.to_path_buf()));
+        self.staged.push((file, place));
         Ok(())
     }
 
@@ -64,6 +71,28 @@ impl Outputs {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Where a file for `path` will be: behind any link. Refuses a path that no regular file can have, before any work is done
+/// for it.
+pub(crate) fn check_place(path: &Path) -> Result<PathBuf, Failure> {
+    let refuse = |reason: &str| Failure::user(format!("cannot write {}: {reason}", path.display()));
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_dir() => return Err(refuse("it is a folder")),
+        // A device or a pipe would be replaced by a file.
+        Ok(about) if !about.is_file() => return Err(refuse("it is not a regular file")),
+        Ok(_) => return path.canonicalize().map_err(|error| refuse(&error.to_string())),
+        Err(_) => {}
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| refuse("it names no file"))?;
+    match folder.canonicalize() {
+        Ok(folder) if folder.is_dir() => Ok(folder.join(name)),
+        _ => Err(refuse(&format!("there is no folder {}", folder.display()))),
     }
 }
 

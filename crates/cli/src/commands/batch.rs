@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::looking::Compression;
 use crate::model::{Model, Place};
-use crate::output::{print, print_json};
+use crate::output::{check_place, print, print_json};
 use journal::{Journal, Line};
 
 /// Answer the questions of a JSONL file, one JSON line each.
@@ -31,7 +31,8 @@ use journal::{Journal, Line};
 /// seen from the folder of IN, or from --image-folder. OUT gets a line for each, in order: what `ask --json` prints, with
 /// `row`, `id` and `question`. An interrupted run continues where it ended when it is started again. Images and questions
 /// that come again are not computed again. A row that cannot be answered gets a line with `error`; when such rows are
-/// more than --skip-fraction of all, the run ends with an error.
+/// more than --skip-fraction of all, the run ends with an error. Such a row is not tried again; take its line and all behind
+/// it out of OUT for that.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -86,10 +87,20 @@ impl Arguments {
         let options = self.generation.options()?;
         self.threads.apply()?;
         let count = rows::count(&self.input)?;
+        check_place(&self.output)?;
+        if let (Ok(input), Ok(output)) = (self.input.canonicalize(), self.output.canonicalize())
+            && input == output
+        {
+            return Err(Failure::user(format!(
+                "{}: OUT must be another file than IN",
+                self.output.display()
+            )));
+        }
         let mut model = self.place.open()?;
         let budget = self.compression.apply(&mut model)?;
         let mut journal = Journal::open(&self.output, &self.settings(&model, budget))?;
         let continued = journal.rows();
+        self.judge(&journal, count)?;
         if continued > count {
             let (out, input) = (self.output.display(), self.input.display());
             return Err(Failure::user(format!(
@@ -136,10 +147,11 @@ impl Arguments {
     /// All that the answers depend on besides the rows: a file of other answers must not be continued.
     fn settings(&self, model: &Model, budget: Option<Budget>) -> String {
         let compressor = model.viewer().map(|viewer| viewer.vlm().compressor().method());
-        let Arguments { system, generation, .. } = self;
+        let Arguments { system, generation, image_folder, .. } = self;
+        let (Place { tower, mmproj, .. }, size) = (&self.place, self.compression.image_size);
         format!(
-            "{} {compressor:?} {budget:?} {system:?} {generation:?} {:?}",
-            model.name, self.compression.image_size
+            "{} {tower:?} {mmproj:?} {compressor:?} {budget:?} {size:?} {system:?} {generation:?} {image_folder:?}",
+            model.name
         )
     }
 

@@ -135,28 +135,31 @@ impl<'a> Conversation<'a> {
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
         let mut looked = Looked::default();
-        if self.recompress || self.rows.is_empty() {
+        let mut rows = self.rows.clone();
+        if self.recompress || rows.is_empty() {
             looked.seen = self.model.look(&self.images, message, self.budget)?;
-            looked.decode = std::mem::take(&mut self.decode);
-            self.rows = looked.rows();
+            looked.decode = self.decode;
+            rows = looked.rows();
         }
         let mut messages = self.messages.clone();
         messages.push(Message::user(message));
-        let asked = self.fitting(&mut messages)?;
+        let asked = self.fitting(&mut messages, &rows)?;
         let before = looked.decode + started.elapsed();
         let answer = generate(&self.model, &mut self.session, &asked, &looked, self.options, before, show)?;
         messages.push(Message::assistant(answer.text()));
         self.messages = messages;
+        self.rows = rows;
+        self.decode = Duration::ZERO;
         Ok(answer)
     }
 
     /// The prompt of `messages`, of which the oldest turns go until an answer has room in the context. The last question
     /// stays: whether that one fits is for the model to say.
-    fn fitting(&self, messages: &mut Vec<Message>) -> Result<Asked, Failure> {
+    fn fitting(&self, messages: &mut Vec<Message>, rows: &[Tensor]) -> Result<Asked, Failure> {
         let context = self.model.decoder.config().context;
         let mut forgotten = 0;
         loop {
-            let asked = self.model.prompt(messages, &self.rows)?;
+            let asked = self.model.prompt(messages, rows)?;
             let needed = asked.text_tokens + asked.visual_tokens + self.options.max_tokens;
             let oldest = messages.iter().position(|message| message.role == Role::User);
             match oldest {
@@ -222,11 +225,20 @@ fn read_whole(input: impl Read) -> Result<String, Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::ops::ControlFlow;
+    use std::path::Path;
 
     use super::*;
     use crate::fetch::Fetch;
 
     const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/llama-untied");
+
+    impl Conversation<'_> {
+        /// With a session of the model that it has now.
+        fn renewed(mut self) -> Self {
+            self.session = Session::new(self.model.decoder.clone());
+            self
+        }
+    }
 
     fn conversation(options: &GenerateOptions) -> Conversation<'_> {
         let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None, fetch: Fetch::default() };
@@ -283,6 +295,56 @@ mod tests {
         assert!(matches!(&failure, Failure::User(error) if error.to_string().contains("512")), "{failure:?}");
         assert_eq!(talk.messages, before);
         talk.answer("And now?", ignore).unwrap();
+    }
+
+    /// A conversation about the cat with an elastic QueCC, four tokens.
+    fn seeing(options: &GenerateOptions, recompress: bool) -> Conversation<'_> {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
+        let model = format!("{fixtures}/models/compressed-elastic");
+        let place = Place { model, mmproj: None, tower: None, fetch: Fetch::default() };
+        let cat = Path::new(fixtures).join("images/cat.png");
+        let image = foveate_data::image::decode_file(&cat, &foveate_data::image::Limits::default()).unwrap();
+        let (model, budget) = (place.open().unwrap(), Some(Budget::Tokens(4)));
+        Conversation { model, images: vec![image], budget, recompress, ..conversation(options) }.renewed()
+    }
+
+    fn values(rows: &[Tensor]) -> Vec<Vec<f32>> {
+        rows[0].to_vec2().unwrap()
+    }
+
+    #[test]
+    fn the_first_question_decides_what_is_seen_unless_told_to_look_again() {
+        let options = GenerateOptions { max_tokens: 4, ..GenerateOptions::default() };
+        let ignore = |_: &str| ControlFlow::Continue(());
+        let query = |answer: &Answer| answer.ms.query;
+        let mut kept = seeing(&options, false);
+        assert!(query(&kept.answer("What colour is it?", ignore).unwrap()) > 0.0);
+        let first = values(&kept.rows);
+        assert_eq!(query(&kept.answer("How many?", ignore).unwrap()), 0.0);
+        assert_eq!(values(&kept.rows), first);
+
+        let mut again = seeing(&options, true);
+        again.answer("What colour is it?", ignore).unwrap();
+        assert_eq!(values(&again.rows), first);
+        assert!(query(&again.answer("How many?", ignore).unwrap()) > 0.0);
+        assert_ne!(values(&again.rows), first);
+    }
+
+    #[test]
+    fn a_question_that_is_refused_decides_nothing() {
+        let options = GenerateOptions { max_tokens: 4, ..GenerateOptions::default() };
+        let ignore = |_: &str| ControlFlow::Continue(());
+        let mut talk = seeing(&options, false);
+        // It fits into the context of 512 alone, and not with image and template.
+        let length = |question: &String| talk.model.question_tokens(question).unwrap().len();
+        let long = (1..).map(|times| "z ".repeat(times)).find(|question| length(question) > 500).unwrap();
+        assert!(length(&long) <= 512);
+        assert!(talk.answer(&long, ignore).is_err());
+        assert!(talk.rows.is_empty());
+        talk.answer("What colour is it?", ignore).unwrap();
+        let mut fresh = seeing(&options, false);
+        fresh.answer("What colour is it?", ignore).unwrap();
+        assert_eq!(values(&talk.rows), values(&fresh.rows));
     }
 
     #[test]

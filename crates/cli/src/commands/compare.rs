@@ -60,13 +60,12 @@ impl Arguments {
         if images.is_empty() {
             return Err(Failure::user("--image: at least one is needed, whose tokens are to be compared"));
         }
-        let mut model = self.place.open()?;
-        model.without_caches()?;
+        let model = self.place.open()?;
         let rows = self.rows(&model)?;
         let bar = ProgressBar::new(rows.len() as u64);
         let mut answers = Vec::with_capacity(rows.len());
         for (model, budget) in rows {
-            answers.push(self.answer(&model, &images, budget, &options)?);
+            answers.push(self.answer(&model.with_fresh_caches(), &images, budget, &options)?);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -77,15 +76,18 @@ impl Arguments {
     fn rows(&self, model: &Model) -> Result<Vec<(Model, Budget)>, Failure> {
         let own = model.seeing()?.vlm().compressor().method();
         let methods = if self.compressor.is_empty() { vec![own] } else { self.compressor.clone() };
-        let sizes =
-            self.image_size.iter().map(|size| model.at_image_size(*size)).collect::<Result<_, _>>()?;
-        let sizes: Vec<Model> = if self.image_size.is_empty() { vec![model.clone()] } else { sizes };
+        let sizes: Vec<Option<usize>> = match self.image_size.is_empty() {
+            true => vec![None],
+            false => self.image_size.iter().copied().map(Some).collect(),
+        };
         let mut rows = Vec::new();
         let mut ladders = Vec::new();
-        for (mut model, method) in
-            sizes.iter().flat_map(|model| methods.iter().map(|method| (model.clone(), *method)))
-        {
+        for (size, method) in sizes.iter().flat_map(|size| methods.iter().map(|method| (*size, *method))) {
+            let mut model = model.clone();
             model.use_compressor(method)?;
+            if let Some(size) = size {
+                model = model.at_image_size(size)?;
+            }
             let ladder = model.seeing()?.vlm().ladder();
             let wanted =
                 if self.visual_tokens.is_empty() { rungs(&ladder) } else { self.visual_tokens.clone() };

@@ -186,6 +186,7 @@ impl Arguments {
             assessments.push(assess(table, self.law.form(), &options, units, resampling)?);
         }
         let mut outputs = Outputs::default();
+        self.data.iter().for_each(|table| outputs.keep(table));
         if let Some(path) = &self.out {
             outputs
                 .stage_json(path, &one_or_all(assessments.iter().map(FitDocument::with_draws).collect()))?;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use foveate_data::image::{Limits, Processed, decode_file};
-use foveate_model::vlm::Viewer;
 use image::{ImageFormat, RgbImage};
 use serde::Serialize;
 
@@ -14,7 +13,7 @@ use crate::failure::Failure;
 use crate::generation::Threads;
 use crate::looking::Compression;
 use crate::model::{Model, Place};
-use crate::output::{Outputs, print, print_json};
+use crate::output::{Outputs, check_place, print, print_json};
 use crate::panels::{Looks, draw};
 
 /// Draw where each visual token of an image looks.
@@ -70,13 +69,13 @@ impl Arguments {
         if self.out.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
             return Err(Failure::user(format!("--out {}: the picture is a .png", self.out.display())));
         }
+        check_place(&self.out)?;
         self.threads.apply()?;
         let image = decode_file(&self.image, &Limits::default())?;
         let mut model = self.place.open()?;
         let budget = self.compression.apply(&mut model)?;
-        let viewer = model.seeing()?;
-        let vlm = viewer.vlm();
-        let budget = budget.or_else(|| vlm.default_budget()).ok_or_else(|| no_budget(viewer))?;
+        let vlm = model.seeing()?.vlm();
+        let budget = model.budget(budget)?;
         let (processed, input) = model.preprocess(&image)?;
         vlm.check(&input, budget)?;
         let seen = vlm.project_before(vlm.see(&input)?)?;
@@ -136,9 +135,4 @@ impl Arguments {
         outputs.stage(&self.out, &bytes)?;
         outputs.commit()
     }
-}
-
-fn no_budget(viewer: &Viewer) -> Failure {
-    let (method, ladder) = (viewer.vlm().compressor().method(), viewer.vlm().ladder());
-    Failure::user(format!("{method} needs --visual-tokens: {ladder}"))
 }

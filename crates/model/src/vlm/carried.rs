@@ -168,7 +168,11 @@ pub(super) fn load_carried(
     weights: &Weights,
     source: &dyn ParameterSource,
 ) -> Result<Arc<dyn Compressor>> {
-    let Some(said) = &config.compressor else { return without_weights(config, Method::Identity) };
+    // The first TokenPacker finetunes say nothing of it; their code knew no scale but 2.
+    let untold = weights.shape("q_proj_1.weight").map(|_| CarriedCompressor::TokenPacker { scale: 2 });
+    let Some(said) = config.compressor.clone().or(untold) else {
+        return without_weights(config, Method::Identity);
+    };
     let around = Around {
         width: tower.width(),
         text_width: config.text.width,

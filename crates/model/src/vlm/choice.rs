@@ -59,20 +59,32 @@ impl Vlm {
         }
     }
 
-    /// Refuses an image or a budget that cannot be, before anything runs. For a model that reads tiles the budget is
-    /// that of each picture.
+    /// Refuses a budget that this model does not offer. For a model that reads tiles it is that of each picture.
     ///
     /// # Errors
-    /// [`CompressError::OffLadder`], which lists the ladder; an image that is tiled for a model that is not, or the other
-    /// way round; [`ModelError::Compressor`] for a method whose tokens cannot be arranged as tiles.
-    pub fn check(&self, image: &Image, budget: Budget) -> Result<()> {
+    /// [`CompressError::OffLadder`], which lists the ladder; [`ModelError::Compressor`] for a method whose tokens cannot
+    /// be arranged as tiles.
+    pub fn check_budget(&self, budget: Budget) -> Result<()> {
         let (method, grid, ladder) = (self.compressor.method(), self.grid(), self.ladder());
         if !ladder.contains(budget) {
             return Err(CompressError::OffLadder { method, budget, grid, ladder }.into());
         }
+        match &self.config.layout {
+            ImageLayout::Tiles { .. } => self.tile_grid(budget).map(|_| ()),
+            ImageLayout::Single => Ok(()),
+        }
+    }
+
+    /// Refuses an image or a budget that cannot be, before anything runs.
+    ///
+    /// # Errors
+    /// As [`check_budget`](Self::check_budget); an image that is tiled for a model that is not, or the other way round.
+    pub fn check(&self, image: &Image, budget: Budget) -> Result<()> {
+        self.check_budget(budget)?;
         match (image, &self.config.layout) {
-            (Image::Single(_), ImageLayout::Single) => Ok(()),
-            (Image::Tiled { .. }, ImageLayout::Tiles { .. }) => self.tile_grid(budget).map(|_| ()),
+            (Image::Single(_), ImageLayout::Single) | (Image::Tiled { .. }, ImageLayout::Tiles { .. }) => {
+                Ok(())
+            }
             (Image::Single(_), _) => {
                 Err(ModelError::option("image", "one picture", "this model reads tiles"))
             }

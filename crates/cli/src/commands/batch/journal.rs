@@ -1,6 +1,6 @@
 //! OUT: one line for each row, each written at once, so that a run that is killed at any moment can be continued.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,9 @@ use super::rows::Row;
 use crate::answer::Answer;
 use crate::failure::Failure;
 
+/// How the first line begins.
+const BEGINNING: &str = "{\"row\":0,";
+
 /// What OUT holds of a row.
 #[derive(Serialize)]
 pub(super) struct Line {
@@ -19,6 +22,8 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Value>,
     question: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<String>>,
     #[serde(flatten)]
     outcome: Told,
 }
@@ -36,9 +41,16 @@ impl Line {
             Ok(answer) => Told::Answer(Box::new(answer)),
             Err(error) => Told::Failed { error },
         };
-        let question = row.content.as_ref().ok().map(|asked| asked.question.clone());
-        Line { row: row.number, id: row.id.clone(), question, outcome }
+        let asked = row.content.as_ref().ok();
+        let question = asked.map(|asked| asked.question.clone());
+        let images = asked.map(|asked| asked.images.clone());
+        Line { row: row.number, id: row.id.clone(), question, images, outcome }
     }
+}
+
+/// What a row asks, as its line tells it.
+fn asked(line: &Value) -> [Option<Value>; 3] {
+    ["id", "question", "images"].map(|field| line.get(field).filter(|value| !value.is_null()).cloned())
 }
 
 /// The file, open at its end.
@@ -46,8 +58,8 @@ pub(super) struct Journal {
     file: File,
     path: PathBuf,
     run: String,
-    /// The questions of rows that an earlier run answered; `None` for one that could not be read.
-    earlier: Vec<Option<String>>,
+    /// What the rows asked that an earlier run answered.
+    earlier: Vec<[Option<Value>; 3]>,
     rows: usize,
     failed: usize,
 }
@@ -63,12 +75,22 @@ impl Journal {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
         let mut journal =
             Journal { file, path: path.to_path_buf(), run, earlier: Vec::new(), rows: 0, failed: 0 };
+        match journal.file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(refuse("another run is writing it")),
+            // Where there are no locks, there are none.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
         let mut input = BufReader::new(journal.file.try_clone().map_err(failed)?);
         let mut whole = 0;
         loop {
             let mut line = Vec::new();
             let read = input.read_until(b'\n', &mut line).map_err(failed)?;
             if !line.ends_with(b"\n") {
+                // What a killed run left behind our lines, or of the first one; anything else is somebody's file.
+                let begins = BEGINNING.len().min(line.len());
+                if whole == 0 && line[..begins] != BEGINNING.as_bytes()[..begins] {
+                    return Err(refuse("line 1 is not ours"));
+                }
                 break;
             }
             whole += read as u64;
@@ -86,7 +108,7 @@ impl Journal {
                 )));
             }
             journal.failed += usize::from(value.get("error").is_some());
-            journal.earlier.push(value.get("question").and_then(Value::as_str).map(str::to_owned));
+            journal.earlier.push(asked(&value));
             journal.rows += 1;
         }
         journal.file.set_len(whole).map_err(failed)?;
@@ -106,8 +128,8 @@ impl Journal {
 
     /// Refuses a row whose place in the file answers another question.
     pub(super) fn check(&self, row: &Row, input: &Path) -> Result<(), Failure> {
-        let asked = row.content.as_ref().ok().map(|asked| &asked.question);
-        if self.earlier.get(row.number).is_some_and(|earlier| earlier.as_ref() == asked) {
+        let now = serde_json::to_value(Line::new(row, Err(String::new())))?;
+        if self.earlier.get(row.number) == Some(&asked(&now)) {
             return Ok(());
         }
         Err(Failure::user(format!(

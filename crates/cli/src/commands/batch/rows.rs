@@ -90,8 +90,9 @@ fn asked(value: &Value) -> Result<Asked, String> {
     let Some(question) = value.get("question").and_then(Value::as_str) else {
         return Err(format!("`question` is {}, a text is needed", found("question")));
     };
+    let there = |field: &str| value.get(field).filter(|value| !value.is_null());
     let name = |value: &Value| value.as_str().map(str::to_owned);
-    let images = match (value.get("image"), value.get("images")) {
+    let images = match (there("image"), there("images")) {
         (None, None) => Some(Vec::new()),
         (Some(one), None) => name(one).map(|name| vec![name]),
         (None, Some(list)) => list.as_array().and_then(|list| list.iter().map(name).collect()),
@@ -126,6 +127,7 @@ mod tests {
         assert_eq!(parsed(r#"{"question": "a?", "image": "x.png"}"#), of("a?", &["x.png"]));
         assert_eq!(parsed(r#"{"question": "b?", "images": ["x", "y"], "more": 1}"#), of("b?", &["x", "y"]));
         assert_eq!(parsed(r#"{"question": "c?"}"#), of("c?", &[]));
+        assert_eq!(parsed(r#"{"question": "c?", "image": null}"#), of("c?", &[]));
         for (line, wanted) in [
             ("{", "no JSON"),
             ("[]", "`question` is missing"),

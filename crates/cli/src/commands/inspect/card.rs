@@ -50,18 +50,20 @@ pub(super) fn card(report: &Report) -> String {
         ));
     }
     if let Some(of) = &report.image {
-        let ladder: Vec<String> = of.ladder.iter().map(ToString::to_string).collect();
         let states: Vec<String> = of.hidden_states.iter().map(ToString::to_string).collect();
         let tiles = match of.tiles {
             1 => String::new(),
             tiles => format!(" a picture, up to {tiles} pictures an image"),
         };
+        let most = match of.visual_tokens {
+            0 => String::new(),
+            tokens => format!("; up to {tokens} tokens an image"),
+        };
         sections.push(format!(
-            "tokens: {}{tiles}\n  hidden state {}, for which {} blocks run; up to {} tokens an image",
-            ladder.join(", "),
+            "tokens: {}{tiles}\n  hidden state {}, for which {} blocks run{most}",
+            of.offer,
             states.join(", "),
             of.blocks_run,
-            of.visual_tokens,
         ));
     }
     let stored: Vec<Vec<String>> = report

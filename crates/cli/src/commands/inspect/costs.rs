@@ -82,6 +82,9 @@ pub(crate) struct ImageTokens {
     pub(crate) compressor: Method,
     /// The tokens that it offers for a picture; without one the (g/k)² that pooling can leave of g² tokens.
     pub(crate) ladder: Vec<usize>,
+    /// The same in words.
+    #[serde(skip)]
+    pub(crate) offer: String,
     /// Pictures that the tower reads at most: 1, or the overview and the most tiles.
     pub(crate) tiles: usize,
     /// Tokens of an image without compression, at most.
@@ -161,7 +164,9 @@ impl Report {
                     // A plain checkpoint is compressed by methods without weights: pooling offers these.
                     let offered = if identity { tower.ladder() } else { image.ladder().values() };
                     report.cost = ladder(&config, &image, &llm, &workload)?;
+                    let list: Vec<String> = offered.iter().map(ToString::to_string).collect();
                     report.image = Some(ImageTokens {
+                        offer: if identity { list.join(", ") } else { image.ladder().to_string() },
                         compressor: image.compressor().method(),
                         ladder: offered,
                         tiles: most_tiles(&config, tower.image_size).1,
