@@ -52,7 +52,8 @@ impl Arguments {
         if self.plot.is_some() || self.plot_breakdown.is_some() {
             let all = candidates(&request)?;
             if let Some(path) = &self.plot {
-                let title = format!("What {} buys ({} cost)", plan.budgets[0], plan.cost_model);
+                let limits: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
+                let title = format!("What {} buys ({} cost)", limits.join(" and "), plan.cost_model);
                 let resource = match plan.budgets[0] {
                     Budget::Seconds(_) => Resource::Seconds,
                     Budget::Bytes(_) => Resource::Memory,
