@@ -120,7 +120,7 @@ pub struct ProfileDocument {
 pub struct Measured {
     /// Smallest and largest x1.
     pub x1: [f64; 2],
-    /// Smallest and largest x2.
+    /// Smallest and largest x2: of all tokens, T = Q + V, where the law counts these.
     pub x2: [f64; 2],
 }
 
@@ -193,6 +193,9 @@ pub struct PlannedLaw {
     pub task: Option<String>,
     /// Where the measurements came from.
     pub source: String,
+    /// What was fitted, where the document says so.
+    #[serde(default)]
+    pub columns: Option<Columns>,
     /// The law.
     pub coefficients: Law,
     /// Its units.
@@ -211,6 +214,7 @@ impl PlannedLaw {
         PlannedLaw {
             task: document.task,
             source: document.source,
+            columns: Some(document.columns),
             coefficients: document.coefficients,
             units: document.units,
             measured: document.measured,

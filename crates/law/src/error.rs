@@ -44,6 +44,20 @@ pub enum LawError {
         /// The names in the header.
         have: Vec<String>,
     },
+    /// One column is to be two things.
+    #[error(
+        "{origin}: column {column:?} is given for both {first} and {second}; each needs a column of its own"
+    )]
+    SameColumn {
+        /// The file or preset.
+        origin: String,
+        /// The column.
+        column: String,
+        /// What it is for.
+        first: &'static str,
+        /// What it is for as well.
+        second: &'static str,
+    },
     /// A cell holds a value that cannot be used.
     #[error("{origin}: line {line}, column {column:?}: {value:?} {problem}")]
     BadValue {

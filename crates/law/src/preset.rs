@@ -52,6 +52,7 @@ impl Preset {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::tokens::{Tokens, Units};
 
     #[test]
     fn both_tables_are_four_sizes_by_seven_token_counts() {
@@ -69,8 +70,9 @@ mod tests {
     fn the_copied_ocr_cell_is_found_without_its_note() {
         let mut table = Preset::Ocr.table().unwrap();
         table.rows.iter_mut().for_each(|row| row.note = None);
-        let remarks = table.remarks();
+        let units = Units { scale1: Preset::SCALE1, scale2: 1.0, tokens: Tokens::Visual };
+        let remarks = table.remarks(&units);
         assert_eq!(remarks.len(), 1, "{remarks:?}");
-        assert!(remarks[0].starts_with("line 29 repeats the value of line 22"), "{remarks:?}");
+        assert!(remarks[0].starts_with("preset ocr line 29 repeats the value of line 22"), "{remarks:?}");
     }
 }

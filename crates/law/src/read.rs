@@ -204,6 +204,16 @@ impl Columns {
             "loss" => YKind::Loss,
             _ => YKind::Error,
         });
+        let x1 = required("x1", &options.x1, &["params"])?;
+        let x2 = required("x2", &options.x2, &["visual_tokens"])?;
+        for ((first, one), (second, other)) in
+            [(("x1", x1), ("x2", x2)), (("x1", x1), ("y", y)), (("x2", x2), ("y", y))]
+        {
+            if one == other {
+                let (origin, column) = (origin.into(), header[one].clone());
+                return Err(LawError::SameColumn { origin, column, first, second });
+            }
+        }
         let weight = optional("the weight", &options.weight, &["weight"])?;
         let standard_error = match weight {
             // A weight column wins over a standard error that merely has a usual name.
@@ -212,8 +222,8 @@ impl Columns {
         };
         Ok(Columns {
             names: header.to_vec(),
-            x1: required("x1", &options.x1, &["params"])?,
-            x2: required("x2", &options.x2, &["visual_tokens"])?,
+            x1,
+            x2,
             y,
             kind,
             weight,
@@ -340,6 +350,27 @@ mod tests {
         assert!(message("params,visual_tokens,score\n").contains("no rows"));
         let message = message("n,visual_tokens,score\n1,1,1\n");
         assert!(message.contains("no column \"params\" for x1; the columns are \"n\", \"visual_tokens\""));
+    }
+
+    #[test]
+    fn a_column_is_one_thing() {
+        let text = "params,visual_tokens,score\n1,1,0.5\n";
+        let named = |name: &str| Some(name.to_owned());
+        let refused = |options: ReadOptions| read_str(text, "data.csv", &options).unwrap_err().to_string();
+        let both = refused(ReadOptions { x2: named("params"), ..Default::default() });
+        assert!(both.contains("data.csv: column \"params\" is given for both x1 and x2"), "{both}");
+        let both = refused(ReadOptions { y: named("visual_tokens"), ..Default::default() });
+        assert!(both.contains("column \"visual_tokens\" is given for both x2 and y"), "{both}");
+        let both = refused(ReadOptions { x1: named("score"), ..Default::default() });
+        assert!(both.contains("column \"score\" is given for both x1 and y"), "{both}");
+    }
+
+    #[test]
+    fn errors_of_a_task_name_it() {
+        let text = "task,params,visual_tokens,error\nocr,1,1,0.5\nocr,2,1,0.4\n";
+        let tables = read_str(text, "data.csv", &ReadOptions::default()).unwrap();
+        let error = crate::fit(&tables[0], crate::Form::Product, &crate::FitOptions::default()).unwrap_err();
+        assert!(error.to_string().starts_with("data.csv, task ocr: column \"visual_tokens\""), "{error}");
     }
 
     #[test]

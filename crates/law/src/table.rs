@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::tokens::{Tokens, Units};
+use crate::units::exact;
+
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -64,10 +67,11 @@ impl Table {
     }
 
     /// What a reader of this table should know before trusting a fit: cells given twice, measurements that agree to
-    /// all their digits, and the table's own remarks.
-    pub fn remarks(&self) -> Vec<String> {
-        let mut remarks = self.repeated_cells();
-        remarks.extend(self.repeated_values());
+    /// all their digits, and the table's own remarks. `units` are those that its rows were brought to; the remarks
+    /// print x1 and x2 as the source has them.
+    pub fn remarks(&self, units: &Units) -> Vec<String> {
+        let mut remarks = self.repeated_cells(units);
+        remarks.extend(self.repeated_values(units));
         for row in &self.rows {
             if let Some(note) = &row.note {
                 remarks.push(format!("{} line {}: the table notes: {note}", self.origin, row.line));
@@ -76,7 +80,25 @@ impl Table {
         remarks
     }
 
-    fn repeated_cells(&self) -> Vec<String> {
+    /// The table as messages name it: its origin, and its task if it has one.
+    pub(crate) fn place(&self) -> String {
+        match &self.task {
+            Some(task) => format!("{}, task {task}", self.origin),
+            None => self.origin.clone(),
+        }
+    }
+
+    /// The cell of a row as the source writes it.
+    fn cell(&self, row: &Row, units: &Units) -> String {
+        let text_tokens = match units.tokens {
+            Tokens::Visual => 0.0,
+            Tokens::Total { text_tokens } => text_tokens,
+        };
+        let (x1, x2) = (row.x1 * units.scale1, row.x2 * units.scale2 - text_tokens);
+        format!("{} = {}, {} = {}", self.columns[0], exact(x1), self.columns[1], exact(x2))
+    }
+
+    fn repeated_cells(&self, units: &Units) -> Vec<String> {
         let mut cells: BTreeMap<[u64; 2], Vec<&Row>> = BTreeMap::new();
         for row in &self.rows {
             cells.entry([row.x1.to_bits(), row.x2.to_bits()]).or_default().push(row);
@@ -88,19 +110,20 @@ impl Table {
                 continue;
             }
             let lines = rows.iter().map(|row| row.line.to_string()).collect::<Vec<_>>().join(", ");
+            let lines = format!("{} lines {lines}", self.origin);
             let first = rows[0];
-            let place = format!("{} = {}, {} = {}", self.columns[0], first.x1, self.columns[1], first.x2);
+            let cell = self.cell(first, units);
             if rows.iter().all(|row| row.y == first.y) {
-                found.push(format!("lines {lines} repeat the same measurement ({place}, error {})", first.y));
+                found.push(format!("{lines} repeat the same measurement ({cell}, error {})", exact(first.y)));
             } else {
-                let values = rows.iter().map(|row| row.y.to_string()).collect::<Vec<_>>().join(", ");
-                found.push(format!("lines {lines} contradict each other ({place}): errors {values}"));
+                let values = rows.iter().map(|row| exact(row.y)).collect::<Vec<_>>().join(", ");
+                found.push(format!("{lines} contradict each other ({cell}): errors {values}"));
             }
         }
         found
     }
 
-    fn repeated_values(&self) -> Vec<String> {
+    fn repeated_values(&self, units: &Units) -> Vec<String> {
         let mut values: BTreeMap<u64, Vec<&Row>> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| significant_digits(row.y) >= 7) {
             values.entry(row.y.to_bits()).or_default().push(row);
@@ -110,9 +133,12 @@ impl Table {
             let first = rows[0];
             for row in rows.iter().filter(|row| (row.x1, row.x2) != (first.x1, first.x2)) {
                 found.push(format!(
-                    "line {} repeats the value of line {} to every digit in another cell ({} = {}, {} = {}): \
+                    "{} line {} repeats the value of line {} to every digit in another cell ({}): \
                      probably not a measurement of its own",
-                    row.line, first.line, self.columns[0], row.x1, self.columns[1], row.x2
+                    self.origin,
+                    row.line,
+                    first.line,
+                    self.cell(row, units)
                 ));
             }
         }
@@ -143,6 +169,19 @@ fn significant_digits(value: f64) -> usize {
 mod tests {
     use super::*;
 
+    const UNITS: Units = Units { scale1: 1.0, scale2: 1.0, tokens: Tokens::Visual };
+
+    #[test]
+    fn remarks_print_what_the_source_holds_and_no_rounding_error() {
+        let units = Units { scale1: 1e9, scale2: 10.0, tokens: Tokens::Total { text_tokens: 50.0 } };
+        let (x1, x2) = (0.57e9 / 1e9, (7.0 + 50.0) / 10.0);
+        let table = Table::from_points(&[(x1, x2, 1.0 - 0.43), (x1, x2, 1.0 - 0.42), (x1, 9.0, 0.3)]);
+        assert_eq!(
+            table.remarks(&units),
+            ["points lines 1, 2 contradict each other (x1 = 570000000, x2 = 7): errors 0.57, 0.58"]
+        );
+    }
+
     #[test]
     fn repeated_cells_and_values_are_pointed_out() {
         let table = Table::from_points(&[
@@ -153,11 +192,11 @@ mod tests {
             (2.0, 1.0, 0.653946319),
             (2.0, 4.0, 0.653946319),
         ]);
-        let remarks = table.remarks();
+        let remarks = table.remarks(&UNITS);
         assert_eq!(remarks.len(), 3, "{remarks:?}");
         assert!(remarks[0].contains("lines 1, 2 contradict") && remarks[0].contains("0.5, 0.6"));
         assert!(remarks[1].contains("lines 3, 4 repeat the same measurement"));
-        assert!(remarks[2].starts_with("line 6 repeats the value of line 5"));
+        assert!(remarks[2].starts_with("points line 6 repeats the value of line 5"));
     }
 
     #[test]
@@ -166,7 +205,7 @@ mod tests {
         for (row, run) in table.rows.iter_mut().zip(["s0", "s1"]) {
             row.run = Some(run.into());
         }
-        assert!(table.remarks().is_empty());
+        assert!(table.remarks(&UNITS).is_empty());
     }
 
     #[test]

@@ -36,6 +36,12 @@ impl Tokens {
     }
 }
 
+/// Whether a column of this name counts visual tokens: tables of two other factors have other costs and other advice.
+pub(crate) fn names_visual_tokens(column: &str) -> bool {
+    let column = column.to_ascii_lowercase();
+    ["visual_tokens", "vision_tokens", "image_tokens", "v"].contains(&column.as_str())
+}
+
 /// A law together with its units, ready to be asked about a model and a token count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Units {

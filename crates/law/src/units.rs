@@ -83,6 +83,14 @@ impl Unit {
     }
 }
 
+/// A measured value as its source has it: twelve significant digits at most, so that the rounding error of a scale or of
+/// 1 − score stays out of sight.
+pub(crate) fn exact(value: f64) -> String {
+    let text = format!("{value:.11e}");
+    let Ok(value) = text.parse::<f64>() else { return text };
+    if value == 0.0 || (1e-5..1e16).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+}
+
 /// `value` with `decimals` digits behind the point and a true minus sign.
 pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");

@@ -51,7 +51,11 @@ pub(crate) fn law(table: &Table, of: &Assessment) -> ErrorCostFigure {
                 .map(|row| MeasuredPoint {
                     x: cost(row.x1, row.x2),
                     y: row.y,
-                    visual_tokens: (row.x2 * units.scale2 - text_tokens).round().clamp(1.0, 4e9) as u32,
+                    visual_tokens: match row.x2 * units.scale2 - text_tokens {
+                        // The detour over a scale or the text tokens leaves a rounding error.
+                        tokens if flops => tokens.round(),
+                        other => other,
+                    },
                 })
                 .collect(),
         })
@@ -177,7 +181,7 @@ pub(crate) fn candidates(
                     .map(|candidate| MeasuredPoint {
                         x: point(candidate).0,
                         y: candidate.error,
-                        visual_tokens: u32::try_from(candidate.visual_tokens).unwrap_or(u32::MAX),
+                        visual_tokens: candidate.visual_tokens as f64,
                     })
                     .collect(),
             }

@@ -33,16 +33,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = ObjectiveName::Squared)]
     objective: ObjectiveName,
     /// Where Huber's loss turns from a square into a line [default: 0.001].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     delta: Option<f64>,
     /// The error that remains at any size: `free` (fitted, 0 or more) or a value.
-    #[arg(long, value_name = "free|VALUE", default_value = "free", value_parser = parse_floor)]
+    #[arg(long, value_name = "free|VALUE", default_value = "free", value_parser = parse_floor, allow_hyphen_values = true)]
     floor: Floor,
     /// What counts as tokens: the visual ones, or all that the language model reads (needs --text-tokens).
     #[arg(long, value_enum, default_value_t = TokensName::Visual)]
     tokens: TokensName,
     /// Text tokens per question in the measurements, for --tokens total.
-    #[arg(long, value_name = "Q")]
+    #[arg(long, value_name = "Q", allow_hyphen_values = true)]
     text_tokens: Option<f64>,
     /// Column of the first factor [default: params].
     #[arg(long, value_name = "COL")]
@@ -57,10 +57,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     y_kind: Option<YKindName>,
     /// Divide x1 by this [default: 1; 1e9 for presets].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     scale1: Option<f64>,
     /// Divide x2 by this [default: 1].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     scale2: Option<f64>,
     /// Column of weights.
     #[arg(long, value_name = "COL", conflicts_with = "se")]
@@ -75,16 +75,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COL")]
     task: Option<String>,
     /// Largest exponent that is searched.
-    #[arg(long, value_name = "X", default_value_t = SearchRange::default().high)]
+    #[arg(long, value_name = "X", default_value_t = SearchRange::default().high, allow_hyphen_values = true)]
     max_exponent: f64,
     /// Refits for the intervals; 0 leaves them out.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true)]
     bootstrap: usize,
     /// What the bootstrap draws [default: clusters if every row names a run, else cases].
     #[arg(long, value_enum)]
     resample: Option<ResampleName>,
     /// Seed of the bootstrap.
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// Write the law, with the bootstrap's refits, for `foveate plan --law`.
     #[arg(long, value_name = "law.json")]

@@ -28,10 +28,22 @@ pub(crate) struct LawSource {
     #[arg(long, value_enum, default_value_t = LawName::Product, conflicts_with = "law")]
     form: LawName,
     /// Refits for the intervals of a preset; 0 leaves them out.
-    #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "law")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        conflicts_with = "law",
+        allow_negative_numbers = true
+    )]
     bootstrap: usize,
     /// Seed of the bootstrap of a preset.
-    #[arg(long, value_name = "S", default_value_t = 0, conflicts_with = "law")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 0,
+        conflicts_with = "law",
+        allow_negative_numbers = true
+    )]
     seed: u64,
 }
 

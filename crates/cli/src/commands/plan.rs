@@ -20,14 +20,14 @@ use crate::text;
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What a question may cost: FLOPs (2TFLOP), time (800ms) or memory (6GiB); may be repeated, then all hold.
-    #[arg(long, value_name = "BUDGET", required = true)]
+    #[arg(long, value_name = "BUDGET", required = true, allow_hyphen_values = true)]
     budget: Vec<Budget>,
     #[command(flatten)]
     law: LawSource,
     #[command(flatten)]
     system: System,
     /// How many candidates to print.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true)]
     top: usize,
     /// Draw predicted error against cost, with the frontier and the budget.
     #[arg(long, value_name = "FILE.svg|png")]
@@ -52,7 +52,8 @@ impl Arguments {
         if self.plot.is_some() || self.plot_breakdown.is_some() {
             let all = candidates(&request)?;
             if let Some(path) = &self.plot {
-                let title = format!("What {} buys ({} cost)", plan.budgets[0], plan.cost_model);
+                let limits: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
+                let title = format!("What {} buys ({} cost)", limits.join(" and "), plan.cost_model);
                 let resource = match plan.budgets[0] {
                     Budget::Seconds(_) => Resource::Seconds,
                     Budget::Bytes(_) => Resource::Memory,

@@ -15,10 +15,10 @@ use crate::machine;
 #[derive(Args)]
 pub(crate) struct System {
     /// Text tokens of a question.
-    #[arg(long, value_name = "Q", default_value_t = 50)]
+    #[arg(long, value_name = "Q", default_value_t = 50, allow_negative_numbers = true)]
     text_tokens: usize,
     /// Tokens of an answer.
-    #[arg(long, value_name = "A", default_value_t = 16)]
+    #[arg(long, value_name = "A", default_value_t = 16, allow_negative_numbers = true)]
     answer_tokens: usize,
     /// What is counted: the paper's 2·N·(Q+V), or every stage.
     #[arg(long, value_enum, default_value_t = CostName::Full)]
@@ -27,7 +27,7 @@ pub(crate) struct System {
     #[arg(long, value_name = "NAME", default_value = "clip-l-14-336")]
     tower: String,
     /// Pixels along a side of the image, if not the tower's own.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     image_size: Option<usize>,
     /// The compressor (the published laws were measured with token-packer).
     #[arg(long, value_name = "NAME", default_value = "token-packer")]
@@ -54,10 +54,16 @@ pub(crate) struct System {
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
     /// FLOP/s that the machine sustains, for example 500GFLOP.
-    #[arg(long, value_name = "RATE", requires = "bandwidth", conflicts_with = "machine")]
+    #[arg(
+        long,
+        value_name = "RATE",
+        requires = "bandwidth",
+        conflicts_with = "machine",
+        allow_hyphen_values = true
+    )]
     flop_rate: Option<String>,
     /// Bytes/s between memory and processor, for example 39GB.
-    #[arg(long, value_name = "RATE", requires = "flop_rate")]
+    #[arg(long, value_name = "RATE", requires = "flop_rate", allow_hyphen_values = true)]
     bandwidth: Option<String>,
 }
 

@@ -120,7 +120,7 @@ impl FitOptions {
 /// coefficients, and for the logarithmic objective no error of zero.
 pub(crate) fn check(table: &Table, form: Form, options: &FitOptions) -> Result<(), LawError> {
     options.check()?;
-    let too_little = |message: String| Err(LawError::TooLittle { origin: table.origin.clone(), message });
+    let too_little = |message: String| Err(LawError::TooLittle { origin: table.place(), message });
     for (levels, column) in table.levels().iter().zip(&table.columns) {
         if levels.len() < 2 {
             let have = levels.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
@@ -143,7 +143,7 @@ pub(crate) fn check(table: &Table, form: Form, options: &FitOptions) -> Result<(
         (options.objective, table.rows.iter().find(|row| row.y <= 0.0))
     {
         return Err(LawError::BadValue {
-            origin: table.origin.clone(),
+            origin: table.place(),
             line: row.line,
             column: table.columns[2].clone(),
             value: row.y.to_string(),

@@ -114,7 +114,7 @@ pub fn bootstrap(
             redrawn += 1;
             if redrawn > 20 * options.draws + 1000 {
                 return Err(LawError::TooLittle {
-                    origin: table.origin.clone(),
+                    origin: table.place(),
                     message: format!(
                         "almost every resample by {} holds one level of a factor or too few rows; \
                          use the residual bootstrap or none",
@@ -162,7 +162,7 @@ fn groups(table: &Table, rows: &Rows, resample: Resample) -> Result<Vec<Vec<usiz
     for (position, &source) in rows.source.iter().enumerate() {
         let Some(run) = &table.rows[source].run else {
             return Err(LawError::TooLittle {
-                origin: table.origin.clone(),
+                origin: table.place(),
                 message: format!(
                     "line {} names no run; a cluster bootstrap needs a run in every row (column `run`)",
                     table.rows[source].line
@@ -173,7 +173,7 @@ fn groups(table: &Table, rows: &Rows, resample: Resample) -> Result<Vec<Vec<usiz
     }
     if runs.len() < 2 {
         return Err(LawError::TooLittle {
-            origin: table.origin.clone(),
+            origin: table.place(),
             message: "one run only; a cluster bootstrap needs two or more".into(),
         });
     }

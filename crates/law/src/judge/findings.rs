@@ -1,22 +1,26 @@
 //! Says in words what the numbers mean, so that nobody has to know which of them to distrust.
 
+use super::holdout::MOST_LEFT_OUT;
 use super::{Assessment, Held, Status};
 use crate::fit::Floor;
-use crate::form::Form;
+use crate::form::{Form, Law};
 use crate::table::Table;
-use crate::tokens::Tokens;
+use crate::tokens::{Tokens, names_visual_tokens};
+use crate::units::exact;
 
 pub(super) fn findings(of: &Assessment, table: &Table) -> Vec<String> {
     let mut said = Vec::new();
+    said.extend(freedom(of));
+    said.extend(height(of, table));
     said.extend(identification(of));
-    said.extend(bounds(of));
-    said.extend(direction(of));
+    said.extend(bounds(of, table));
+    said.extend(direction(of, table));
     said.extend(forms(of));
     said.extend(prediction(of));
     said.extend(resampling(of));
     said.extend(coverage(of, table));
     said.extend(match of.units.tokens {
-        Tokens::Visual if !reads_images(of) => None,
+        Tokens::Visual if !names_visual_tokens(&of.columns[1]) => None,
         Tokens::Visual => {
             Some("tokens: T = V, the visual ones alone; text tokens enter only the cost".into())
         }
@@ -24,8 +28,35 @@ pub(super) fn findings(of: &Assessment, table: &Table) -> Vec<String> {
             Some(format!("tokens: T = Q + V with Q = {text_tokens} text tokens in every row"))
         }
     });
-    said.extend(table.remarks());
+    said.extend(table.remarks(&of.units));
     said
+}
+
+/// As many coefficients as rows pass through every one of them: the residuals are zero whatever was measured.
+fn freedom(of: &Assessment) -> Option<String> {
+    let coefficients = of.comparison.of(of.fit.law.form())?.parameters;
+    (of.fit.n <= coefficients).then(|| {
+        format!(
+            "{} rows for {coefficients} coefficients: nothing is left to judge the fit by; the intervals mean nothing",
+            of.fit.n
+        )
+    })
+}
+
+/// The largest y, where a floor that was held lies at or above it: then no power of x1 or x2 is left to fit.
+fn under_floor(of: &Assessment, table: &Table) -> Option<(f64, f64)> {
+    let Floor::Fixed(floor) = of.options.floor else { return None };
+    let largest = table.rows.iter().map(|row| row.y).max_by(f64::total_cmp)?;
+    (floor >= largest).then_some((floor, largest))
+}
+
+fn height(of: &Assessment, table: &Table) -> Option<String> {
+    let (floor, largest) = under_floor(of, table)?;
+    Some(format!(
+        "floor {floor} lies above all rows, whose largest {} is {}: the law is the floor alone",
+        of.columns[2],
+        exact(largest)
+    ))
 }
 
 fn identification(of: &Assessment) -> Vec<String> {
@@ -65,8 +96,11 @@ fn identification(of: &Assessment) -> Vec<String> {
     said
 }
 
-fn bounds(of: &Assessment) -> Vec<String> {
+fn bounds(of: &Assessment, table: &Table) -> Vec<String> {
     let mut said = Vec::new();
+    if under_floor(of, table).is_some() {
+        return said;
+    }
     for (name, status) in &of.status {
         match (*name, status) {
             ("D" | "E", Status::AtLower(_)) => said.push(format!(
@@ -87,16 +121,16 @@ fn bounds(of: &Assessment) -> Vec<String> {
     said
 }
 
-/// Whether the table is one of visual tokens: other two-factor tables have other costs.
-fn reads_images(of: &Assessment) -> bool {
-    ["visual_tokens", "v"].contains(&of.columns[1].to_ascii_lowercase().as_str())
-}
-
 /// What the ratio means for the budget.
-fn direction(of: &Assessment) -> Option<String> {
+fn direction(of: &Assessment, table: &Table) -> Option<String> {
     let law = &of.fit.law;
-    if !reads_images(of) {
+    if !names_visual_tokens(&of.columns[1]) || under_floor(of, table).is_some() {
         return None;
+    }
+    // Errors that are all the same leave exponents of rounding, or a scale of zero: what counts is what they do.
+    let [least, most] = predicted_range(law, table);
+    if most - least <= 1e-9 * most {
+        return Some("neither factor matters: the law is the same at every size and number of tokens".into());
     }
     if law.form() == Form::Sum {
         return Some("sum law: what to spend on depends on the budget; see `foveate plan`".into());
@@ -111,12 +145,35 @@ fn direction(of: &Assessment) -> Option<String> {
         Some(ratio) if ratio < 1.0 => {
             format!("alpha/beta = {ratio:.2} < 1: at fixed cost N·(Q + V) spend on tokens first{doubt}")
         }
-        Some(ratio) => format!(
-            "alpha/beta = {ratio:.2} > 1: at fixed cost N·(Q + V) spend on the language model first; \
-             the best V is Q/(alpha/beta - 1){doubt}"
-        ),
+        // With T = Q + V the error at fixed N·T goes as T^(alpha - beta): there is no best V between the ends.
+        Some(ratio) if ratio > 1.0 => {
+            let best = match of.units.tokens {
+                Tokens::Visual => "the best V is Q/(alpha/beta - 1)",
+                Tokens::Total { .. } => "the fewest tokens are best",
+            };
+            format!(
+                "alpha/beta = {ratio:.2} > 1: at fixed cost N·(Q + V) spend on the language model first; {best}{doubt}"
+            )
+        }
+        Some(_) => match of.units.tokens {
+            Tokens::Visual => format!(
+                "alpha/beta = 1: at fixed cost N·(Q + V) the most visual tokens are best; without text all are as good{doubt}"
+            ),
+            Tokens::Total { .. } => {
+                format!("alpha/beta = 1: at fixed cost N·(Q + V) every number of tokens is as good{doubt}")
+            }
+        },
         None => "beta is 0: at fixed cost spend on the language model".into(),
     })
+}
+
+/// The smallest and largest prediction in the rows.
+fn predicted_range(law: &Law, table: &Table) -> [f64; 2] {
+    table
+        .rows
+        .iter()
+        .map(|row| law.predict(row.x1, row.x2))
+        .fold([f64::INFINITY, 0.0], |[least, most], error| [error.min(least), error.max(most)])
 }
 
 fn forms(of: &Assessment) -> Option<String> {
@@ -134,13 +191,22 @@ fn forms(of: &Assessment) -> Option<String> {
         format!("the {preferred} form fits {strength} than the {other} form (AICc lower by {delta:.1}");
     text += if delta < 2.0 { ", less than 2: no evidence)" } else { ")" };
     if let (Some(one), Some(two)) = (best.holdout_rmse, rest.holdout_rmse) {
-        let agrees = if one <= two { "and predicts" } else { "but predicts" };
-        let how = if one <= two { "better" } else { "worse" };
-        text += &format!(" {agrees} the largest {} {how} (rmse {one:.4} against {two:.4})", of.columns[0]);
+        let column = &of.columns[0];
+        let (first, second) = (format!("{one:.4}"), format!("{two:.4}"));
+        text += &match one <= two {
+            // Nobody can see a difference behind the digits that are printed.
+            _ if first == second => format!(" and predicts the largest {column} as well (rmse {first} both)"),
+            true => format!(" and predicts the largest {column} better (rmse {first} against {second})"),
+            false => format!(" but predicts the largest {column} worse (rmse {first} against {second})"),
+        };
     }
     if let (Some(one), Some(two)) = (best.leave_out_rmse, rest.leave_out_rmse) {
-        let how = if one <= two { "less" } else { "more" };
-        text += &format!("; over all levels left out in turn it errs {how} ({one:.4} against {two:.4})");
+        let (first, second) = (format!("{one:.4}"), format!("{two:.4}"));
+        text += &match one <= two {
+            _ if first == second => format!("; over levels left out in turn it errs as much ({first} both)"),
+            true => format!("; over levels left out in turn it errs less ({first} against {second})"),
+            false => format!("; over levels left out in turn it errs more ({first} against {second})"),
+        };
     }
     Some(text)
 }
@@ -153,7 +219,7 @@ fn prediction(of: &Assessment) -> Vec<String> {
     let mut said = vec![format!(
         "held out {} = {}: predicted with rmse {:.4}, bias {:+.4}",
         held.column,
-        held.level * of.units.scale1,
+        exact(held.level * of.units.scale1),
         held.rmse,
         held.bias
     )];
@@ -187,6 +253,12 @@ fn coverage(of: &Assessment, table: &Table) -> Vec<String> {
     let levels = table.levels();
     let mut said = Vec::new();
     for (levels, column) in levels.iter().zip(&of.columns) {
+        if levels.len() > MOST_LEFT_OUT {
+            said.push(format!(
+                "{column} has {} levels: {MOST_LEFT_OUT} of them, evenly spread, were left out in turn",
+                levels.len()
+            ));
+        }
         if levels.len() < 3 && of.options.floor == Floor::Free {
             said.push(format!(
                 "{} levels of {column} cannot tell an exponent from a floor; measure three or more",
@@ -272,5 +344,93 @@ mod tests {
         }
         let (text, assessment) = said(&Table::from_points(&points), Form::Product, &FitOptions::default());
         assert!(assessment.status.values().all(|status| *status == Status::Interior), "{text}");
+    }
+
+    /// A law of sizes and visual tokens on a grid, with the convention of `units` applied by the caller.
+    fn images(law: &Law, sizes: &[f64], tokens: &[f64], noise: f64) -> Table {
+        let mut points = Vec::new();
+        for &x1 in sizes {
+            for &x2 in tokens {
+                points.push((x1, x2, law.predict(x1, x2) + noise * (x1 * 31.0 + x2).sin()));
+            }
+        }
+        let columns = ["params", "visual_tokens", "error"].map(String::from);
+        Table { columns, ..Table::from_points(&points) }
+    }
+
+    const SIZES: [f64; 4] = [0.5, 1.0, 4.0, 8.0];
+    const TOKENS: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
+
+    #[test]
+    fn the_formula_for_the_best_v_is_of_visual_tokens_only() {
+        let mut table = Preset::Reasoning.table().unwrap();
+        let (text, _) = said(&table, Form::Product, &FitOptions::default());
+        assert!(text.contains("the best V is Q/(alpha/beta - 1)"), "{text}");
+        let units = Units { tokens: Tokens::Total { text_tokens: 5.0 }, ..UNITS };
+        units.tokens.apply(&mut table, 1.0);
+        let form = Some(Form::Product);
+        let text = assess(&table, form, &FitOptions::default(), units, None).unwrap().findings.join("\n");
+        assert!(text.contains("> 1") && text.contains("the fewest tokens are best"), "{text}");
+        assert!(!text.contains("the best V"), "{text}");
+    }
+
+    #[test]
+    fn equal_exponents_have_no_best_v() {
+        let law = Law::Product { a: 0.5, alpha: 0.25, beta: 0.25, d: 0.0 };
+        let table = images(&law, &SIZES, &TOKENS, 0.0);
+        let mut assessment =
+            assess(&table, Some(Form::Product), &FitOptions::default(), UNITS, None).unwrap();
+        // The fit comes within rounding of the law; the finding is asked about the law itself.
+        assessment.fit.law = law;
+        let text = super::findings(&assessment, &table).join("\n");
+        assert!(text.contains("alpha/beta = 1:") && !text.contains("the best V is"), "{text}");
+        assessment.units.tokens = Tokens::Total { text_tokens: 0.0 };
+        let text = super::findings(&assessment, &table).join("\n");
+        assert!(text.contains("every number of tokens is as good"), "{text}");
+    }
+
+    #[test]
+    fn constant_errors_are_no_advice_and_a_floor_above_them_is_named() {
+        let flat = Law::Product { a: 0.0, alpha: 0.0, beta: 0.0, d: 0.4 };
+        let table = images(&flat, &SIZES, &TOKENS, 0.0);
+        for form in [Form::Product, Form::Sum] {
+            let (text, _) = said(&table, form, &FitOptions::default());
+            assert!(text.contains("neither factor matters"), "{form}: {text}");
+            assert!(!text.contains("spend on"), "{form}: {text}");
+        }
+        let falling = images(&Law::Product { a: 0.3, alpha: 0.3, beta: 0.2, d: 0.1 }, &SIZES, &TOKENS, 0.0);
+        let above = FitOptions { floor: Floor::Fixed(0.9), ..Default::default() };
+        let (text, _) = said(&falling, Form::Product, &above);
+        assert!(text.contains("floor 0.9 lies above all rows, whose largest error is 0.46"), "{text}");
+        assert!(!text.contains("does not fall") && !text.contains("spend on"), "{text}");
+        let (text, _) = said(&falling, Form::Product, &FitOptions::default());
+        assert!(!text.contains("lies above"), "{text}");
+    }
+
+    #[test]
+    fn as_many_coefficients_as_rows_are_no_fit() {
+        let law = Law::Product { a: 0.5, alpha: 0.5, beta: 0.3, d: 0.1 };
+        let four = images(&law, &[1.0, 4.0], &[1.0, 16.0], 0.02);
+        let (text, _) = said(&four, Form::Product, &FitOptions::default());
+        assert!(text.starts_with("4 rows for 4 coefficients: nothing is left to judge the fit by"), "{text}");
+        // A held floor is no coefficient of the fit.
+        let held = FitOptions { floor: Floor::Fixed(0.1), ..Default::default() };
+        let (text, _) = said(&four, Form::Product, &held);
+        assert!(!text.contains("nothing is left"), "{text}");
+    }
+
+    #[test]
+    fn equal_digits_are_not_better() {
+        let law = Law::Product { a: 0.5, alpha: 0.5, beta: 0.3, d: 0.1 };
+        let table = images(&law, &[0.5, 1.0, 2.0, 4.0, 8.0], &TOKENS, 1e-7);
+        let (_, mut assessment) = said(&table, Form::Product, &FitOptions::default());
+        let comparison = &mut assessment.comparison;
+        comparison.product.holdout_rmse = Some(0.00123);
+        comparison.product.leave_out_rmse = Some(0.00121);
+        let sum = comparison.sum.as_mut().unwrap();
+        (sum.holdout_rmse, sum.leave_out_rmse) = (Some(0.00124), Some(0.00124));
+        let text = super::forms(&assessment).unwrap();
+        assert!(text.contains("predicts the largest params as well (rmse 0.0012 both)"), "{text}");
+        assert!(text.contains("it errs as much (0.0012 both)"), "{text}");
     }
 }

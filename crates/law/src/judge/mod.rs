@@ -106,7 +106,7 @@ pub fn assess(
     let form = form.unwrap_or(comparison.preferred);
     let Some(score) = comparison.of(form) else {
         return Err(LawError::TooLittle {
-            origin: table.origin.clone(),
+            origin: table.place(),
             message: format!("too few rows for the {form} law"),
         });
     };

@@ -2,11 +2,13 @@
 
 use super::{Candidate, OptimumKind, Plan, Request, count};
 use crate::cost::CostModel;
+use crate::tokens::names_visual_tokens;
 use crate::units::Unit;
 
 pub(super) fn findings(request: &Request<'_>, plan: &Plan) -> Vec<String> {
     let mut said = Vec::new();
     let Some(best) = plan.ranked.first() else { return said };
+    said.extend(quantity(request));
     said.extend(confidence(plan, best));
     if !best.extrapolates.is_empty() {
         said.push(format!(
@@ -64,6 +66,25 @@ pub(super) fn findings(request: &Request<'_>, plan: &Plan) -> Vec<String> {
         request.law.source
     ));
     said
+}
+
+/// A law of another quantity, such as training tokens, can be read at any number, but it says nothing of images.
+fn quantity(request: &Request<'_>) -> Option<String> {
+    let Some(columns) = &request.law.columns else {
+        return Some(
+            "the law does not name its columns: whether its second factor counts visual tokens is unknown"
+                .into(),
+        );
+    };
+    let name = columns.x2.as_str();
+    let tokens = names_visual_tokens(name) || name.eq_ignore_ascii_case("tokens");
+    (!tokens).then(|| {
+        format!(
+            "the law is about another quantity: its second factor is {name:?}, and this plan reads it as visual tokens; \
+             act on this only if they are the same (the known names are visual_tokens, vision_tokens, image_tokens, \
+             tokens and v)"
+        )
+    })
 }
 
 fn confidence(plan: &Plan, best: &Candidate) -> Vec<String> {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cost::{Cost, Memory, Rates, Stage};
 use crate::document::PlannedLaw;
 use crate::judge::percentile_interval;
+use crate::tokens::Tokens;
 
 /// The cost of one question as printed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -88,15 +89,25 @@ pub struct Candidate {
 pub(crate) const TOLERANCE: f64 = 1.15;
 
 /// What lies beyond the measurements, in words.
-pub(crate) fn extrapolation(law: &PlannedLaw, params: f64, visual_tokens: f64) -> Vec<String> {
+pub(crate) fn extrapolation(
+    law: &PlannedLaw,
+    params: f64,
+    visual_tokens: f64,
+    text_tokens: f64,
+) -> Vec<String> {
     let [least, most] = law.measured.x1;
     let mut said = Vec::new();
     if params < least / TOLERANCE || params > most * TOLERANCE {
         said.push(format!("N = {} outside {} to {}", count(params), count(least), count(most)));
     }
+    // A law of all tokens was measured at T = Q + V, and that is what its range holds.
+    let (name, tokens) = match law.units.tokens {
+        Tokens::Visual => ("V", visual_tokens),
+        Tokens::Total { .. } => ("T", visual_tokens + text_tokens),
+    };
     let [least, most] = law.measured.x2;
-    if visual_tokens < least || visual_tokens > most {
-        said.push(format!("V = {visual_tokens} outside {least} to {most}"));
+    if tokens < least || tokens > most {
+        said.push(format!("{name} = {tokens} outside {least} to {most}"));
     }
     said
 }

@@ -150,7 +150,12 @@ pub fn candidates(request: &Request<'_>) -> Result<Vec<Candidate>, PlanError> {
                 error: request.predict(params, visual_tokens),
                 ci95: request.interval(params, visual_tokens),
                 wins: None,
-                extrapolates: extrapolation(request.law, params, visual_tokens as f64),
+                extrapolates: extrapolation(
+                    request.law,
+                    params,
+                    visual_tokens as f64,
+                    request.workload.text_tokens as f64,
+                ),
                 cost: CostDocument::new(&cost, rates),
             });
         }
@@ -335,11 +340,13 @@ fn count_wins(request: &Request<'_>, ranked: &mut [Candidate]) {
     }
 }
 
-/// The continuous optimum of the first FLOP budget under the paper's cost.
+/// The continuous optimum of the tightest FLOP budget under the paper's cost.
 fn continuous(request: &Request<'_>, budgets: &[Budget]) -> Option<Optimum> {
-    let Budget::Flops(flops) = *budgets.iter().find(|budget| matches!(budget, Budget::Flops(_)))? else {
-        return None;
-    };
+    let flops = budgets.iter().filter_map(|budget| match *budget {
+        Budget::Flops(value) => Some(value),
+        _ => None,
+    });
+    let flops = flops.min_by(f64::total_cmp)?;
     if request.cost != CostModel::Paper {
         return None;
     }

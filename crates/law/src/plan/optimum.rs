@@ -125,6 +125,7 @@ mod tests {
         PlannedLaw {
             task: None,
             source: "test".into(),
+            columns: None,
             coefficients: law,
             units: Units { scale1: 1e9, scale2: 1.0, tokens: Tokens::Visual },
             measured: Measured { x1: [5e8, 7e9], x2: [1.0, 576.0] },

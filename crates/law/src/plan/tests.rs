@@ -114,3 +114,58 @@ fn impossible_requests_say_why() {
     let none = Request { llms: Vec::new(), ..full };
     assert!(message(&none, &[Budget::Flops(1e12)]).contains("no language model"));
 }
+
+#[test]
+fn a_law_of_all_tokens_is_beyond_its_measurements_by_all_tokens() {
+    let catalogue = Catalogue::builtin();
+    let mut table = Preset::Reasoning.table().unwrap();
+    let units = Units { scale1: Preset::SCALE1, scale2: 1.0, tokens: Tokens::Total { text_tokens: 50.0 } };
+    units.tokens.apply(&mut table, units.scale2);
+    let form = Some(crate::Form::Product);
+    let law = PlannedLaw::new(&assess(&table, form, &FitOptions::default(), units, None).unwrap());
+    assert_eq!(law.measured.x2, [51.0, 626.0]);
+    let said = |text: usize| {
+        let found = candidates(&request(&law, &catalogue, text, CostModel::Paper)).unwrap();
+        let seven = found.into_iter().filter(|candidate| candidate.model == "qwen1.5-7b");
+        seven.map(|candidate| (candidate.visual_tokens, candidate.extrapolates)).collect::<Vec<_>>()
+    };
+    // With the measured question, every rung was measured.
+    assert!(said(50).iter().all(|(_, extrapolates)| extrapolates.is_empty()), "{:?}", said(50));
+    let none = said(0);
+    let of = |rung: usize| none.iter().find(|(tokens, _)| *tokens == rung).unwrap().1.join("; ");
+    assert_eq!((of(1).as_str(), of(64).as_str()), ("T = 1 outside 51 to 626", ""));
+}
+
+#[test]
+fn the_optimum_is_that_of_the_tightest_flop_budget() {
+    let catalogue = Catalogue::builtin();
+    let law = law(Preset::Reasoning);
+    let request = request(&law, &catalogue, 50, CostModel::Paper);
+    let optimum = |budgets: &[f64]| {
+        let budgets: Vec<Budget> = budgets.iter().map(|&flops| Budget::Flops(flops)).collect();
+        plan(&request, &budgets).unwrap().optimum.unwrap()
+    };
+    let tight = optimum(&[1e12]);
+    assert_eq!(optimum(&[2e12, 1e12]), tight);
+    assert_eq!(optimum(&[1e12, 2e12]), tight);
+    assert_ne!(optimum(&[2e12]), tight);
+}
+
+#[test]
+fn a_law_of_another_quantity_is_said_first() {
+    let catalogue = Catalogue::builtin();
+    let mut law = law(Preset::Reasoning);
+    let mut first = |x2: Option<&str>| {
+        law.columns = x2.map(|x2| crate::Columns { x1: "params".into(), x2: x2.into(), y: "loss".into() });
+        plan(&request(&law, &catalogue, 50, CostModel::Paper), &[Budget::Flops(1e12)])
+            .unwrap()
+            .findings
+            .remove(0)
+    };
+    let other = first(Some("training_tokens"));
+    assert!(other.contains("another quantity") && other.contains("\"training_tokens\""), "{other}");
+    assert!(first(None).contains("does not name its columns"));
+    for known in ["visual_tokens", "V", "Tokens"] {
+        assert!(first(Some(known)).contains("is the best in"), "{known}");
+    }
+}

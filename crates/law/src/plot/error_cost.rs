@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 use super::Figure;
-use super::axis::{Axis, Range, check};
+use super::axis::{Axis, Range, Scale, check};
 use super::budget::{self, BudgetLine};
 use super::callout;
 use super::canvas::{Canvas, Frame, Point, Stroke, clipped, document};
@@ -61,8 +61,8 @@ pub struct MeasuredPoint {
     pub x: f64,
     /// Error.
     pub y: f64,
-    /// Visual tokens, shown by the marker's size.
-    pub visual_tokens: u32,
+    /// Visual tokens, or what the second factor of another table counts; shown by the marker's size. Zero or more.
+    pub visual_tokens: f64,
 }
 
 /// A ringed point with a label.
@@ -158,6 +158,7 @@ impl ErrorCostFigure {
                 let place = || format!("series {:?}, measurement {}", series.label, index + 1);
                 check_x(point.x, &place)?;
                 check_y(point.y, &place)?;
+                check(point.visual_tokens, Scale::Linear, || place() + ", marker")?;
             }
         }
         for (index, &(x, y)) in self.frontier.iter().flatten().enumerate() {
@@ -251,7 +252,7 @@ impl ErrorCostFigure {
             .flat_map(|(index, series)| series.points.iter().map(move |point| (index, point)))
             .collect();
         // Small markers on top of large ones, so that neither hides the other.
-        markers.sort_by_key(|(_, point)| std::cmp::Reverse(point.visual_tokens));
+        markers.sort_by(|(_, left), (_, right)| right.visual_tokens.total_cmp(&left.visual_tokens));
         for (index, point) in markers {
             let radius = sizes.radius(point.visual_tokens);
             canvas.disc(plot.at((point.x, point.y)), radius, self.colour(index))?;

@@ -15,7 +15,7 @@
 //!     series: vec![Series {
 //!         label: "0.5 B".to_owned(),
 //!         curve: vec![(1e9, 0.61), (576e9, 0.57)],
-//!         points: vec![MeasuredPoint { x: 1e9, y: 0.6145, visual_tokens: 1 }],
+//!         points: vec![MeasuredPoint { x: 1e9, y: 0.6145, visual_tokens: 1.0 }],
 //!         ..Series::default()
 //!     }],
 //!     ..ErrorCostFigure::default()

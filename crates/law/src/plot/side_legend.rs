@@ -1,13 +1,12 @@
 //! The column beside an error-cost figure: its series, what else is drawn, and what the sizes of the markers mean.
 
-use std::collections::BTreeSet;
-
 use super::canvas::{Anchor, Canvas, Point};
 use super::colour::{AXIS, INK};
 use super::error::PlotError;
 use super::error_cost::ErrorCostFigure;
 use super::legend::{Entry, HEADING, Key, ROW};
 use super::page::NUMBER;
+use crate::units::Unit;
 
 const SMALLEST_MARKER: f64 = 3.0;
 const LARGEST_MARKER: f64 = 8.0;
@@ -18,17 +17,21 @@ const ONE_COLUMN: usize = 12;
 
 /// The size of a marker for each number of visual tokens.
 pub(super) struct MarkerSizes {
-    tokens: BTreeSet<u32>,
+    /// Each number once, ascending.
+    tokens: Vec<f64>,
 }
 
 impl MarkerSizes {
-    pub(super) fn new(tokens: impl IntoIterator<Item = u32>) -> Self {
-        Self { tokens: tokens.into_iter().collect() }
+    pub(super) fn new(tokens: impl IntoIterator<Item = f64>) -> Self {
+        let mut tokens: Vec<f64> = tokens.into_iter().collect();
+        tokens.sort_by(f64::total_cmp);
+        tokens.dedup();
+        Self { tokens }
     }
 
     /// Grows with the logarithm of the tokens, as the ladders of tokens do.
-    pub(super) fn radius(&self, tokens: u32) -> f64 {
-        let logarithm = |tokens: u32| (1.0 + f64::from(tokens)).ln();
+    pub(super) fn radius(&self, tokens: f64) -> f64 {
+        let logarithm = |tokens: f64| (1.0 + tokens.max(0.0)).ln();
         match (self.tokens.first(), self.tokens.last()) {
             (Some(&low), Some(&high)) if low < high => {
                 let share = (logarithm(tokens) - logarithm(low)) / (logarithm(high) - logarithm(low));
@@ -39,11 +42,16 @@ impl MarkerSizes {
     }
 
     /// At most four of the numbers, the extremes among them.
-    fn examples(&self) -> Vec<u32> {
-        let all: Vec<u32> = self.tokens.iter().copied().collect();
+    fn examples(&self) -> Vec<f64> {
+        let all = &self.tokens;
         let shown = all.len().min(4);
         (0..shown).map(|index| all[index * (all.len() - 1) / (shown - 1).max(1)]).collect()
     }
+}
+
+/// Token counts to the last one; what is larger or no whole number with three digits.
+fn number(tokens: f64) -> String {
+    if tokens.fract() == 0.0 && tokens < 1e6 { format!("{tokens:.0}") } else { Unit::Plain.format(tokens) }
 }
 
 /// The column beside the plot.
@@ -54,7 +62,7 @@ pub(super) struct SideLegend {
     column_width: f64,
     others: Vec<Entry>,
     marker_heading: String,
-    markers: Vec<(u32, f64)>,
+    markers: Vec<(f64, f64)>,
     marker_cell: f64,
     pub(super) width: f64,
     pub(super) height: f64,
@@ -82,7 +90,7 @@ impl SideLegend {
             others.push(Entry::new(Key::Band(AXIS), &words.band));
         }
         let sizes = figure.sizes();
-        let markers: Vec<(u32, f64)> =
+        let markers: Vec<(f64, f64)> =
             sizes.examples().into_iter().map(|tokens| (tokens, sizes.radius(tokens))).collect();
 
         let widest = |entries: &[Entry]| {
@@ -93,7 +101,7 @@ impl SideLegend {
         let column_width = widest(&series)? + 14.0;
         let columns = if series.len() > ONE_COLUMN && column_width < 125.0 { 2 } else { 1 };
         let marker_cell = markers.iter().try_fold(0.0, |widest: f64, (tokens, radius)| {
-            Ok::<f64, PlotError>(widest.max(NUMBER.width(&tokens.to_string())?).max(2.0 * radius))
+            Ok::<f64, PlotError>(widest.max(NUMBER.width(&number(*tokens))?).max(2.0 * radius))
         })? + 14.0;
 
         let mut legend = Self {
@@ -134,7 +142,7 @@ impl SideLegend {
                 Part::Marker(tokens, radius) => {
                     canvas.disc(at, radius, AXIS)?;
                     let below = (at.0, at.1 + LARGEST_MARKER + 16.0);
-                    canvas.text(&tokens.to_string(), below, Anchor::Middle, NUMBER)
+                    canvas.text(&number(tokens), below, Anchor::Middle, NUMBER)
                 }
             }
         })?;
@@ -183,7 +191,7 @@ impl SideLegend {
 enum Part<'a> {
     Heading(&'a str),
     Entry(&'a Entry),
-    Marker(u32, f64),
+    Marker(f64, f64),
 }
 
 #[cfg(test)]
@@ -192,13 +200,23 @@ mod tests {
 
     #[test]
     fn markers_grow_with_the_tokens_and_the_key_shows_the_extremes() {
-        let sizes = MarkerSizes::new([1, 4, 16, 36, 64, 144, 576]);
-        assert_eq!(sizes.examples(), [1, 16, 64, 576]);
+        let sizes = MarkerSizes::new([1.0, 576.0, 4.0, 16.0, 36.0, 64.0, 144.0, 16.0]);
+        assert_eq!(sizes.examples(), [1.0, 16.0, 64.0, 576.0]);
         let radii: Vec<f64> = sizes.tokens.iter().map(|&tokens| sizes.radius(tokens)).collect();
         assert!(radii.windows(2).all(|pair| pair[1] > pair[0]), "{radii:?}");
         assert_eq!((radii[0], radii[6]), (SMALLEST_MARKER, LARGEST_MARKER));
-        let one = MarkerSizes::new([64]);
-        assert_eq!(one.examples(), [64]);
+        let one = MarkerSizes::new([64.0]);
+        assert_eq!(one.examples(), [64.0]);
         assert!(MarkerSizes::new([]).examples().is_empty());
+    }
+
+    #[test]
+    fn numbers_of_other_tables_are_written_as_they_are() {
+        let training = MarkerSizes::new([1e9, 1e10, 1e11]);
+        assert_eq!(training.examples().into_iter().map(number).collect::<Vec<_>>(), ["10⁹", "10¹⁰", "10¹¹"]);
+        assert_eq!([0.25, 576.0, 1024.0, 2880.0].map(number), ["0.25", "576", "1024", "2880"]);
+        assert!(
+            training.radius(1e9) < training.radius(1e10) && training.radius(1e10) < training.radius(1e11)
+        );
     }
 }
