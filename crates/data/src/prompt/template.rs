@@ -347,7 +347,8 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        // Behind the two signs that open the tag: in `{%}` none closes it.
+        let Some(length) = rest[start + 2..].find("%}").map(|at| at + 2) else { break };
         let tag = &rest[start + 2..start + length];
         let word = tag.trim_matches(['-', '+']).trim();
         out.push_str(&rest[..start]);

@@ -51,6 +51,14 @@ fn message((role, parts): &(String, Vec<Option<String>>)) -> Message {
     Message { role, content: parts.iter().map(part).collect() }
 }
 
+/// Found by the property test below.
+#[test]
+fn a_tag_that_opens_and_closes_with_one_sign_is_an_error() {
+    for source in ["{%}", "{{- eos{%}", "{%}%}", "{%-}"] {
+        assert!(ChatTemplate::from_jinja("demo", source, BTreeMap::new()).is_err(), "{source}");
+    }
+}
+
 #[test]
 fn only_the_person_shows_images_and_only_to_a_model_that_sees() {
     let template = ChatTemplate::vicuna_v1();
