@@ -44,6 +44,11 @@ impl Fetch {
         }
     }
 
+    /// The same for what a model needs beside it: `--file` is about the model alone.
+    pub(crate) fn beside(&self) -> Fetch {
+        Fetch { offline: self.offline, file: Vec::new() }
+    }
+
     /// The files of a model, with a progress bar for what must come over the network.
     pub(crate) fn locate(&self, source: &Source, network: Network) -> Result<Located, HubError> {
         let bars = Bars::default();

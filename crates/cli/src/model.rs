@@ -16,7 +16,7 @@ use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
 use foveate_model::ModelError;
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Tiling, View, Viewer};
-pub(crate) use prompt::Asked;
+pub(crate) use prompt::{Asked, one_question};
 use tokenizers::Tokenizer;
 
 use crate::failure::Failure;

@@ -5,15 +5,13 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::Args;
-use foveate_data::prompt::Message;
 use foveate_model::generate::Session;
 
 use crate::Outcome;
 use crate::answer::{Looked, generate};
-use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::looking::{Compression, Images};
-use crate::model::{Model, Place};
+use crate::model::{Place, one_question};
 use crate::output::print_json;
 use crate::text::without_controls;
 
@@ -54,7 +52,8 @@ impl Arguments {
         let started = Instant::now();
         let seen = model.look(&images, &self.question, budget)?;
         let looked = Looked { seen, decode };
-        let asked = self.prompt(&model, &looked)?;
+        let messages = one_question(self.system.as_deref(), &self.question);
+        let asked = model.prompt(&messages, &looked.rows())?;
         let mut session = Session::new(model.decoder.clone());
         let before = decode + started.elapsed();
         let mut stream = Stream::new(!self.json);
@@ -62,12 +61,6 @@ impl Arguments {
             generate(&model, &mut session, &asked, &looked, &options, before, |text| stream.show(text))?;
         stream.finish()?;
         if self.json { print_json(&answer) } else { Ok(()) }
-    }
-
-    fn prompt(&self, model: &Model, looked: &Looked) -> Result<crate::model::Asked, Failure> {
-        let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
-        messages.push(Message::user(&self.question));
-        model.prompt(&messages, &looked.rows())
     }
 }
 

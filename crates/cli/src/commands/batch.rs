@@ -10,7 +10,6 @@ use std::time::Instant;
 use clap::Args;
 use foveate_compress::Budget;
 use foveate_data::image::{Limits, decode_file};
-use foveate_data::prompt::Message;
 use foveate_model::generate::{GenerateOptions, Session};
 use foveate_model::vlm::CachesStatistics;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +20,7 @@ use crate::answer::{Answer, Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::looking::Compression;
-use crate::model::{Model, Place};
+use crate::model::{Model, Place, one_question};
 use crate::output::{check_place, print, print_json};
 use journal::{Journal, Line};
 
@@ -172,8 +171,7 @@ impl Arguments {
         let decode = started.elapsed();
         let seen = model.look(&images, &row.question, budget)?;
         let looked = Looked { seen, decode };
-        let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
-        messages.push(Message::user(&row.question));
+        let messages = one_question(self.system.as_deref(), &row.question);
         let asked = model.prompt(&messages, &looked.rows())?;
         let quiet = |_: &str| ControlFlow::Continue(());
         generate(model, session, &asked, &looked, options, started.elapsed(), quiet)

@@ -5,7 +5,6 @@ use std::time::Instant;
 use clap::Args;
 use foveate_compress::{Budget, Method};
 use foveate_data::image::Image;
-use foveate_data::prompt::Message;
 use foveate_law::plot::Unit;
 use foveate_model::generate::{GenerateOptions, Session};
 use indicatif::ProgressBar;
@@ -15,7 +14,7 @@ use crate::answer::{Answer, Looked, generate};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::looking::{Images, budget, rungs};
-use crate::model::{Model, Place};
+use crate::model::{Model, Place, one_question};
 use crate::output::{print, print_json};
 use crate::text;
 
@@ -112,7 +111,7 @@ impl Arguments {
         let started = Instant::now();
         let seen = model.look(images, &self.question, Some(budget))?;
         let looked = Looked { seen, ..Looked::default() };
-        let asked = model.prompt(&[Message::user(&self.question)], &looked.rows())?;
+        let asked = model.prompt(&one_question(None, &self.question), &looked.rows())?;
         let mut session = Session::new(model.decoder.clone());
         let before = started.elapsed();
         let quiet = |_: &str| std::ops::ControlFlow::Continue(());

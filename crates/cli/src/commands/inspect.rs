@@ -44,8 +44,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let path = self.fetch.path(&self.path)?;
-        // `--file` is about the model.
-        let beside = Fetch { offline: self.fetch.offline, file: Vec::new() };
+        let beside = self.fetch.beside();
         let tower = self.tower.as_deref().map(|word| beside.path(word)).transpose()?;
         let contents = match &self.mmproj {
             Some(projector) => Contents::read_pair(&path, projector)?,

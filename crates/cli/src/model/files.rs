@@ -17,7 +17,6 @@ use tokenizers::Tokenizer;
 
 use super::{Model, Place, Sight};
 use crate::failure::Failure;
-use crate::fetch::Fetch;
 
 /// The longest JSON file of a model that is read here, in bytes.
 const MOST_JSON_BYTES: u64 = 4 << 20;
@@ -134,7 +133,7 @@ impl Place {
     /// The tower of a checkpoint that only names one: the one that was given, else that of the name on the hub. A folder
     /// of that name beside the checkpoint goes first and is found by [`Vlm::open`].
     fn tower(&self, folder: &Path, config: &Value) -> Result<Option<PathBuf>, Failure> {
-        let fetch = Fetch { offline: self.fetch.offline, file: Vec::new() };
+        let fetch = self.fetch.beside();
         if let Some(word) = &self.tower {
             return fetch.path(word).map(Some);
         }

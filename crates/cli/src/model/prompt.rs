@@ -15,6 +15,11 @@ pub(crate) struct Asked {
     pub(crate) visual_tokens: usize,
 }
 
+/// A conversation of one question, behind instructions where there are some.
+pub(crate) fn one_question(system: Option<&str>, question: &str) -> Vec<Message> {
+    system.map(Message::system).into_iter().chain([Message::user(question)]).collect()
+}
+
 impl Model {
     /// The prompt that asks for an answer to `messages`, with `images` (rows for the language model) at their places.
     ///

@@ -93,7 +93,17 @@ impl BlockAttention {
 }
 
 impl Block {
-    pub(super) fn load(weights: &Weights, shape: BlockShape, names: &BlockNames) -> Result<Self> {
+    /// All blocks of a tower, numbered from 0 below `layers`.
+    pub(super) fn load_all(
+        layers: &Weights,
+        count: usize,
+        shape: BlockShape,
+        names: &BlockNames,
+    ) -> Result<Vec<Self>> {
+        (0..count).map(|block| Self::load(&layers.pp(block), shape, names)).collect()
+    }
+
+    fn load(weights: &Weights, shape: BlockShape, names: &BlockNames) -> Result<Self> {
         let BlockShape { width, hidden, eps, .. } = shape;
         let square = |name: &str| Linear::load(&weights.pp(name), width, width, true);
         let scale = |name: Option<&str>| name.map(|name| weights.get(width, name)).transpose();

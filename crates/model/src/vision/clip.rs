@@ -127,9 +127,7 @@ impl Clip {
             )?,
             positions: embeddings.get((side * side + 1, width), "position_embedding.weight")?,
             pre_norm: LayerNorm::load(&weights.pp("pre_layrnorm"), width, config.layer_norm_eps)?,
-            blocks: (0..config.num_hidden_layers)
-                .map(|block| Block::load(&layers.pp(block), config.shape(), &NAMES))
-                .collect::<Result<_>>()?,
+            blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
         })
     }

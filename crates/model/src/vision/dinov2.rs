@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockNames, BlockShape, validate, walk};
-use super::patches::{Grid, PatchEmbedding, resize_positions};
+use super::patches::{Grid, PatchEmbedding, resize_behind};
 use super::{VisionOutput, Wanted};
 use crate::nn::Activation;
 use crate::weights::Weights;
@@ -170,9 +170,7 @@ impl Dinov2 {
             class: embeddings.get((1, 1, width), "cls_token")?,
             patches: PatchEmbedding::load(&projection, width, config.patch_size, true)?,
             positions: embeddings.get((1, side * side + 1, width), "position_embeddings")?,
-            blocks: (0..config.num_hidden_layers)
-                .map(|block| Block::load(&layers.pp(block), config.shape(), &NAMES))
-                .collect::<Result<_>>()?,
+            blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
         })
     }
@@ -209,9 +207,6 @@ impl Dinov2 {
         if grid == trained {
             return Ok(self.positions.clone());
         }
-        let class = self.positions.narrow(1, 0, 1)?; // [1, 1, d]
-        let table = self.positions.narrow(1, 1, trained.patches())?.squeeze(0)?; // [trained, d]
-        let table = resize_positions(&table, trained, grid)?.unsqueeze(0)?; // [1, patches, d]
-        Ok(Tensor::cat(&[class, table], 1)?)
+        Ok(resize_behind(&self.positions.squeeze(0)?, 1, trained, grid)?.unsqueeze(0)?)
     }
 }

@@ -104,9 +104,7 @@ impl Siglip {
         Ok(Self {
             patches: PatchEmbedding::load(&embeddings.pp("patch_embedding"), width, config.patch_size, true)?,
             positions: embeddings.get((side * side, width), "position_embedding.weight")?,
-            blocks: (0..config.num_hidden_layers)
-                .map(|block| Block::load(&layers.pp(block), config.shape(), &NAMES))
-                .collect::<Result<_>>()?,
+            blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
         })
     }

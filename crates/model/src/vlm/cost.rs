@@ -92,11 +92,6 @@ impl VisualCost {
         self.vision.dimensions("vision tower")
     }
 
-    /// Hidden states that are joined on channels for the stock projector.
-    pub fn projector_states(&self) -> usize {
-        self.config.feature_states.len()
-    }
-
     /// FLOPs of the tower over `pictures`, with the first `blocks` of its blocks.
     pub fn tower_flops(&self, pictures: usize, blocks: usize) -> f64 {
         pictures as f64 * self.tower().flops(blocks)
