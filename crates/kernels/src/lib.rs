@@ -13,6 +13,7 @@
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
+//! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Turn`] |
 //! | loops over anything else | [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
@@ -46,9 +47,11 @@ mod format;
 mod map;
 mod math;
 mod matrix;
+mod norm;
 mod pack;
 mod pack_k;
 mod path;
+mod pointwise;
 mod pool;
 mod quantise;
 mod tile;
@@ -60,6 +63,8 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use map::Map;
 pub use matrix::Matrix;
+pub use norm::Norm;
 pub use pack::Source;
 pub use path::Path;
+pub use pointwise::Turn;
 pub use pool::Pool;
