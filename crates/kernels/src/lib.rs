@@ -10,6 +10,7 @@
 //! | for | there is |
 //! |---|---|
 //! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
@@ -51,6 +52,7 @@ mod pack_k;
 mod path;
 mod pool;
 mod quantise;
+mod rows;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};
