@@ -14,7 +14,7 @@
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
-//! | loops over anything else | [`Pool::run`] |
+//! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
 //! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
@@ -39,6 +39,7 @@ mod attention;
 mod backward;
 mod buffer;
 pub mod calibrate;
+mod chunks;
 mod dense;
 mod driver;
 mod epilogue;
