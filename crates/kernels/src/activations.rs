@@ -5,9 +5,10 @@
 //! cache, as rows of 1024 floats would.
 
 use crate::buffer::{Buffer, Plain};
+use crate::chunks::Chunks;
 use crate::dense::View;
 use crate::format::{BLOCK, Layout};
-use crate::pool::{Chunks, Pool};
+use crate::pool::Pool;
 use crate::quantise::{most, quantise, quantise_block, scale};
 use crate::tile::Width;
 

@@ -10,11 +10,12 @@
 //! | for | there is |
 //! |---|---|
 //! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
 //! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Turn`] |
-//! | loops over anything else | [`Pool::run`] |
+//! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
 //! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
@@ -39,6 +40,7 @@ mod attention;
 mod backward;
 mod buffer;
 pub mod calibrate;
+mod chunks;
 mod dense;
 mod driver;
 mod epilogue;
@@ -54,6 +56,7 @@ mod path;
 mod pointwise;
 mod pool;
 mod quantise;
+mod rows;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};

@@ -1,7 +1,7 @@
 //! Layer and root-mean-square normalisation of rows, forwards and backwards.
 
 use crate::error::{Result, check_length};
-use crate::pool::{Chunks, Pool};
+use crate::pool::Pool;
 use crate::tile::{Width, by_width};
 use crate::{Error, Path};
 
@@ -72,9 +72,7 @@ impl<'a> Norm<'a> {
         let width = self.weight().len();
         let rows = TASK.div_ceil(width);
         let path = Width::of(Path::best());
-        let chunks = Chunks::new(out, rows * width);
-        pool.run(x.len().div_ceil(rows * width), |task| {
-            let out = chunks.take(task);
+        pool.chunks(out, rows * width, |task, out| {
             let x = &x[task * rows * width..][..out.len()];
             match *self {
                 Self::RootMeanSquare { weight, eps } => root_mean_square(path, x, weight, eps, out),
@@ -112,19 +110,13 @@ impl<'a> Norm<'a> {
         let path = Width::of(Path::best());
         // What each row is shifted and scaled by.
         let mut moments = vec![[0.0_f32; 2]; x.len() / width];
-        {
-            let chunks = Chunks::new(dx, rows * width);
-            let moments = Chunks::new(&mut moments, rows);
-            pool.run(x.len().div_ceil(rows * width), |task| {
-                let dx = chunks.take(task);
-                let at = task * rows * width;
-                let (x, dy) = (&x[at..][..dx.len()], &dy[at..][..dx.len()]);
-                backward_rows(path, x, dy, weight, centred, eps, dx, moments.take(task));
-            });
-        }
-        let (weights, biases) = (Chunks::new(d_weight, COLUMNS), Chunks::new(d_bias, COLUMNS));
-        pool.run(width.div_ceil(COLUMNS), |task| {
-            backward_columns(path, x, dy, &moments, task * COLUMNS, weights.take(task), biases.take(task));
+        pool.chunk_pairs(dx, &mut moments, (rows * width, rows), |task, dx, moments| {
+            let at = task * rows * width;
+            let (x, dy) = (&x[at..][..dx.len()], &dy[at..][..dx.len()]);
+            backward_rows(path, x, dy, weight, (centred, eps), dx, moments);
+        });
+        pool.chunk_pairs(d_weight, d_bias, (COLUMNS, COLUMNS), |task, d_weight, d_bias| {
+            backward_columns(path, x, dy, &moments, task * COLUMNS, d_weight, d_bias);
         });
         Ok(())
     }
@@ -181,12 +173,11 @@ by_width! {
         x: &[f32],
         dy: &[f32],
         weight: &[f32],
-        centred: bool,
-        eps: f32,
+        kind: (bool, f32),
         dx: &mut [f32],
         kept: &mut [[f32; 2]],
     ) {
-        let width = weight.len();
+        let ((centred, eps), width) = (kind, weight.len());
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
         for (((x, dy), dx), kept) in rows.zip(kept) {
             let [mean, scale] = moments(x, centred, eps);

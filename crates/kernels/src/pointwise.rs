@@ -3,7 +3,7 @@
 use crate::epilogue::Activation;
 use crate::error::{Result, check_length};
 use crate::math::{exp, gelu, gelu_tanh, sigmoid_unit};
-use crate::pool::{Chunks, Pool};
+use crate::pool::Pool;
 use crate::tile::{Width, by_width};
 use crate::{Error, Path};
 
@@ -28,11 +28,13 @@ fn slope<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
     let sigmoid = |x: f32| 1.0 / (1.0 + exp::<FUSED>(-x));
     match activation {
         Activation::Identity => 1.0,
-        // Φ(x) + x · φ(x), with Φ from GELU itself; 1 ± tiny keeps the quotient away from 0 / 0, where Φ is one half.
+        // Φ(x) + x · φ(x), with Φ from GELU itself where the quotient is exact enough, else from its series.
         Activation::Gelu => {
             const INVERSE_ROOT_TWO_PI: f32 = 0.398_942_3;
-            let density = INVERSE_ROOT_TWO_PI * exp::<FUSED>(-0.5 * x * x);
-            let normal = if x.abs() < 1e-3 { 0.5 + x * INVERSE_ROOT_TWO_PI } else { gelu::<FUSED>(x) / x };
+            let square = x * x;
+            let density = INVERSE_ROOT_TWO_PI * exp::<FUSED>(-0.5 * square);
+            let series = x * INVERSE_ROOT_TWO_PI * (1.0 - square * (1.0 / 6.0 - square / 40.0));
+            let normal = if x.abs() < 0.125 { 0.5 + series } else { gelu::<FUSED>(x) / x };
             normal + x * density
         }
         // x · σ(2u): the tanh form written with a sigmoid.
@@ -61,9 +63,7 @@ impl Activation {
     pub fn run(self, x: &[f32], out: &mut [f32], pool: &Pool) -> Result<()> {
         check_length("the output", out.len(), x.len(), || format!("[{}]", x.len()))?;
         let width = Width::of(Path::best());
-        let chunks = Chunks::new(out, TASK);
-        pool.run(x.len().div_ceil(TASK), |task| {
-            let out = chunks.take(task);
+        pool.chunks(out, TASK, |task, out| {
             activate(width, self, &x[task * TASK..][..out.len()], out);
         });
         Ok(())
@@ -77,9 +77,7 @@ impl Activation {
         check_length("the gradient", dy.len(), x.len(), || format!("[{}]", x.len()))?;
         check_length("the input's gradient", dx.len(), x.len(), || format!("[{}]", x.len()))?;
         let width = Width::of(Path::best());
-        let chunks = Chunks::new(dx, TASK);
-        pool.run(x.len().div_ceil(TASK), |task| {
-            let dx = chunks.take(task);
+        pool.chunks(dx, TASK, |task, dx| {
             let at = task * TASK..task * TASK + dx.len();
             activate_backward(width, self, &x[at.clone()], &dy[at], dx);
         });
@@ -96,9 +94,7 @@ impl Activation {
         check_length("the output", out.len(), rows * hidden, || format!("[rows {rows}, {hidden}]"))?;
         let width = Width::of(Path::best());
         let each = TASK.div_ceil(hidden);
-        let chunks = Chunks::new(out, each * hidden);
-        pool.run(rows.div_ceil(each), |task| {
-            let out = chunks.take(task);
+        pool.chunks(out, each * hidden, |task, out| {
             let joined = &joined[2 * task * each * hidden..][..2 * out.len()];
             for (joined, out) in joined.chunks_exact(2 * hidden).zip(out.chunks_exact_mut(hidden)) {
                 let (gates, up) = joined.split_at(hidden);
@@ -127,9 +123,7 @@ impl Activation {
         })?;
         let width = Width::of(Path::best());
         let each = TASK.div_ceil(hidden);
-        let chunks = Chunks::new(dx, 2 * each * hidden);
-        pool.run(rows.div_ceil(each), |task| {
-            let dx = chunks.take(task);
+        pool.chunks(dx, 2 * each * hidden, |task, dx| {
             let at = task * each * hidden;
             let rows = joined[2 * at..].chunks_exact(2 * hidden).zip(dy[at..].chunks_exact(hidden));
             for ((joined, dy), dx) in rows.zip(dx.chunks_exact_mut(2 * hidden)) {
@@ -264,9 +258,7 @@ impl Turn<'_> {
         check_length("the output", out.len(), x.len(), || format!("[rows {rows}, width {width}]"))?;
         let path = Width::of(Path::best());
         let each = TASK.div_ceil(width);
-        let chunks = Chunks::new(out, each * width);
-        pool.run(rows.div_ceil(each), |task| {
-            let out = chunks.take(task);
+        pool.chunks(out, each * width, |task, out| {
             let x = &x[task * each * width..][..out.len()];
             for (i, (x, out)) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
                 let at = (task * each + i) % positions * half;

@@ -10,7 +10,6 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
@@ -282,41 +281,6 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A slice that the tasks of a loop write in parts.
-///
-/// `take` hands out part `i`; the tasks of [`Pool::run`] are each called once, so handing part `i` to task `i` alone
-/// gives every part one owner. A part taken twice is caught: that would be two owners.
-pub(crate) struct Chunks<'a, T> {
-    start: *mut T,
-    length: usize,
-    size: usize,
-    taken: Vec<AtomicBool>,
-    owner: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: threads only get parts that do not overlap (`take`), as with `chunks_mut` and scoped threads.
-unsafe impl<T: Send> Sync for Chunks<'_, T> {}
-
-impl<'a, T> Chunks<'a, T> {
-    /// Parts of `size` elements, the last one shorter.
-    pub(crate) fn new(slice: &'a mut [T], size: usize) -> Self {
-        let size = size.max(1);
-        let taken = (0..slice.len().div_ceil(size)).map(|_| AtomicBool::new(false)).collect();
-        Self { start: slice.as_mut_ptr(), length: slice.len(), size, taken, owner: PhantomData }
-    }
-
-    /// Part `i`; empty past the end and the second time.
-    pub(crate) fn take(&self, i: usize) -> &'a mut [T] {
-        match self.taken.get(i) {
-            Some(taken) if !taken.swap(true, Ordering::Relaxed) => {}
-            _ => return &mut [],
-        }
-        let length = self.size.min(self.length - i * self.size);
-        // SAFETY: the part lies inside the slice borrowed for `'a`, and the flag above gives it out once.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.size), length) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -390,17 +354,6 @@ mod tests {
             });
             assert_eq!(count.into_inner(), 8);
         }
-    }
-
-    #[test]
-    fn parts_of_a_slice_have_one_owner_each() {
-        let mut numbers = [0; 10];
-        let chunks = Chunks::new(&mut numbers, 4);
-        let lengths = [0, 1, 2, 3, 0].map(|i| chunks.take(i).len());
-        assert_eq!(lengths, [4, 4, 2, 0, 0]);
-        let chunks = Chunks::new(&mut numbers, 1);
-        Pool::new(3).unwrap().run(10, |i| chunks.take(i)[0] = i);
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

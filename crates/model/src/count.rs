@@ -26,6 +26,11 @@ pub(crate) fn attention(heads: &Heads, joined: &Tensor, n: usize, sight: &Sight)
 pub(crate) fn dots(_count: usize, _width: usize) {}
 
 #[cfg(not(feature = "count"))]
-pub(crate) fn attention(_heads: &Heads, _joined: &Tensor, _n: usize, _sight: &Sight) -> candle_core::Result<()> {
+pub(crate) fn attention(
+    _heads: &Heads,
+    _joined: &Tensor,
+    _n: usize,
+    _sight: &Sight,
+) -> candle_core::Result<()> {
     Ok(())
 }

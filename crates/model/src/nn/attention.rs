@@ -141,7 +141,8 @@ impl Sight {
     /// The pairs of query and key in a batch of `b` that are allowed.
     #[cfg(feature = "count")]
     pub(crate) fn pairs(&self, b: usize, t: usize, n: usize) -> usize {
-        let of_row = |row| (0..t).map(|query| (0..n).filter(|&key| self.sees(row, query, key)).count()).sum::<usize>();
+        let of_row =
+            |row| (0..t).map(|query| (0..n).filter(|&key| self.sees(row, query, key)).count()).sum::<usize>();
         (0..b).map(of_row).sum()
     }
 
@@ -175,7 +176,11 @@ impl Sight {
 
 /// Rows `first..` of heads that start at column `at` of rows `width` wide.
 fn strided(rows: &[f32], first: usize, at: usize, width: usize, head: usize) -> Strided<'_> {
-    Strided { numbers: rows.get(first * width + at..).unwrap_or_default(), row_stride: width, head_stride: head }
+    Strided {
+        numbers: rows.get(first * width + at..).unwrap_or_default(),
+        row_stride: width,
+        head_stride: head,
+    }
 }
 
 struct Attend {

@@ -4,9 +4,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Shape, Tensor};
 use foveate_kernels::Norm;
 
 use super::cpu::{result, slice, with_slice, wrap};
-use crate::{ModelError, Result};
 use crate::threads::pool;
 use crate::weights::Weights;
+use crate::{ModelError, Result};
 
 /// `(x − mean) / sqrt(variance + eps) · weight + bias`.
 #[derive(Clone, Debug)]

@@ -7,12 +7,12 @@
 use std::path::Path;
 
 use super::{FeatureSelect, ImageLayout, Vlm, VlmConfig};
-use crate::{Dtype, Result};
 use crate::checkpoint::{harmless_in_decoder, refuse_unused};
 use crate::llm::DecoderConfig;
 use crate::nn::Activation;
 use crate::vision::{ClipConfig, HiddenState, VisionConfig, VisionTower};
 use crate::weights::gguf::{self, GgufFile, ImageEncoderConfig};
+use crate::{Dtype, Result};
 
 impl Vlm {
     /// Opens a pair of GGUF files and keeps their matrices as `dtype`.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 use foveate_kernels::{Format, Matrix, Source};
 
-use super::{Weights, WeightsError};
+use super::Weights;
 use crate::dtype::{Dtype, blocks_as};
 use crate::nn::with_slice;
 use crate::threads::pool;
@@ -137,7 +137,7 @@ fn blocks<'a>(
     parts: &'a [(Weights, usize)],
     format: Format,
     k: usize,
-) -> Result<Option<Cow<'a, [u8]>>, WeightsError> {
+) -> Result<Option<Cow<'a, [u8]>>> {
     let mut all: Option<Cow<'a, [u8]>> = None;
     for (weights, output) in parts {
         let stored = weights.stored("weight").and_then(|stored| stored.format);

@@ -7,9 +7,9 @@ use candle_core::{DType, Device, Tensor};
 use foveate_compress::{
     Budget, CompressError, CompressorConfig, Fresh, Method, Parameters, QueCCConfig, StateDepth,
 };
-use foveate_model::{Dtype, ModelError};
 use foveate_model::vlm::{CarriedCompressor, Image, Vlm, VlmConfig, published_names, save_checkpoint};
 use foveate_model::weights::Weights;
+use foveate_model::{Dtype, ModelError};
 
 use crate::common::{Expected, apart, config, folder, tensors};
 use crate::compressed::{image, open, rows};

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use foveate_model::{Dtype, ModelError};
 use foveate_model::generate::{Draw, Finish, GenerateOptions, Generated, Prompt, Sampling, Session};
 use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
 use foveate_model::weights::Weights;
+use foveate_model::{Dtype, ModelError};
 use proptest::prelude::*;
 use tokenizers::Tokenizer;
 

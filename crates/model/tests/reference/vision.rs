@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, Var};
-use foveate_model::{Dtype, Weights};
 use foveate_model::vision::{
     BlockIndex, Dinov2Config, HiddenState, Queries, VisionConfig, VisionOutput, VisionTower, Wanted,
 };
+use foveate_model::{Dtype, Weights};
 
 use crate::common::{Expected, TOLERANCE, apart, config, folder, tensors};
 

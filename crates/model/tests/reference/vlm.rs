@@ -127,7 +127,8 @@ fn llava_from_a_pair_of_llama_cpp_files() {
     // Of the second, the blocks that are read are named; in the first the two halves of the MLP go by each other's name.
     for projector in ["mmproj.gguf", "mmproj-feature-layer.gguf"] {
         println!("{projector}");
-        let model = Vlm::open_llama_cpp(&folder.join("model.gguf"), &folder.join(projector), Dtype::F32).unwrap();
+        let model =
+            Vlm::open_llama_cpp(&folder.join("model.gguf"), &folder.join(projector), Dtype::F32).unwrap();
         check_llava(&model, &Expected::of("llava-original"), &[2, 0]);
     }
     let swapped = Vlm::open_llama_cpp(&folder.join("mmproj.gguf"), &folder.join("model.gguf"), Dtype::F32);

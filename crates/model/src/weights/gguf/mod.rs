@@ -226,9 +226,9 @@ impl Source for GgufSource {
         let recipe = self.tensors.get(name)?;
         match recipe.head_rows {
             None => self.file.blocks(&recipe.stored, None),
-            Some(head_rows) => self
-                .file
-                .blocks(&recipe.stored, Some(&|row| names::rotary_source_row(row, head_rows))),
+            Some(head_rows) => {
+                self.file.blocks(&recipe.stored, Some(&|row| names::rotary_source_row(row, head_rows)))
+            }
         }
     }
 
