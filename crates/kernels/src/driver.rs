@@ -94,7 +94,7 @@ impl Ahead {
 }
 
 /// `total` cut into `parts` as even as can be: the range of part `i`.
-fn part(total: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+pub(crate) fn part(total: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
     total * i / parts..total * (i + 1) / parts
 }
 

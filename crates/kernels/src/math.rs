@@ -85,7 +85,7 @@ pub(crate) fn sigmoid_unit<const FUSED: bool>(x: f32, slope: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     // 2 · √(2/π), and that times 0.044715.
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_816;
     x / (1.0 + exp::<FUSED>(-x * multiply_add::<FUSED>(x * x, CUBIC, LINEAR)))
 }

@@ -161,6 +161,10 @@ impl Drop for Close<'_> {
 
 /// Threads that run the iterations of a loop together. The calling thread works too, so a pool of one has no other.
 ///
+/// A pool may be shared and used by several threads at once. The workers serve one loop at a time: whoever comes while
+/// they are busy does not wait for them but runs its loop by itself, on its own thread, with the same result. Two callers
+/// that are to share the machine evenly each want a pool of half its cores.
+///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// let pool = foveate_kernels::Pool::new(2)?;
@@ -227,12 +231,13 @@ impl Pool {
     /// # Panics
     /// With the panic of `body`, after every thread has left the loop.
     pub fn run(&self, tasks: usize, body: impl Fn(usize) + Sync) {
+        // Asked before the lock is: a loop that runs inline must not keep others from using the workers.
         let alone = self.workers.is_empty() || tasks < 2 || IN_LOOP.get();
-        let guard = match self.caller.try_lock() {
-            Ok(guard) if !alone => guard,
+        let guard = match (!alone).then(|| self.caller.try_lock()) {
+            Some(Ok(guard)) => guard,
             // An earlier caller panicked in its own share; `Close` has put everything back in order.
-            Err(TryLockError::Poisoned(poisoned)) if !alone => poisoned.into_inner(),
-            _ => {
+            Some(Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
+            Some(Err(TryLockError::WouldBlock)) | None => {
                 (0..tasks).for_each(body);
                 return;
             }
@@ -321,6 +326,49 @@ mod tests {
             }
         });
         assert_eq!(count.into_inner(), 4 * 100 * 15);
+    }
+
+    /// Two threads are in their loops at the same time, each waiting for the other: neither may wait for the pool.
+    #[test]
+    fn two_callers_at_once_both_get_on() {
+        let pool = Pool::new(2).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let (callers, counts) = (AtomicU32::new(0), [const { AtomicU32::new(0) }; 2]);
+        std::thread::scope(|scope| {
+            for count in &counts {
+                scope.spawn(|| {
+                    let first = AtomicBool::new(true);
+                    pool.run(50, |_| {
+                        if first.swap(false, Ordering::SeqCst) {
+                            callers.fetch_add(1, Ordering::SeqCst);
+                        }
+                        while callers.load(Ordering::SeqCst) < 2 {
+                            assert!(std::time::Instant::now() < deadline, "the other caller never began");
+                            std::thread::yield_now();
+                        }
+                        count.fetch_add(1, Ordering::SeqCst);
+                    });
+                });
+            }
+        });
+        assert_eq!(counts.map(AtomicU32::into_inner), [50, 50]);
+    }
+
+    /// A loop of one task is no loop: what it begins has all the threads.
+    #[test]
+    fn a_single_task_may_use_the_pool() {
+        let pool = Pool::new(2).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let arrived = AtomicU32::new(0);
+        pool.run(1, |_| {
+            pool.run(2, |_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 {
+                    assert!(std::time::Instant::now() < deadline, "nobody came to help");
+                    std::thread::yield_now();
+                }
+            });
+        });
     }
 
     #[test]

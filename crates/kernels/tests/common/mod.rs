@@ -1,6 +1,8 @@
 //! Data for the tests: seeded gaussian numbers, stored blocks, and what they stand for in f64.
 #![allow(dead_code, clippy::print_stdout, clippy::unwrap_used)]
 
+pub(crate) mod attention;
+
 use foveate_kernels::{Epilogue, Format, Matrix, Path, Pool, Source};
 use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
