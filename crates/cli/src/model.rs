@@ -14,9 +14,9 @@ pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
-use foveate_model::{Dtype, ModelError};
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Tiling, View, Viewer};
+use foveate_model::{Dtype, ModelError};
 pub(crate) use prompt::{Asked, one_question};
 use tokenizers::Tokenizer;
 

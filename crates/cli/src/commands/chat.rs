@@ -227,6 +227,8 @@ mod tests {
     use std::ops::ControlFlow;
     use std::path::Path;
 
+    use foveate_model::Dtype;
+
     use super::*;
     use crate::fetch::Fetch;
 
@@ -241,7 +243,13 @@ mod tests {
     }
 
     fn conversation(options: &GenerateOptions) -> Conversation<'_> {
-        let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None, dtype: Dtype::F32, fetch: Fetch::default() };
+        let place = Place {
+            model: MODEL.to_owned(),
+            mmproj: None,
+            tower: None,
+            dtype: Dtype::F32,
+            fetch: Fetch::default(),
+        };
         let model = place.open().unwrap();
         Conversation {
             session: Session::new(model.decoder.clone()),

@@ -57,7 +57,7 @@ impl Activation {
     }
 
     /// In operations that every device has.
-    fn composed(self, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub(super) fn composed(self, x: &Tensor) -> candle_core::Result<Tensor> {
         const QUICK: f64 = 1.702;
         match self {
             // silu(c·x) / c is the same function, and silu has a backward pass.

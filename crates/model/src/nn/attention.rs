@@ -105,7 +105,13 @@ impl Heads {
     }
 
     /// In operations that every device has.
-    fn composed(&self, joined: &Tensor, keys_values: &Tensor, n: usize, sight: &Sight) -> Result<Tensor> {
+    pub(super) fn composed(
+        &self,
+        joined: &Tensor,
+        keys_values: &Tensor,
+        n: usize,
+        sight: &Sight,
+    ) -> Result<Tensor> {
         let (b, t, _) = joined.dims3()?;
         let split = |rows: &Tensor, at: usize, heads: usize, length: usize| -> Result<Tensor> {
             let part = rows.narrow(2, at, heads * self.width)?.reshape((b, length, heads, self.width))?;

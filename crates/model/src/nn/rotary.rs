@@ -88,7 +88,7 @@ impl RotaryTables {
     }
 
     /// `[b, t, heads, head width]` in operations that every device has.
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let table = |numbers: &[f32]| Tensor::from_slice(numbers, self.shape, x.device());
         let (cos, sin) = (table(&self.cos)?, table(&self.sin)?); // [1 or b, t, 1, half]
         let (width, half) = (x.dim(D::Minus1)?, self.shape.3);

@@ -61,9 +61,7 @@ fn norms() {
     );
     agree(
         &inputs[..2],
-        |v| {
-            RmsNorm::load(&weights(&[("weight", &v[1])]), 20, 1e-3).unwrap().forward(&v[0]).unwrap()
-        },
+        |v| RmsNorm::load(&weights(&[("weight", &v[1])]), 20, 1e-3).unwrap().forward(&v[0]).unwrap(),
         |v| {
             let square = v[0].sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
             let unit = v[0].broadcast_div(&(square + 1e-3).unwrap().sqrt().unwrap()).unwrap();
@@ -125,7 +123,8 @@ fn every_dtype_multiplies_looks_up_and_passes_gradients() {
     let (x, weight) = (random(&[5, 64], 1.0), random(&[40, 64], 2.0));
     let exact = x.matmul(&weight.t().unwrap()).unwrap();
     let norm = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
-    for (dtype, bound) in [(Dtype::F32, 1e-6), (Dtype::Bf16, 5e-3), (Dtype::Int8, 4e-2), (Dtype::AsStored, 1e-6)]
+    for (dtype, bound) in
+        [(Dtype::F32, 1e-6), (Dtype::Bf16, 5e-3), (Dtype::Int8, 4e-2), (Dtype::AsStored, 1e-6)]
     {
         for by_row in [false, true] {
             let weights = weights(&[("weight", &weight)]).packed(dtype);
@@ -141,7 +140,11 @@ fn every_dtype_multiplies_looks_up_and_passes_gradients() {
             let gradients = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
             let gradient = gradients.get(&x).unwrap();
             let expected = weight.sum(0).unwrap().broadcast_as((5, 64)).unwrap();
-            assert!(norm(&(gradient - &expected).unwrap()) / norm(&expected) <= bound, "{dtype}");
+            // Columns add up to little here: the error is that of the whole weight, for each of five rows.
+            assert!(
+                norm(&(gradient - &expected).unwrap()) / norm(&weight) <= 5.0_f32.sqrt() * bound,
+                "{dtype}"
+            );
         }
     }
 }
@@ -156,8 +159,7 @@ fn stacked_layers_are_the_layers_side_by_side() {
         ("b.bias", &random(&[8], 5.0)),
     ]);
     for weights in [all.clone(), all.clone().packed(Dtype::F32), all.packed(Dtype::Bf16)] {
-        let stacked =
-            Stacked::load(&[(weights.pp("a"), 40), (weights.pp("b"), 8)], 64, true, None).unwrap();
+        let stacked = Stacked::load(&[(weights.pp("a"), 40), (weights.pp("b"), 8)], 64, true, None).unwrap();
         let [a, b] = [("a", 40), ("b", 8)]
             .map(|(name, output)| Linear::load(&weights.pp(name), 64, output, true).unwrap());
         let expected = Tensor::cat(&[a.forward(&x).unwrap(), b.forward(&x).unwrap()], 1).unwrap();

@@ -12,6 +12,7 @@ mod onnx;
 mod packing;
 mod protobuf;
 mod pytorch;
+mod random;
 mod safetensors;
 mod shards;
 mod tokens;
@@ -51,6 +52,10 @@ pub(crate) trait Source: Send + Sync {
     }
     /// Tells the system that a tensor was copied and will hardly be read again.
     fn release(&self, _name: &str) {}
+    /// A tensor that is made up as it is asked for; `None` for all real checkpoints.
+    fn make(&self, _name: &str, _shape: &Shape) -> Option<Result<Tensor, WeightsError>> {
+        None
+    }
 }
 
 /// How the numbers of a tensor are stored.
@@ -185,6 +190,9 @@ impl Weights {
     pub fn get(&self, shape: impl Into<Shape>, name: &str) -> Result<Tensor, WeightsError> {
         let (expected, full) = (shape.into(), format!("{}{name}", self.prefix));
         let source = &self.shared.source;
+        if let Some(made) = source.make(&full, &expected) {
+            return made?.to_device(&self.shared.device).map_err(WeightsError::tensor(source.origin(), &full));
+        }
         let stored = self.find(&expected, &full)?;
         let tensor = source.read(stored)?;
         source.release(stored);

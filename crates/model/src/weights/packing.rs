@@ -133,11 +133,7 @@ impl Weights {
 }
 
 /// The stored blocks of all parts, if they are those of `format`.
-fn blocks<'a>(
-    parts: &'a [(Weights, usize)],
-    format: Format,
-    k: usize,
-) -> Result<Option<Cow<'a, [u8]>>> {
+fn blocks<'a>(parts: &'a [(Weights, usize)], format: Format, k: usize) -> Result<Option<Cow<'a, [u8]>>> {
     let mut all: Option<Cow<'a, [u8]>> = None;
     for (weights, output) in parts {
         let stored = weights.stored("weight").and_then(|stored| stored.format);
