@@ -191,7 +191,9 @@ impl Weights {
         let (expected, full) = (shape.into(), format!("{}{name}", self.prefix));
         let source = &self.shared.source;
         if let Some(made) = source.make(&full, &expected) {
-            return made?.to_device(&self.shared.device).map_err(WeightsError::tensor(source.origin(), &full));
+            return made?
+                .to_device(&self.shared.device)
+                .map_err(WeightsError::tensor(source.origin(), &full));
         }
         let stored = self.find(&expected, &full)?;
         let tensor = source.read(stored)?;

@@ -25,6 +25,8 @@ pub(super) struct Text {
 
 /// What a question about an image takes until its first token.
 pub(super) struct FirstToken {
+    /// Positions that stand for the image.
+    pub(super) visual_tokens: usize,
     pub(super) view: PerStage<Duration>,
     pub(super) prefill: Duration,
     pub(super) total: Duration,
@@ -53,7 +55,8 @@ fn prompt(decoder: &Decoder, visual: usize, text: usize) -> Result<Prompt, Failu
     let width = decoder.config().width;
     let mut parts = Vec::new();
     if visual > 0 {
-        let numbers: Vec<f32> = (0..visual * width).map(|at| ((at % 1013) as f32 * 0.37).sin() * 0.1).collect();
+        let numbers: Vec<f32> =
+            (0..visual * width).map(|at| ((at % 1013) as f32 * 0.37).sin() * 0.1).collect();
         let rows = Tensor::from_vec(numbers, (visual, width), &Device::Cpu).map_err(Failure::calculation)?;
         parts.push(Part::Rows(rows));
     }
@@ -86,15 +89,26 @@ pub(super) fn decode(decoder: &Arc<Decoder>, context: usize, new_tokens: usize) 
 }
 
 /// Everything from normalised pixels to the first token.
-pub(super) fn first_token(subject: &Subject, budget: Budget, text: Text) -> Result<Option<FirstToken>, Failure> {
-    let (Some(viewer), Some(decoder), Some(image)) = (&subject.viewer, &subject.decoder, subject.image()?) else {
+pub(super) fn first_token(
+    subject: &Subject,
+    budget: Budget,
+    text: Text,
+) -> Result<Option<FirstToken>, Failure> {
+    let (Some(viewer), Some(decoder), Some(image)) = (&subject.viewer, &subject.decoder, subject.image()?)
+    else {
         return Ok(None);
     };
     let question = tokens(decoder, text.tokens);
     let mut session = Session::new(decoder.clone());
     let started = Instant::now();
     let view = viewer.view(&image, Some(&question), budget)?;
+    let visual_tokens = view.visual_tokens.iter().sum();
     let parts = vec![Part::Rows(view.rows), Part::Tokens(question)];
     let generated = session.generate_tokens(&Prompt { parts }, &exactly(1), go_on)?;
-    Ok(Some(FirstToken { view: view.times, prefill: generated.prefill, total: started.elapsed() }))
+    Ok(Some(FirstToken {
+        visual_tokens,
+        view: view.times,
+        prefill: generated.prefill,
+        total: started.elapsed(),
+    }))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_compress::{Budget, CompressorConfig, Filters, Method, QueCCConfig};
-use foveate_law::cost::Catalogue;
-use foveate_model::cache::ByteCache;
+use foveate_law::cost::{Catalogue, Stage, Workload};
+use foveate_model::Dtype;
 use foveate_model::llm::{Decoder, DecoderConfig};
 use foveate_model::nn::Activation;
 use foveate_model::vision::{HiddenState, VisionConfig, VisionTower};
@@ -14,7 +14,6 @@ use foveate_model::vlm::{
     Caches, CarriedCompressor, FeatureSelect, Image, ImageLayout, Viewer, Vlm, VlmConfig,
 };
 use foveate_model::weights::Weights;
-use foveate_model::Dtype;
 
 use crate::failure::Failure;
 use crate::fetch::Fetch;
@@ -86,9 +85,25 @@ impl Subject {
     pub(super) fn image(&self) -> Result<Option<Image>, Failure> {
         let Some(tower) = &self.tower else { return Ok(None) };
         let side = tower.config().image_size();
-        let numbers: Vec<f32> = (0..3 * side * side).map(|i| (i % (side + 7)) as f32 / side as f32 - 0.5).collect();
-        let pixels = Tensor::from_vec(numbers, (3, side, side), &Device::Cpu).map_err(Failure::calculation)?;
+        let numbers: Vec<f32> =
+            (0..3 * side * side).map(|i| (i % (side + 7)) as f32 / side as f32 - 0.5).collect();
+        let pixels =
+            Tensor::from_vec(numbers, (3, side, side), &Device::Cpu).map_err(Failure::calculation)?;
         Ok(Some(Image::Single(pixels.to_dtype(DType::F32).map_err(Failure::calculation)?)))
+    }
+
+    /// FLOPs of the blocks up to the state that LLaVA reads.
+    pub(super) fn tower_flops(&self) -> Option<f64> {
+        let dimensions = self.tower.as_ref()?.config().dimensions("tower");
+        Some(dimensions.flops(dimensions.feature_blocks()))
+    }
+
+    /// FLOPs to read a prompt of `positions` and score the last.
+    pub(super) fn prefill_flops(&self, positions: usize) -> Option<f64> {
+        let dimensions = self.decoder.as_ref()?.config().dimensions("language model");
+        let stages =
+            dimensions.stages(&Workload::new(positions, 1), 0, foveate_law::cost::Dtype::F32).ok()?;
+        Some(stages.iter().filter(|stage| stage.stage == Stage::Prefill).map(|stage| stage.flops).sum())
     }
 
     /// The budgets that the model offers, largest first; none without sight.
@@ -98,7 +113,12 @@ impl Subject {
 }
 
 /// A LLaVA of these parts.
-fn joined(vision: VisionConfig, text: DecoderConfig, method: Method, weights: &Weights) -> Result<Vlm, Failure> {
+fn joined(
+    vision: VisionConfig,
+    text: DecoderConfig,
+    method: Method,
+    weights: &Weights,
+) -> Result<Vlm, Failure> {
     let compressor = match method {
         Method::QueCC => {
             let side = vision.grid().rows;
@@ -129,8 +149,7 @@ fn joined(vision: VisionConfig, text: DecoderConfig, method: Method, weights: &W
 
 /// A viewer that does everything each time.
 fn without_caches(vlm: Vlm) -> Viewer {
-    let none = || ByteCache::new(0);
-    Viewer::new(vlm, Arc::new(Caches { towers: none(), tokens: none(), questions: none() }))
+    Viewer::new(vlm, Arc::new(Caches::new(0, 0, 0)))
 }
 
 /// Whether a path holds a vision tower alone.

@@ -66,7 +66,7 @@ pub(super) fn run(fetch: &Fetch) -> Outcome {
         }
         let reply = match measure(&line, &mut models, fetch) {
             Ok(ms) => Reply::Ms(ms),
-            Err(error) => Reply::Error(error.to_string()),
+            Err(error) => Reply::Error(error.message()),
         };
         let text = serde_json::to_string(&reply).map_err(|error| Failure::Other(error.into()))?;
         let written = writeln!(output, "{text}").and_then(|()| output.flush());
