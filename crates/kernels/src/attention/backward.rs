@@ -461,16 +461,8 @@ impl Group<'_> {
             let strip = scratch.strips[which].view::<f32>();
             let across = scratch.across[which].view_mut::<f32>();
             for (i, key) in tile.clone().enumerate().step_by(4) {
-                let column = at(0, key - seen.start * PANEL);
-                let rows = strip[column + first * STRIDE..].chunks(STRIDE);
-                // Past the last row there are others, or what was there before: not read.
-                let mut fours = rows.map(|row| <[f32; 4]>::try_from(&row[..4]).unwrap_or_default());
-                for row in (0..last - first).step_by(4) {
-                    let block = std::array::from_fn(|_| fours.next().unwrap_or_default());
-                    for (n, four) in transpose_block(block).into_iter().enumerate() {
-                        across[(i + n) * STRIDE + row..][..4].copy_from_slice(&four);
-                    }
-                }
+                let from = &strip[at(first, key - seen.start * PANEL)..];
+                turn(from, last - first, &mut across[i * STRIDE..]);
             }
             for column in 0..columns {
                 let from = scratch.columns[1 - which].view::<f32>();
@@ -481,6 +473,18 @@ impl Group<'_> {
                 // from `first` to `last`, the panel has a unit for each of them, and there are 32 sums for each key.
                 unsafe { self.tiles[tile.len() - 1](across, panel, last - first, sums.as_mut_ptr(), panel) };
             }
+        }
+    }
+}
+
+/// Four columns of a strip, from its rows at [`STRIDE`] to rows at [`STRIDE`]; the number of rows is rounded up to fours.
+fn turn(from: &[f32], rows: usize, to: &mut [f32]) {
+    for row in (0..rows).step_by(4) {
+        let from = &from[row * STRIDE..][..3 * STRIDE + 4];
+        let four = |i: usize| std::array::from_fn(|n| from[i * STRIDE + n]);
+        let to = &mut to[row..][..3 * STRIDE + 4];
+        for (n, four) in transpose_block([four(0), four(1), four(2), four(3)]).into_iter().enumerate() {
+            to[n * STRIDE..n * STRIDE + 4].copy_from_slice(&four);
         }
     }
 }
