@@ -349,7 +349,8 @@ impl Group<'_> {
     fn pack(&self, keys: &Range<usize>, scratch: &mut Scratch) {
         let size = self.layer.head_size;
         let transposed = scratch.keys.view_mut::<f32>();
-        for (panel, to) in transposed[..KEYS * size].chunks_exact_mut(PANEL * size).enumerate() {
+        let needed = keys.len().div_ceil(PANEL) * PANEL;
+        for (panel, to) in transposed[..needed * size].chunks_exact_mut(PANEL * size).enumerate() {
             transposed_panel(self.k, self.key_head, size, keys.start + panel * PANEL..keys.end, to);
         }
         for (panel, to) in scratch.values.view_mut::<f32>().chunks_exact_mut(PANEL * KEYS).enumerate() {
