@@ -57,7 +57,7 @@ impl Matrix {
     /// [`Error::Length`] if the source does not hold n · k numbers,
     /// [`Error::Size`] if k does not suit the format (stored blocks: multiples of 32; int8: at most
     /// 65,536), [`Error::Source`] for blocks where numbers are needed and the reverse: floats can
-    /// be packed as f32, bf16, int8 and Q8_0, blocks only as themselves.
+    /// be packed as f32, bf16, f16, int8 and Q8_0, blocks only as themselves.
     pub fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<Self> {
         let (panels, scales) = pack(source, format, n, k, pool)?;
         Ok(Self { format, n, k, panels, scales })
@@ -194,7 +194,7 @@ impl Matrix {
         let read = wider.unwrap_or(layout);
         let tiles = tiles(path, read);
         let kind = match read {
-            Layout::F32 | Layout::Bf16 => Kind::Float,
+            Layout::F32 | Layout::Bf16 | Layout::F16 => Kind::Float,
             Layout::Int8 => Kind::Row { bias: tiles.bias },
             _ => Kind::Block { bias: tiles.bias },
         };
