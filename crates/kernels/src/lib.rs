@@ -9,7 +9,7 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`]; of stacked ones a part: [`Matrix::multiply_outputs`] |
 //! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |

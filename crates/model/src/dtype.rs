@@ -20,7 +20,7 @@ pub enum Dtype {
     /// else: a scale for each 32 weights and each 32 activations (GGUF's Q8_0), since the activations of language models
     /// have outliers.
     Int8,
-    /// What the file holds: f32 and bf16 as they are, f16 as bf16, blocks of GGUF as blocks. Those that have no kernel
+    /// What the file holds: f32, bf16 and f16 as they are, blocks of GGUF as blocks. Those that have no kernel
     /// (Q2_K, Q3_K, Q6_K) are kept as Q8_0.
     #[default]
     AsStored,
@@ -50,7 +50,8 @@ impl Dtype {
             Self::Int8 => Format::Q8_0,
             Self::AsStored => match stored {
                 None | Some(Quantisation::F32) => Format::F32,
-                Some(Quantisation::F16 | Quantisation::BF16) => Format::Bf16,
+                Some(Quantisation::F16) => Format::F16,
+                Some(Quantisation::BF16) => Format::Bf16,
                 Some(blocks) => blocks_as(blocks, k).unwrap_or(Format::Q8_0),
             },
         }
@@ -109,7 +110,7 @@ mod tests {
         // No rows of 256, no kernel: both are expanded.
         assert_eq!(stored(Quantisation::Q4_K, 576), Format::Q8_0);
         assert_eq!(stored(Quantisation::Q6_K, 512), Format::Q8_0);
-        assert_eq!(stored(Quantisation::F16, 576), Format::Bf16);
+        assert_eq!(stored(Quantisation::F16, 576), Format::F16);
         assert_eq!(Dtype::Int8.format(None, 64, true), Format::Int8);
         assert_eq!(Dtype::Int8.format(None, 64, false), Format::Q8_0);
     }

@@ -1,12 +1,13 @@
 //! The linear layer, and the one matrix product behind every projection.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{D, Tensor};
 use foveate_kernels::Matrix;
 
 use super::Activation;
-use super::product::{DenseProduct, PackedProduct, PackedSum};
+use super::product::{DenseProduct, PackedPart, PackedProduct, PackedSum};
 use crate::weights::{Kept, Weights};
 use crate::{ModelError, Result};
 
@@ -82,7 +83,7 @@ impl Linear {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.count(x)?;
+        self.count(x, self.output_width())?;
         match &self.weight {
             Weight::Tensor(weight) => dense(x, weight, self.bias.as_ref()),
             Weight::Packed { matrix, bias } => {
@@ -100,11 +101,33 @@ impl Linear {
         match &self.weight {
             // Its gradient would need the product once more, so it is kept where one will be asked for.
             Weight::Packed { matrix, bias } if !x.track_op() => {
-                self.count(x)?;
+                self.count(x, self.output_width())?;
                 let product = PackedProduct::new(matrix, bias.as_ref(), Some(activation));
                 Ok(x.contiguous()?.apply_op1(product)?)
             }
             _ => Ok(activation.forward(&self.forward(x)?)?),
+        }
+    }
+
+    /// The outputs `range` alone, without gradients: `[.., in] -> [.., range]`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and a range past the outputs.
+    fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+        match &self.weight {
+            // Channels are packed in 32s.
+            Weight::Packed { matrix, bias } if range.start.is_multiple_of(32) => {
+                self.count(x, range.len())?;
+                let part = PackedPart { matrix, bias: bias.as_deref(), range };
+                Ok(x.contiguous()?.apply_op1_no_bwd(&part)?)
+            }
+            Weight::Packed { .. } => Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?),
+            Weight::Tensor(weight) => {
+                self.count(x, range.len())?;
+                let bias =
+                    self.bias.as_ref().map(|bias| bias.narrow(0, range.start, range.len())).transpose()?;
+                dense(x, &weight.narrow(0, range.start, range.len())?, bias.as_ref())
+            }
         }
     }
 
@@ -115,7 +138,7 @@ impl Linear {
     pub fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.weight {
             Weight::Packed { matrix, bias } => {
-                self.count(x)?;
+                self.count(x, self.output_width())?;
                 let sum = PackedSum::new(matrix, bias.as_ref());
                 Ok(x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
             }
@@ -123,12 +146,12 @@ impl Linear {
         }
     }
 
-    fn count(&self, x: &Tensor) -> Result<()> {
+    fn count(&self, x: &Tensor, outputs: usize) -> Result<()> {
         let (input, width) = (self.input_width(), x.dim(D::Minus1)?);
         if width != input {
             return Err(ModelError::shape("input of a linear layer", &[input], &[width]));
         }
-        crate::count::dots(x.elem_count() / input.max(1) * self.output_width(), input);
+        crate::count::dots(x.elem_count() / input.max(1) * outputs, input);
         Ok(())
     }
 
@@ -200,6 +223,24 @@ impl Stacked {
                 let parts = layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?;
                 Ok(Tensor::cat(&parts, D::Minus1)?)
             }
+        }
+    }
+
+    /// The outputs `range` alone, all of one part or of several, without gradients.
+    pub(crate) fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for layer in &self.0 {
+            let last = first + layer.output_width();
+            let wanted = range.start.max(first)..range.end.min(last);
+            if !wanted.is_empty() {
+                parts.push(layer.forward_outputs(x, wanted.start - first..wanted.end - first)?);
+            }
+            first = last;
+        }
+        match &parts[..] {
+            [part] => Ok(part.clone()),
+            parts => Ok(Tensor::cat(parts, D::Minus1)?),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The products of linear layers as operations that gradients pass through.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
@@ -57,6 +58,30 @@ impl CustomOp1 for PackedProduct {
             return Err(candle_core::Error::BackwardNotSupported { op: self.name() });
         }
         input_gradient(&self.matrix, x, dy).map(Some)
+    }
+}
+
+/// A range of the outputs of `x · weightᵀ + bias` with frozen packed weights.
+pub(super) struct PackedPart<'a> {
+    pub(super) matrix: &'a Matrix,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) range: Range<usize>,
+}
+
+impl CustomOp1 for PackedPart<'_> {
+    fn name(&self) -> &'static str {
+        "packed-part"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
+        let ((rows, _), width) = (rows(layout.shape()), self.range.len());
+        let mut out = vec![0.0; rows * width];
+        let bias = self.bias.and_then(|bias| bias.get(self.range.clone()));
+        let epilogue = Epilogue { bias, ..Epilogue::default() };
+        self.matrix
+            .multiply_outputs(self.range.clone(), slice(x, layout)?, rows, &mut out, &epilogue, &pool())
+            .map_err(wrap)?;
+        Ok(result(out, widened(layout.shape(), width)))
     }
 }
 

@@ -164,6 +164,14 @@ fn stacked_layers_are_the_layers_side_by_side() {
             .map(|(name, output)| Linear::load(&weights.pp(name), 64, output, true).unwrap());
         let expected = Tensor::cat(&[a.forward(&x).unwrap(), b.forward(&x).unwrap()], 1).unwrap();
         assert_eq!(apart(&stacked.forward(&x).unwrap(), &expected), 0.0);
+        for range in [0..40, 32..44, 40..48, 7..9] {
+            let part = stacked.forward_outputs(&x, range.clone()).unwrap();
+            assert_eq!(
+                apart(&part, &expected.narrow(1, range.start, range.len()).unwrap()),
+                0.0,
+                "{range:?}"
+            );
+        }
     }
 }
 

@@ -136,6 +136,18 @@ impl Block {
         Ok(BlockAttention { queries: queries.force_contiguous()?, keys, heads })
     }
 
+    /// The queries and keys of this block for its input `x` `[b, n, width]`. Nothing else of the block runs.
+    fn attention_inputs(&self, x: &Tensor, wanted: Queries) -> Result<BlockAttention> {
+        let BlockShape { width, heads, .. } = self.shape;
+        let normed = self.norm1.forward(x)?;
+        let asking = match wanted {
+            Queries::All => normed.clone(),
+            Queries::ClassToken => normed.narrow(1, 0, 1)?,
+        };
+        let queries = self.joined.forward_outputs(&asking, 0..width)?;
+        Ok(BlockAttention { queries, keys: self.joined.forward_outputs(&normed, width..2 * width)?, heads })
+    }
+
     /// `[b, n, width] -> [b, n, 3 · width]`: queries, keys and values.
     fn join(&self, x: &Tensor) -> Result<Tensor> {
         self.joined.forward(&self.norm1.forward(x)?)
@@ -183,8 +195,7 @@ pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Resu
     }
     // The one block that did not run in full.
     if attention_at.contains(&last) {
-        let block = &blocks[last];
-        attention.insert(last, block.attention_of(&block.join(&x)?, wanted.queries)?);
+        attention.insert(last, blocks[last].attention_inputs(&x, wanted.queries)?);
     }
     kept.insert(last, x);
     Ok(VisionStates {
