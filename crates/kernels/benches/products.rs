@@ -40,7 +40,7 @@ fn products(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("{rows} x {k} to {n}"));
         group.throughput(Throughput::Elements((2 * rows * k * n) as u64));
         let (x, mut out) = (numbers(rows * k), vec![0.0; rows * n]);
-        for format in [Format::F32, Format::Bf16, Format::Int8, Format::Q8_0, Format::Q4_1] {
+        for format in [Format::F32, Format::Bf16, Format::F16, Format::Int8, Format::Q8_0, Format::Q4_1] {
             let matrix = matrix(format, n, k, &pool);
             group.bench_function(BenchmarkId::from_parameter(format), |bencher| {
                 bencher.iter(|| {

@@ -16,7 +16,7 @@ use crate::pool::Pool;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arithmetic {
-    /// f32 multiplications and additions, as for weights in f32 and bf16.
+    /// f32 multiplications and additions, as for weights in f32, bf16 and f16.
     Float,
     /// Byte products added up in 32 bits, as for the integer formats.
     Byte,

@@ -48,6 +48,7 @@ impl Matrix {
             let word = |i: usize| unit[4 * channel + i];
             match layout {
                 Layout::F32 => out[0] = f32::from_le_bytes(std::array::from_fn(word)),
+                Layout::F16 => out[0] = half_at(unit, 2 * channel),
                 Layout::Bf16 => {
                     for (i, number) in out.iter_mut().enumerate() {
                         *number = f32::from_le_bytes([0, 0, word(2 * i), word(2 * i + 1)]);

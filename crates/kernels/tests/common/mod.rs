@@ -98,6 +98,7 @@ pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool
     let largest = |part: &[f32]| part.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     let values = match format {
         Format::Bf16 => numbers.iter().map(|&v| bf16::from_f32(v).to_f64()).collect(),
+        Format::F16 => numbers.iter().map(|&v| f16::from_f32(v).to_f64()).collect(),
         Format::Int8 => {
             numbers.chunks(k).flat_map(|row| row.iter().map(|&v| level(v, largest(row) / 127.0))).collect()
         }
