@@ -15,8 +15,10 @@ use crate::pool::Pool;
 use crate::tile::{Width, expand, expanded, tiles};
 
 /// Rows from which weights are unpacked before they are used. Below, reading them packed while computing costs less than
-/// waiting for them first.
-const MANY: usize = 100;
+/// waiting for them first. To convert f16 takes the same units as the sums do, so that once for all rows pays sooner.
+fn many(layout: Layout) -> usize {
+    if layout == Layout::F16 { 48 } else { 100 }
+}
 
 thread_local! {
     /// Memory for prepared activations, kept from call to call.
@@ -54,10 +56,9 @@ impl Matrix {
     /// Packs weights `[n, k]`: n output channels of k numbers.
     ///
     /// # Errors
-    /// [`Error::Length`] if the source does not hold n · k numbers,
-    /// [`Error::Size`] if k does not suit the format (stored blocks: multiples of 32; int8: at most
-    /// 65,536), [`Error::Source`] for blocks where numbers are needed and the reverse: floats can
-    /// be packed as f32, bf16, f16, int8 and Q8_0, blocks only as themselves.
+    /// [`Error::Length`] if the source does not hold n · k numbers, [`Error::Size`] if k does not suit the format (stored
+    /// blocks: multiples of 32; int8: at most 65,536), [`Error::Source`] for blocks where numbers are needed and the
+    /// reverse: floats can be packed as f32, bf16, f16, int8 and Q8_0, blocks only as themselves.
     pub fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<Self> {
         let (panels, scales) = pack(source, format, n, k, pool)?;
         Ok(Self { format, n, k, panels, scales })
@@ -190,7 +191,7 @@ impl Matrix {
 
         let width = Width::of(path);
         let layout = self.format.layout();
-        let wider = expanded(layout).filter(|_| rows >= MANY);
+        let wider = expanded(layout).filter(|_| rows >= many(layout));
         let read = wider.unwrap_or(layout);
         let tiles = tiles(path, read);
         let kind = match read {

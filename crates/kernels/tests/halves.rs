@@ -37,7 +37,7 @@ fn halves_are_kept_as_they_are() {
     assert_eq!((matrix.format(), matrix.bytes()), (Format::F16, 2 * 65_536));
 }
 
-/// Row i of the identity picks column i of the weights; below 100 rows the tiles convert, from there on the weights are
+/// Row i of the identity picks column i of the weights. With few rows the tiles convert, with many the weights are
 /// unpacked first.
 #[test]
 fn every_path_reads_every_finite_half() {

@@ -3,8 +3,8 @@
 use super::{Width, half_at};
 use crate::format::{Layout, PANEL};
 
-/// What weights are unpacked to when there are many rows, if at all: bf16 and f16 to f32, nibbles to bytes. The numbers are the
-/// same and so are the sums.
+/// What weights are unpacked to when there are many rows, if at all: bf16 and f16 to f32, nibbles to bytes. The numbers
+/// are the same and so are the sums.
 pub(crate) fn expanded(layout: Layout) -> Option<Layout> {
     match layout {
         Layout::Bf16 | Layout::F16 => Some(Layout::F32),

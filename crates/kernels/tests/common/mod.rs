@@ -105,7 +105,8 @@ pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool
     let mut packed = vec![0.0; n * k];
     matrix.rows(&(0..n as u32).collect::<Vec<_>>(), &mut packed).unwrap();
     let values: Vec<f64> = match format {
-        Format::Bf16 => numbers.iter().map(|&v| f64::from(bf16::from_f32(v).to_f32())).collect(),
+        Format::Bf16 => numbers.iter().map(|&v| bf16::from_f32(v).to_f64()).collect(),
+        Format::F16 => numbers.iter().map(|&v| f16::from_f32(v).to_f64()).collect(),
         Format::Int8 => packed
             .chunks(k)
             .zip(numbers.chunks(k))
