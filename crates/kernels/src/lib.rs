@@ -46,6 +46,7 @@ mod driver;
 mod epilogue;
 mod error;
 mod format;
+mod fresh;
 mod map;
 mod math;
 mod matrix;

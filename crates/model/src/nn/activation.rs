@@ -77,9 +77,7 @@ impl CustomOp1 for Each {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = slice(x, layout)?;
-        let mut out = vec![0.0; x.len()];
-        self.0.kernel().run(x, &mut out, &pool()).map_err(wrap)?;
+        let out = self.0.kernel().run_new(slice(x, layout)?, &pool()).map_err(wrap)?;
         Ok(result(out, layout.shape().clone()))
     }
 
@@ -100,9 +98,8 @@ impl CustomOp1 for Gate {
     }
 
     fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows(layout.shape());
-        let mut out = vec![0.0; rows * (width / 2)];
-        self.0.kernel().gate(slice(joined, layout)?, width / 2, &mut out, &pool()).map_err(wrap)?;
+        let (_, width) = rows(layout.shape());
+        let out = self.0.kernel().gate_new(slice(joined, layout)?, width / 2, &pool()).map_err(wrap)?;
         let mut shape = layout.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = width / 2;

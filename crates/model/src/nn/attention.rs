@@ -204,6 +204,12 @@ impl CustomOp1 for Attend {
         let joined = slice(joined, layout)?;
         let Heads { width: head, .. } = self.heads;
         let (queries, keys) = (self.heads.queries(), self.heads.keys());
+        if let (1, (0, 0, mask)) = (b, self.sight.of_row(0)) {
+            let part = |at| strided(joined, 0, at, width, head);
+            let (q, k, v) = (part(0), part(queries), part(queries + keys));
+            let out = self.heads.kernel(mask).run_new(q, t, k, v, t, &pool()).map_err(wrap)?;
+            return Ok(result(out, (b, t, queries)));
+        }
         let mut out = vec![0.0; b * t * queries];
         for row in 0..b {
             let joined = &joined[row * t * width..][..t * width];
@@ -284,6 +290,12 @@ impl CustomOp2 for AttendKept {
         let (joined, kept) = (slice(joined, layout)?, slice(kept, of_kept)?);
         let Heads { width: head, .. } = self.heads;
         let (queries, keys) = (self.heads.queries(), self.heads.keys());
+        if let (1, (0, 0, mask)) = (b, self.sight.of_row(0)) {
+            let q = strided(joined, 0, 0, width, head);
+            let (k, v) = (strided(kept, 0, 0, pair, head), strided(kept, 0, keys, pair, head));
+            let out = self.heads.kernel(mask).run_new(q, t, k, v, self.n, &pool()).map_err(wrap)?;
+            return Ok(result(out, (b, t, queries)));
+        }
         let mut out = vec![0.0; b * t * queries];
         for row in 0..b {
             let (first, pad, mask) = self.sight.of_row(row);

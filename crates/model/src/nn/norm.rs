@@ -76,9 +76,7 @@ fn expect_width(x: &Tensor, weight: &Tensor) -> Result<()> {
 }
 
 fn run(norm: Norm<'_>, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-    let x = slice(x, layout)?;
-    let mut out = vec![0.0; x.len()];
-    norm.run(x, &mut out, &pool()).map_err(wrap)?;
+    let out = norm.run_new(slice(x, layout)?, &pool()).map_err(wrap)?;
     Ok(result(out, layout.shape().clone()))
 }
 

@@ -45,11 +45,11 @@ impl CustomOp1 for PackedProduct {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
         let (rows, _) = rows(layout.shape());
-        let mut out = vec![0.0; rows * self.matrix.n()];
         let activation = self.activation.map(Activation::kernel).unwrap_or_default();
         let epilogue = Epilogue { bias: self.bias.as_deref(), activation, ..Epilogue::default() };
-        self.matrix.multiply(slice(x, layout)?, rows, &mut out, &epilogue, &pool()).map_err(wrap)?;
-        Ok(result(out, widened(layout.shape(), self.matrix.n())))
+        let outputs = 0..self.matrix.n();
+        let out = self.matrix.multiply_new(outputs, slice(x, layout)?, rows, &epilogue, &pool());
+        Ok(result(out.map_err(wrap)?, widened(layout.shape(), self.matrix.n())))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -75,13 +75,10 @@ impl CustomOp1 for PackedPart<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
         let ((rows, _), width) = (rows(layout.shape()), self.range.len());
-        let mut out = vec![0.0; rows * width];
         let bias = self.bias.and_then(|bias| bias.get(self.range.clone()));
         let epilogue = Epilogue { bias, ..Epilogue::default() };
-        self.matrix
-            .multiply_outputs(self.range.clone(), slice(x, layout)?, rows, &mut out, &epilogue, &pool())
-            .map_err(wrap)?;
-        Ok(result(out, widened(layout.shape(), width)))
+        let out = self.matrix.multiply_new(self.range.clone(), slice(x, layout)?, rows, &epilogue, &pool());
+        Ok(result(out.map_err(wrap)?, widened(layout.shape(), width)))
     }
 }
 
@@ -110,11 +107,11 @@ impl CustomOp2 for PackedSum {
         of_residual: &Layout,
     ) -> candle_core::Result<Storage> {
         let (rows, _) = rows(layout.shape());
-        let mut out = vec![0.0; rows * self.matrix.n()];
         let residual = Residual::Add(slice(residual, of_residual)?);
         let epilogue = Epilogue { bias: self.bias.as_deref(), residual, ..Epilogue::default() };
-        self.matrix.multiply(slice(x, layout)?, rows, &mut out, &epilogue, &pool()).map_err(wrap)?;
-        Ok(result(out, widened(layout.shape(), self.matrix.n())))
+        let outputs = 0..self.matrix.n();
+        let out = self.matrix.multiply_new(outputs, slice(x, layout)?, rows, &epilogue, &pool());
+        Ok(result(out.map_err(wrap)?, widened(layout.shape(), self.matrix.n())))
     }
 
     fn bwd(

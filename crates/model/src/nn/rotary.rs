@@ -114,9 +114,7 @@ impl Rotate {
         let RotaryTables { cos, sin, shape } = &self.tables;
         let (head_size, heads) = (self.head_width, self.heads);
         let turn = Turn { cos, sin, half: shape.3, head_size, heads, width };
-        let mut out = vec![0.0; x.len()];
-        turn.run(x, &mut out, back, &pool()).map_err(wrap)?;
-        Ok(out)
+        turn.run_new(x, back, &pool()).map_err(wrap)
     }
 }
 
