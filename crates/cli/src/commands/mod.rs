@@ -5,6 +5,7 @@ mod batch;
 mod chat;
 mod compare;
 mod completions;
+mod convert;
 mod figures;
 mod fit;
 mod frontier;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Look(Box<look::Arguments>),
     Batch(Box<batch::Arguments>),
     Inspect(inspect::Arguments),
+    Convert(convert::Arguments),
     Pull(pull::Arguments),
     Completions(completions::Arguments),
 }
@@ -47,6 +49,7 @@ impl Command {
             Command::Look(arguments) => arguments.run(),
             Command::Batch(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
+            Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
