@@ -153,7 +153,10 @@ impl<'a> Report<'a> {
             files.map(|file| vec![file.path.clone(), size(file.bytes), file.sha256.to_owned()]).collect();
         sections.push(text::aligned(&["file", "size", "SHA-256"], &files, |column| column != 1));
         if !self.left_out.is_empty() {
-            sections.push(text::list("not copied, since they are large or other weights", &self.left_out));
+            sections.push(text::list(
+                "not copied, since they are large or tensors beside the model",
+                &self.left_out,
+            ));
         }
         sections.join("\n\n")
     }

@@ -186,6 +186,11 @@ impl Shards {
         Some((place, self.file(place).tensors.get(name)?))
     }
 
+    /// The names of the files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.bytes.file.as_str())
+    }
+
     pub(super) fn file(&self, place: usize) -> &TensorFile {
         &self.files[place]
     }

@@ -117,9 +117,8 @@ fn survey(
         } else if has_weights && text == "config.json" {
             // Written anew.
         } else if WEIGHTS.iter().any(|weights| extension.eq_ignore_ascii_case(weights)) {
-            // What the index of safetensors or PyTorch names was read; of others there is no telling.
-            let read = ["safetensors", "bin"].contains(&extension);
-            if !(has_weights && read) {
+            let shown = path.display().to_string();
+            if !parts.iter().any(|part| part.shards.files().any(|read| read == shown)) {
                 left_out.push(relative);
             }
         } else if text.ends_with(".safetensors.index.json") || text.ends_with(".bin.index.json") {

@@ -92,7 +92,7 @@ pub struct Converted {
     pub bytes_after: u64,
     /// The weight that lost most; `None` if none was converted.
     pub worst: Option<Loss>,
-    /// Files of the folder that are neither small nor weights of it, and were not copied.
+    /// Files of the folder that were not copied: tensors that are no part of the model, and what is long.
     pub left_out: Vec<PathBuf>,
 }
 

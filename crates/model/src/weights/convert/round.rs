@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn levels_survive_a_second_rounding() {
         let values: Vec<f32> =
-            (0..4096).map(|i| ((i * 2_654_435_761_usize >> 7) % 997) as f32 - 498.0).collect();
+            (0..4096).map(|i| (((i * 2_654_435_761_usize) >> 7) % 997) as f32 - 498.0).collect();
         for scale in [Scale::F32, Scale::F16] {
             let first = to_bytes(&values, 32, scale).unwrap();
             let back: Vec<f32> = first

@@ -127,6 +127,8 @@ fn bytes_and_hashes_are_those_of_the_files() {
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         assert_eq!(std::fs::read(output.join(name)).unwrap(), std::fs::read(input.join(name)).unwrap());
     }
+    // Tensors that are no part of the model are not copied, and that is said.
+    assert_eq!(report.left_out, [Path::new("expected.safetensors")]);
     assert!(!output.join("expected.safetensors").exists());
 }
 
