@@ -4,6 +4,7 @@
 mod ask;
 mod budgets;
 mod chat;
+mod convert;
 mod errors;
 mod fetch;
 mod fit;
@@ -73,6 +74,7 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "look",
         "batch",
         "inspect",
+        "convert",
         "pull",
         "completions",
     ] {

@@ -78,7 +78,8 @@ from_user!(
     foveate_law::cost::CostError,
     foveate_law::plan::PlanError,
     foveate_law::plot::PlotError,
-    foveate_model::WeightsError
+    foveate_model::WeightsError,
+    foveate_model::weights::convert::ConvertError
 );
 
 impl From<foveate_model::ModelError> for Failure {

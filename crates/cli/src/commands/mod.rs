@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod compare;
 mod completions;
+mod convert;
 mod figures;
 mod fit;
 mod frontier;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Batch(Box<batch::Arguments>),
     Bench(Box<bench::Arguments>),
     Inspect(inspect::Arguments),
+    Convert(convert::Arguments),
     Pull(pull::Arguments),
     Completions(completions::Arguments),
 }
@@ -50,6 +52,7 @@ impl Command {
             Command::Batch(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
+            Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }

@@ -5,6 +5,7 @@
 //! [`Weights::unused`] lists what it never asked for.
 
 mod bytes;
+pub mod convert;
 mod error;
 pub mod gguf;
 mod memory;
@@ -14,6 +15,7 @@ mod protobuf;
 mod pytorch;
 mod random;
 mod safetensors;
+mod scales;
 mod shards;
 mod tokens;
 
@@ -119,7 +121,9 @@ impl Weights {
 
     /// Opens a checkpoint: a folder with `model.safetensors` or `pytorch_model.bin` or the index of either, or a
     /// `.safetensors`, PyTorch (`.bin`, `.pt`, `.pth`), `.gguf` or `.onnx` file. Nothing but the headers is read until a
-    /// tensor is asked for, and no code that a PyTorch file names is run.
+    /// tensor is asked for, and no code that a PyTorch file names is run. Weights of signed bytes with scales beside them
+    /// (`quantization_config` of the method `compressed-tensors`, format `int-quantized`, symmetric) are read as the
+    /// numbers they stand for.
     ///
     /// Names are shown as Hugging Face transformers has them; see [`Weights::rename`] for other layouts.
     ///
@@ -132,8 +136,8 @@ impl Weights {
         }
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
-            "safetensors" => Ok(Self::from_file(safetensors::read(bytes::Bytes::map(path)?)?)),
-            "bin" | "pt" | "pth" => Ok(Self::from_file(pytorch::read(bytes::Bytes::map(path)?)?)),
+            "safetensors" => Self::from_file(safetensors::read(bytes::Bytes::map(path)?)?),
+            "bin" | "pt" | "pth" => Self::from_file(pytorch::read(bytes::Bytes::map(path)?)?),
             "gguf" => gguf::GgufFile::open(path)?.weights(),
             "onnx" => Ok(Self::from_source(Arc::new(onnx::Onnx::open(path)?))),
             _ => Err(WeightsError::NotACheckpoint {
@@ -151,11 +155,11 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`].
     pub fn from_safetensors(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
-        Ok(Self::from_file(safetensors::read(bytes::Bytes::held(name, bytes))?))
+        Self::from_file(safetensors::read(bytes::Bytes::held(name, bytes))?)
     }
 
-    fn from_file(file: shards::TensorFile) -> Self {
-        Self::from_source(Arc::new(shards::Shards::single(file)))
+    fn from_file(file: shards::TensorFile) -> Result<Self, WeightsError> {
+        Ok(Self::from_source(Arc::new(shards::Shards::single(file)?)))
     }
 
     pub(crate) fn from_source(source: Arc<dyn Source>) -> Self {

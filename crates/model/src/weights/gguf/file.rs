@@ -24,7 +24,7 @@ pub(super) struct TensorEntry {
     /// The stored type.
     pub(super) quantisation: Quantisation,
     /// Bytes of the file.
-    at: Range<usize>,
+    pub(super) at: Range<usize>,
 }
 
 impl TensorEntry {
@@ -39,14 +39,25 @@ pub(super) struct File {
     pub(super) bytes: Arc<Bytes>,
     pub(super) metadata: Metadata,
     pub(super) tensors: BTreeMap<String, TensorEntry>,
+    pub(super) layout: Layout,
+}
+
+/// What a copy of the file needs to know beside its tensors.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) version: u32,
+    /// Pairs of metadata, and their bytes in the file.
+    pub(super) pairs: usize,
+    pub(super) metadata: Range<usize>,
+    /// Tensors begin at multiples of it, counted from the first.
+    pub(super) alignment: u64,
 }
 
 /// The format's limit on dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 
 impl File {
-    pub(super) fn read(bytes: Bytes) -> Result<Self, WeightsError> {
-        let bytes = Arc::new(bytes);
+    pub(super) fn read(bytes: Arc<Bytes>) -> Result<Self, WeightsError> {
         let mut cursor = Cursor::new(&bytes);
         let magic: [u8; 4] = cursor.array(|| "magic".to_owned())?;
         if &magic != b"GGUF" {
@@ -65,8 +76,11 @@ impl File {
         // key length, type, a byte.
         let tensor_count = cursor.count(32, || "tensor count".to_owned())?;
         let pair_count = cursor.count(13, || "metadata count".to_owned())?;
+        let metadata_start = cursor.position();
         let metadata = Metadata::read(&bytes, &mut cursor, pair_count)?;
         let alignment = alignment(&metadata)?;
+        let layout =
+            Layout { version, pairs: pair_count, metadata: metadata_start..cursor.position(), alignment };
         refuse_parts(&metadata)?;
 
         let mut table = Vec::with_capacity(tensor_count);
@@ -75,7 +89,7 @@ impl File {
         }
         let data_start = (cursor.position() as u64).next_multiple_of(alignment);
         let tensors = place(&bytes, table, data_start)?;
-        Ok(Self { metadata, tensors, bytes })
+        Ok(Self { metadata, tensors, layout, bytes })
     }
 
     /// Reads a tensor as f32 in its stored shape; row r of the result is row `source_row(r)` of the file, where a row
