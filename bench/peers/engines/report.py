@@ -54,11 +54,15 @@ def goal_rows(comparison):
         if found is None:
             yield f"| {goal['ours']} / {' or '.join(goal['theirs'])}: not measured | – | – | – |"
             continue
-        which = f", the fastest of {found['fastest_of']}" if found["fastest_of"] > 1 else ""
         yield (
-            f"| {goal['ours']} / {found['against']}{which}: **{found['ratio']:.3f}** | {found['low']:.3f} to "
+            f"| {programs(goal, found)}: **{found['ratio']:.3f}** | {found['low']:.3f} to "
             f"{found['high']:.3f} | {found['of_minima']:.3f} | {verdict(found, goal['limit'])} |"
         )
+
+
+def programs(goal, found):
+    which = f", the fastest of {found['fastest_of']}" if found["fastest_of"] > 1 else ""
+    return f"{goal['ours']} / {found['against']}{which}"
 
 
 def section(comparison, allowed):
@@ -81,11 +85,11 @@ def summary(result):
             found = samples.judged(comparison["entrants"], goal)
             if found and goal["limit"] is not None:
                 ratio = f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-                programs = f"{goal['ours']} / {found['against']}"
-                rows.append(f"| {comparison['name']} | {programs} | {ratio} | {verdict(found, goal['limit'])} |")
+                cells = comparison["name"], programs(goal, found), ratio, verdict(found, goal["limit"])
+                rows.append("| " + " | ".join(cells) + " |")
     if rows:
         head = "## Goals", "", "| comparison | programs | ratio of medians | goal |", "|---|---|---|---|"
-        yield from (*head, *dict.fromkeys(rows), "")
+        yield from (*head, *rows, "")
 
 
 def start_up(found, allowed):
