@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod bench;
 mod budgets;
 mod chat;
 mod convert;
@@ -73,6 +74,7 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "compare",
         "look",
         "batch",
+        "bench",
         "inspect",
         "convert",
         "pull",
