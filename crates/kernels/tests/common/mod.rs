@@ -93,11 +93,8 @@ pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool
     }
     let numbers: Vec<f32> = gaussian(seed, n * k).iter().map(|v| v * 0.05).collect();
     let matrix = Matrix::pack(Source::F32(&numbers), format, n, k, pool).unwrap();
-    // Within a rounding error of half a level both neighbours are right: this takes the one that the packing takes, which
-    // multiplies by the inverse.
-    let level = |v: f32, scale: f32| {
-        if scale > 0.0 { f64::from(scale * (v * (1.0 / scale)).round_ties_even()) } else { 0.0 }
-    };
+    let level =
+        |v: f32, scale: f32| if scale > 0.0 { f64::from(scale * (v / scale).round_ties_even()) } else { 0.0 };
     let largest = |part: &[f32]| part.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     let values = match format {
         Format::Bf16 => numbers.iter().map(|&v| bf16::from_f32(v).to_f64()).collect(),
