@@ -1,4 +1,5 @@
-//! Where a result goes: beside its place first, there in the end.
+//! Where a result goes: beside its place first, as `.foveate-*.tmp`, there in the end. A failure removes what was begun; a
+//! process that is killed cannot, and leaves it under that name.
 
 use std::fs::{self, Permissions};
 use std::path::{Path, PathBuf};
