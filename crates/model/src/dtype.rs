@@ -52,6 +52,8 @@ impl Dtype {
                 None | Some(Quantisation::F32) => Format::F32,
                 Some(Quantisation::F16) => Format::F16,
                 Some(Quantisation::BF16) => Format::Bf16,
+                // One scale for each channel, as they are packed for towers.
+                Some(Quantisation::Int8) if by_row => Format::Int8,
                 Some(blocks) => blocks_as(blocks, k).unwrap_or(Format::Q8_0),
             },
         }
@@ -111,6 +113,8 @@ mod tests {
         assert_eq!(stored(Quantisation::Q4_K, 576), Format::Q8_0);
         assert_eq!(stored(Quantisation::Q6_K, 512), Format::Q8_0);
         assert_eq!(stored(Quantisation::F16, 576), Format::F16);
+        assert_eq!(Dtype::AsStored.format(Some(Quantisation::Int8), 64, true), Format::Int8);
+        assert_eq!(stored(Quantisation::Int8, 64), Format::Q8_0);
         assert_eq!(Dtype::Int8.format(None, 64, true), Format::Int8);
         assert_eq!(Dtype::Int8.format(None, 64, false), Format::Q8_0);
     }

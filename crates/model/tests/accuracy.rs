@@ -2,7 +2,8 @@
 //!
 //! As for `published.rs`, without the folder named by `FOVEATE_TEST_WEIGHTS` these tests say that they did nothing.
 
-#![allow(clippy::unwrap_used)]
+// The figures are for whoever runs these with `--nocapture`.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 

@@ -115,13 +115,17 @@ impl Linear {
     /// As [`forward`](Self::forward), and a range past the outputs.
     fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         match &self.weight {
-            // Channels are packed in 32s.
-            Weight::Packed { matrix, bias } if range.start.is_multiple_of(32) => {
+            Weight::Packed { matrix, bias } => {
                 self.count(x, range.len())?;
-                let part = PackedPart { matrix, bias: bias.as_deref(), range };
-                Ok(x.contiguous()?.apply_op1_no_bwd(&part)?)
+                // Channels are packed in 32s; what comes before the range is thrown away and does not count.
+                let start = range.start / 32 * 32;
+                let part = PackedPart { matrix, bias: bias.as_deref(), range: start..range.end };
+                let y = x.contiguous()?.apply_op1_no_bwd(&part)?;
+                if start == range.start {
+                    return Ok(y);
+                }
+                Ok(y.narrow(D::Minus1, range.start - start, range.len())?.contiguous()?)
             }
-            Weight::Packed { .. } => Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?),
             Weight::Tensor(weight) => {
                 self.count(x, range.len())?;
                 let bias =

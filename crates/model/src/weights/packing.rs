@@ -81,12 +81,12 @@ impl Weights {
             }));
         };
         let n = parts.iter().map(|(_, output)| output).sum();
-        if gains.is_none() {
-            if let Some(blocks) = blocks(parts, format, k)? {
-                let matrix = pack(Source::Blocks(&blocks), format, n, k)?;
-                parts.iter().for_each(|(weights, _)| weights.release("weight"));
-                return Ok(Kept::Packed(matrix));
-            }
+        // Rows that are to be scaled are no longer the stored blocks.
+        let stored = if gains.is_none() { blocks(parts, format, k)? } else { None };
+        if let Some(blocks) = stored {
+            let matrix = pack(Source::Blocks(&blocks), format, n, k)?;
+            parts.iter().for_each(|(weights, _)| weights.release("weight"));
+            return Ok(Kept::Packed(matrix));
         }
         let tensor = |(weights, output): &(Self, usize)| -> Result<Tensor> {
             let weight = weights.get((*output, k), "weight")?;
