@@ -45,11 +45,11 @@ pub(crate) fn profile_path() -> Option<PathBuf> {
     Some(cache.join("foveate").join("machine.json"))
 }
 
-/// The rates of the profile, where there is one; else measured now.
-pub(crate) fn rates() -> Result<Rates, Failure> {
+/// The rates of the profile, where there is one, else measured now; and where they are from.
+pub(crate) fn rates() -> Result<(Rates, String), Failure> {
     match profile_path().filter(|path| path.exists()) {
-        Some(path) => read(&path),
-        None => measure(),
+        Some(path) => Ok((read(&path)?, format!("from {}", path.display()))),
+        None => Ok((measure()?, "measured now".to_owned())),
     }
 }
 

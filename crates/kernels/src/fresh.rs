@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::attention::{Attention, Strided};
 use crate::epilogue::{Activation, Epilogue, Residual};
-use crate::error::Result;
+use crate::error::{Result, check_length};
 use crate::matrix::Matrix;
 use crate::norm::Norm;
 use crate::pointwise::Turn;
@@ -14,9 +14,11 @@ use crate::pool::Pool;
 /// A vector of `length` numbers that `write` writes, all of them and without reading any before.
 fn fresh(length: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Vec<f32>> {
     let mut numbers: Vec<f32> = Vec::with_capacity(length);
-    // SAFETY: the memory is ours, aligned and large enough, every bit pattern is an f32, and the functions of this file,
-    // the only callers, write each number before anything could read it. Should they fail or panic, the vector is still
-    // empty.
+    // SAFETY: the memory is ours, aligned and large enough for `length` numbers. They are not initialised yet, which a
+    // slice of them should be by the letter: what makes this sound is that nothing reads through it before writing. The
+    // callers are the functions of this file alone, whose products, norms and so on take the slice as a place to write to
+    // and write every number of it; the tests below would see one that is not. Should they fail or panic, the vector is
+    // still empty.
     let memory = unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr(), length) };
     write(memory)?;
     // SAFETY: all of it was written.
@@ -42,6 +44,11 @@ impl Matrix {
             other => other,
         };
         let epilogue = Epilogue { residual, ..*epilogue };
+        // Before memory is asked for: a slip in a size must not become a gigabyte.
+        self.check_outputs(&outputs)?;
+        check_length("the input", x.len(), rows.saturating_mul(self.k()), || {
+            format!("[rows {rows}, k {}]", self.k())
+        })?;
         fresh(rows.saturating_mul(outputs.len()), |out| {
             self.multiply_outputs(outputs, x, rows, out, &epilogue, pool)
         })
@@ -100,6 +107,8 @@ impl Attention {
         keys: usize,
         pool: &Pool,
     ) -> Result<Vec<f32>> {
+        self.check(queries, keys)?;
+        q.check("the queries", queries, self.heads, self.head_size)?;
         let length = queries.saturating_mul(self.heads).saturating_mul(self.head_size);
         fresh(length, |out| self.run(q, queries, k, v, keys, out, pool))
     }
@@ -110,6 +119,35 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{Format, Mask, Source};
+
+    /// Ragged sizes, so that a number past the last whole vector that is not written is seen.
+    #[test]
+    fn every_number_is_written_whatever_the_size() {
+        let pool = Pool::new(3).unwrap();
+        for size in (1..70).chain([127, 128, 129, 255, 257, 1023, 8193, 20_000]) {
+            let x: Vec<f32> = (0..size).map(|i| (i as f32).cos()).collect();
+            let all_written = |out: &[f32]| {
+                assert!(out.iter().all(|number| number.is_finite()), "{size}");
+                drop(std::hint::black_box(vec![f32::NAN; out.len()]));
+            };
+            drop(std::hint::black_box(vec![f32::NAN; size]));
+            all_written(&Activation::GeluTanh.run_new(&x, &pool).unwrap());
+            all_written(&Norm::Layer { weight: &x, bias: &x, eps: 1.0 }.run_new(&x, &pool).unwrap());
+            all_written(
+                &Activation::Silu.gate_new(&x[..size / 2 * 2], (size / 2).max(1), &pool).unwrap_or_default(),
+            );
+            let turn = Turn { cos: &[1.0], sin: &[0.0], half: 1, head_size: 2, heads: size / 2, width: size };
+            all_written(&turn.run_new(&x, true, &pool).unwrap());
+            let (n, rows) = (size.min(300), 3);
+            let matrix = Matrix::pack(Source::F32(&x[..n]), Format::Bf16, n, 1, &pool).unwrap();
+            let out = matrix.multiply_new(0..n, &[1.0, 2.0, 3.0], rows, &Epilogue::default(), &pool).unwrap();
+            all_written(&out);
+            let head_size = size.min(256);
+            let layer = Attention { heads: 1, key_heads: 1, head_size, scale: 1.0, mask: Mask::Full };
+            let row = Strided::dense(&x[..head_size], 1, head_size);
+            all_written(&layer.run_new(row, 1, row, row, 1, &pool).unwrap());
+        }
+    }
 
     /// Memory that was used before, so that a number that is not written is seen.
     fn soil() {
@@ -130,7 +168,9 @@ mod tests {
         soil();
         assert_eq!(matrix.multiply_new(0..33, &numbers[..4], 2, &epilogue, &pool).unwrap(), out);
         assert_eq!(matrix.multiply_new(0..33, &[], 0, &epilogue, &pool).unwrap(), []);
-        assert!(matrix.multiply_new(0..33, &numbers[..3], 2, &epilogue, &pool).is_err());
+        for (outputs, rows) in [(0..33, 1), (0..33, usize::MAX), (0..usize::MAX, 2), (1..2, 2)] {
+            assert!(matrix.multiply_new(outputs, &numbers[..4], rows, &epilogue, &pool).is_err());
+        }
 
         let norm = Norm::RootMeanSquare { weight: &numbers[..12], eps: 1e-3 };
         let mut out = vec![0.0; 132];
@@ -159,5 +199,6 @@ mod tests {
         layer.run(q, 2, k, k, 3, &mut out[..12], &pool).unwrap();
         soil();
         assert_eq!(layer.run_new(q, 2, k, k, 3, &pool).unwrap(), out[..12]);
+        assert!(layer.run_new(q, usize::MAX / 2, k, k, usize::MAX, &pool).is_err());
     }
 }

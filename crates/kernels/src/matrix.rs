@@ -253,7 +253,7 @@ impl Matrix {
         WORDS.set(Some(x.into_buffer()));
         Ok(())
     }
-    fn check_outputs(&self, outputs: &Range<usize>) -> Result<()> {
+    pub(crate) fn check_outputs(&self, outputs: &Range<usize>) -> Result<()> {
         let &Range { start, end } = outputs;
         if !start.is_multiple_of(PANEL) {
             return Err(Error::Size {

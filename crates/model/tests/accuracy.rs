@@ -66,7 +66,7 @@ fn check(
     exact
 }
 
-/// Blocks from all depths of SmolLM2 on a text, every layer on the input that it has in f32. Its activations reach 3,000
+/// All blocks of SmolLM2 on a text, every layer on the input that it has in f32. Its activations reach 3,000
 /// before the last layer of the MLP, and 25,000 in the residual stream.
 #[test]
 fn each_layer_of_smollm2_keeps_its_bound() {
@@ -81,7 +81,7 @@ fn each_layer_of_smollm2_keeps_its_bound() {
     let rotary = Rotary::new(config.rotary_width, config.rotary_theta, &RotaryScaling::None);
     let rotary = rotary.tables(&[(0..text.ids.len() as u32).collect()]);
     let mut worst = [0.0; 2];
-    for block in [0, 1, 10, 20, 29] {
+    for block in 0..config.blocks {
         let weights = weights.pp("model.layers").pp(block);
         let normed = |name: &str, x: &Tensor| {
             RmsNorm::load(&weights.pp(name), config.width, config.norm_eps).unwrap().forward(x).unwrap()
@@ -111,29 +111,41 @@ fn each_layer_of_smollm2_keeps_its_bound() {
     println!("SmolLM2-135M: relative error of a layer at most {} in bf16, {} in int8", worst[0], worst[1]);
 }
 
-/// The same for the layers of DINOv2 that read hidden states directly; activations are rounded by row there.
+/// All blocks of DINOv2 on a photo, every layer on the input that it has in f32; int8 as towers have it, by row.
 #[test]
 fn each_layer_of_dinov2_keeps_its_bound() {
     let Some(path) = published("each_layer_of_dinov2_keeps_its_bound", DINOV2) else { return };
-    let weights = Weights::open(&path).unwrap();
+    let weights = Weights::open(&path).unwrap().pp("backbone").by_row();
     let tower = VisionTower::open(&path, Dtype::F32).unwrap();
-    let side = 2 * tower.config().patch_size() * 4;
-    let pixels: Vec<f32> = (0..3 * side * side).map(|i| ((i * i) as f32 * 1e-3).sin() * 2.0).collect();
-    let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu).unwrap();
-    let all: Vec<HiddenState> = (0..12).map(HiddenState::new).collect();
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/published/dinov2.safetensors");
+    let photo = candle_core::safetensors::load(photo, &Device::Cpu).unwrap()["in.cat.png"].clone();
+    let photo = photo.to_dtype(candle_core::DType::F32).unwrap(); // [3, 112, 112], levels
+    let pixels = ((photo / 58.0).unwrap() - 2.1).unwrap().unsqueeze(0).unwrap();
+    let all: Vec<HiddenState> = (0..=12).map(HiddenState::new).collect();
     let states = tower.forward(&pixels, &Wanted::states(&all)).unwrap().states;
     let width = tower.config().width();
+    let heads = Heads { heads: width / 64, groups: width / 64, width: 64 };
     let mut worst = [0.0; 2];
-    for (block, x) in states.iter().enumerate() {
+    for block in 0..12 {
         let weights = weights.pp("encoder.layer").pp(block);
-        let inner = LayerNorm::load(&weights.pp("norm1"), width, 1e-6).unwrap().forward(x).unwrap();
-        for name in ["query", "key", "value"] {
-            check(&weights, &format!("attention.attention.{name}"), (width, width), true, &inner, &mut worst);
-        }
-        let inner = LayerNorm::load(&weights.pp("norm2"), width, 1e-6).unwrap().forward(x).unwrap();
-        let hidden = check(&weights, "mlp.fc1", (width, 4 * width), true, &inner, &mut worst);
+        let normed = |name: &str, x: &Tensor| {
+            LayerNorm::load(&weights.pp(name), width, 1e-6).unwrap().forward(x).unwrap()
+        };
+        let gain = |name: &str, x: &Tensor| {
+            x.broadcast_mul(&weights.pp(name).get(width, "lambda1").unwrap()).unwrap()
+        };
+        let mut layer = |name: &str, sizes, x: &Tensor| check(&weights, name, sizes, true, x, &mut worst);
+        let square = (width, width);
+        let x = &states[block];
+        let inner = normed("norm1", x);
+        let parts = ["query", "key", "value"]
+            .map(|name| layer(&format!("attention.attention.{name}"), square, &inner));
+        let mixed = heads.attend(&Tensor::cat(&parts, D::Minus1).unwrap(), &Sight::Full).unwrap();
+        let x = (x + gain("layer_scale1", &layer("attention.output.dense", square, &mixed))).unwrap();
+        let hidden = layer("mlp.fc1", (width, 4 * width), &normed("norm2", &x));
         let hidden = Activation::Gelu.forward(&hidden).unwrap();
-        check(&weights, "mlp.fc2", (4 * width, width), true, &hidden, &mut worst);
+        let x = (&x + gain("layer_scale2", &layer("mlp.fc2", (4 * width, width), &hidden))).unwrap();
+        assert!(norm(&(&x - &states[block + 1]).unwrap()) / norm(&x) < 1e-4, "block {block}");
     }
     println!("DINOv2-S: relative error of a layer at most {} in bf16, {} in int8", worst[0], worst[1]);
 }

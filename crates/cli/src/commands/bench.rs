@@ -6,7 +6,6 @@ mod subject;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,7 +21,7 @@ use crate::fetch::Fetch;
 use crate::looking::budget;
 use crate::machine::profile_path;
 use crate::model::dtypes;
-use crate::output::{Outputs, print};
+use crate::output::{Outputs, check_place, print};
 use card::{Machine, Report, Row};
 use stages::Text;
 use subject::Subject;
@@ -33,9 +32,9 @@ const DEFAULT_MODEL: &str = "shape:clip-vit-l-14-336+smollm2-135m";
 /// Measure this machine and the stages of an answer on it.
 ///
 /// First the most that registers and memory allow, then every stage: decoding an image, vision tower, question pass,
-/// compression, projection, prefill, each decoded token. Rounds take turns between all settings, so that a slow moment of
-/// the machine hits all of them. The result is a table, one line of JSON, and a machine profile that `foveate plan` reads
-/// for budgets of time.
+/// compression, projection, prefill, each decoded token. For each dtype, rounds take turns between all other settings, so
+/// that a slow moment of the machine hits all of them. The result is a table and one line of JSON; the default model, and
+/// any other with --profile, also leaves a machine profile that `foveate plan` reads for budgets of time.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What to measure: a model as in `foveate ask`, a vision tower, or `shape:TOWER+LLM`, `shape:TOWER`, `shape:LLM` with
@@ -63,7 +62,7 @@ pub(crate) struct Arguments {
     /// Rounds; medians and minima are taken over them.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Where the machine profile goes [default: machine.json in foveate's cache folder].
+    /// Where the machine profile goes [default: machine.json in foveate's cache folder, for the default model only].
     #[arg(long, value_name = "FILE", conflicts_with = "no_profile")]
     profile: Option<PathBuf>,
     /// Write no machine profile.
@@ -97,26 +96,29 @@ impl Arguments {
             return worker::run(&self.fetch);
         }
         let mut outputs = Outputs::default();
-        let profile = match (&self.profile, self.no_profile) {
-            (_, true) => None,
-            (Some(path), _) => Some(path.clone()),
-            (None, _) => profile_path(),
-        };
+        // What a toy or a model of another size reaches says nothing about those that are planned.
+        let own = self.model == DEFAULT_MODEL && self.threads.is_empty() && !self.no_profile;
+        let profile = self.profile.clone().or_else(|| profile_path().filter(|_| own));
+        match (&self.profile, &profile) {
+            (Some(path), _) => _ = check_place(path)?,
+            (None, Some(path)) => {
+                let folder = path.parent().unwrap_or(path);
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| Failure::user(format!("{}: {error}", folder.display())))?;
+            }
+            (None, None) => {}
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads: Vec<usize> = match self.threads.is_empty() {
+        let mut threads: Vec<usize> = match self.threads.is_empty() {
             true => vec![cores],
             false => self.threads.iter().map(|threads| usize::from(*threads)).collect(),
         };
+        threads.sort_unstable();
+        threads.dedup();
         let machine = Machine::measure(&threads)?;
         let rows = self.rows(&threads)?;
         let report = Report { model: self.model.clone(), machine, rows };
         if let Some(path) = &profile {
-            if self.profile.is_none() {
-                if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder)
-                        .map_err(|error| Failure::user(format!("{}: {error}", folder.display())))?;
-                }
-            }
             if let Some((row, flops_per_second)) = report.fastest() {
                 let bytes_per_second = report.machine.bandwidth(row.threads);
                 let (dtype, threads, machine) = (row.dtype, row.threads, &report.machine);
@@ -140,8 +142,10 @@ impl Arguments {
     }
 
     fn dtypes(&self) -> Vec<Dtype> {
-        match (self.dtype.is_empty(), self.model.starts_with("shape:")) {
-            (false, _) => self.dtype.clone(),
+        let mut asked = self.dtype.clone();
+        asked.dedup();
+        match (asked.is_empty(), self.model.starts_with("shape:")) {
+            (false, _) => asked,
             (true, true) => vec![Dtype::Bf16, Dtype::Int8],
             (true, false) => vec![Dtype::AsStored],
         }
@@ -153,6 +157,7 @@ impl Arguments {
         for dtype in dtypes {
             threads::set(thread_counts.iter().copied().max().unwrap_or(1))?;
             let subject = Subject::open(&self.model, dtype, self.compressor, &self.fetch)?;
+            self.check_lengths(&subject)?;
             let budgets = self.budgets(&subject)?;
             let mut samples = Samples { dtype, rows: Vec::new() };
             // The first round warms up and does not count.
@@ -171,6 +176,25 @@ impl Arguments {
         bar.finish_and_clear();
         rows.iter_mut().for_each(Row::summarise);
         Ok(rows)
+    }
+
+    /// Refuses what the model's context cannot hold, and a compressor for a model that sees nothing.
+    fn check_lengths(&self, subject: &Subject) -> Result<(), Failure> {
+        if let (Some(method), None) = (self.compressor, &subject.viewer) {
+            return Err(Failure::user(format!(
+                "--compressor {method}: {} has no tower before a language model",
+                self.model
+            )));
+        }
+        let Some(decoder) = &subject.decoder else { return Ok(()) };
+        let (needed, context) = ((self.text_tokens + self.new_tokens) as usize, decoder.config().context);
+        if needed <= context {
+            return Ok(());
+        }
+        Err(Failure::user(format!(
+            "--text-tokens {} and --new-tokens {}: the context holds {context} tokens",
+            self.text_tokens, self.new_tokens
+        )))
     }
 
     /// What was asked for, or four rungs spread over the ladder; zero visual tokens for a language model alone.
@@ -239,7 +263,7 @@ impl Arguments {
             }
         }
         if let Some(decoder) = &subject.decoder {
-            add("decode", None, stages::decode(&Arc::clone(decoder), text.tokens, text.new_tokens)?, None);
+            add("decode", None, stages::decode(decoder, text.tokens, text.new_tokens)?, None);
         }
         if subject.tower.is_some() {
             add("decode_image", None, decode_image(subject)?, None);

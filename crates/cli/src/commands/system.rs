@@ -81,7 +81,15 @@ pub(crate) struct Loaded {
     law: PlannedLaw,
     catalogue: Catalogue,
     tower: TowerDimensions,
-    rates: Option<Rates>,
+    /// The machine's rates, and where they are from.
+    rates: Option<(Rates, String)>,
+}
+
+impl Loaded {
+    /// Where the machine's rates are from, if any were needed.
+    pub(crate) fn rates_from(&self) -> Option<&str> {
+        self.rates.as_ref().map(|(_, from)| from.as_str())
+    }
 }
 
 impl System {
@@ -97,8 +105,10 @@ impl System {
             tower = tower.with_image_size(pixels)?;
         }
         let given = match (&self.machine, &self.flop_rate, &self.bandwidth) {
-            (Some(path), _, _) => Some(machine::read(path)?),
-            (None, Some(flops), Some(bytes)) => Some(Rates::new(flop_rate(flops)?, byte_rate(bytes)?)?),
+            (Some(path), _, _) => Some((machine::read(path)?, format!("from {}", path.display()))),
+            (None, Some(flops), Some(bytes)) => {
+                Some((Rates::new(flop_rate(flops)?, byte_rate(bytes)?)?, "as given".to_owned()))
+            }
             _ => None,
         };
         let rates = match given {
@@ -142,7 +152,7 @@ impl System {
                 CostName::Paper => CostModel::Paper,
                 CostName::Full => CostModel::Full,
             },
-            rates: loaded.rates,
+            rates: loaded.rates.as_ref().map(|(rates, _)| *rates),
         })
     }
 }

@@ -68,7 +68,7 @@ impl<'a> Strided<'a> {
         Self { numbers, row_stride: heads * head_size, head_stride: head_size }
     }
 
-    fn check(&self, what: &'static str, rows: usize, heads: usize, size: usize) -> Result<()> {
+    pub(crate) fn check(&self, what: &'static str, rows: usize, heads: usize, size: usize) -> Result<()> {
         let last = |count: usize, stride: usize| count.saturating_sub(1).saturating_mul(stride);
         let needed =
             last(rows, self.row_stride).saturating_add(last(heads, self.head_stride)).saturating_add(size);
@@ -193,7 +193,7 @@ impl Attention {
         Ok(())
     }
 
-    fn check(&self, queries: usize, keys: usize) -> Result<()> {
+    pub(crate) fn check(&self, queries: usize, keys: usize) -> Result<()> {
         let size = |what, found, allowed| Err(Error::Size { what, found, allowed });
         if self.key_heads == 0 || !self.heads.is_multiple_of(self.key_heads) {
             return size(

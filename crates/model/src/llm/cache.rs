@@ -18,12 +18,15 @@ pub struct KeyValueCache {
     layers: Vec<Option<Tensor>>,
     padding: Padding,
     len: usize,
+    /// More positions are never kept.
+    context: usize,
 }
 
 impl KeyValueCache {
     /// An empty cache for a batch whose rows are padded on the left as `padding` says.
     pub fn new(config: &DecoderConfig, padding: Padding) -> Self {
-        Self { layers: (0..config.blocks).map(|_| None).collect(), padding, len: 0 }
+        let layers = (0..config.blocks).map(|_| None).collect();
+        Self { layers, padding, len: 0, context: config.context.max(FIRST_CAPACITY) }
     }
 
     /// How many positions are kept, padding included.
@@ -55,12 +58,13 @@ impl KeyValueCache {
         let (kept, total, blocks) = (self.len, self.len + t, self.layers.len());
         let slot =
             self.layers.get_mut(block).ok_or_else(|| ModelError::index("block", block as i64, blocks))?;
-        let buffer = match slot.take() {
-            Some(buffer) if buffer.dim(1)? >= total => buffer,
+        // A tensor is a handle: the slot keeps its own until the new buffer is complete.
+        let buffer = match &*slot {
+            Some(buffer) if buffer.dim(1)? >= total => buffer.clone(),
             old => {
-                let capacity = total.next_power_of_two().max(FIRST_CAPACITY);
+                let capacity = total.next_power_of_two().clamp(FIRST_CAPACITY, self.context.max(total));
                 let buffer = Tensor::zeros((b, capacity, width), DType::F32, keys_values.device())?;
-                if let Some(old) = old.filter(|_| kept > 0) {
+                if let Some(old) = old.as_ref().filter(|_| kept > 0) {
                     buffer.slice_set(&old.narrow(1, 0, kept)?.contiguous()?, 1, 0)?;
                 }
                 buffer

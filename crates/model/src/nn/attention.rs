@@ -81,7 +81,7 @@ impl Heads {
         self.check(joined)?;
         let (_, t, _) = joined.dims3()?;
         crate::count::attention(self, joined, t, sight)?;
-        if joined.device().is_cpu() {
+        if self.has_kernel(joined) {
             return Ok(joined.contiguous()?.apply_op1(Attend { heads: *self, sight: sight.clone() })?);
         }
         let keys_values = joined.narrow(2, self.queries(), 2 * self.keys())?;
@@ -89,19 +89,25 @@ impl Heads {
     }
 
     /// Attention of new positions to all that are kept: joined rows `[b, t, joined]`, of which the queries count, and
-    /// keys with values `[b, capacity, 2 · keys]` whose first `n` positions count; `-> [b, t, queries]`. For inference:
-    /// no gradient passes.
+    /// keys with values `[b, capacity, 2 · keys]` whose first `n` positions count; `-> [b, t, queries]`.
     ///
     /// # Errors
     /// As [`attend`](Self::attend).
     pub fn attend_kept(&self, joined: &Tensor, kept: &Tensor, n: usize, sight: &Sight) -> Result<Tensor> {
         self.check(joined)?;
         crate::count::attention(self, joined, n, sight)?;
-        if joined.device().is_cpu() {
+        // The kernel with a cache has no backward pass.
+        if self.has_kernel(joined) && !joined.track_op() {
             let op = AttendKept { heads: *self, sight: sight.clone(), n };
             return Ok(joined.contiguous()?.apply_op2_no_bwd(kept, &op)?);
         }
         self.composed(joined, &kept.narrow(1, 0, n)?, n, sight)
+    }
+
+    /// Whether the kernels can take it: on the CPU, heads of up to 256 numbers.
+    fn has_kernel(&self, joined: &Tensor) -> bool {
+        const WIDEST: usize = 256;
+        joined.device().is_cpu() && self.width <= WIDEST
     }
 
     /// In operations that every device has.

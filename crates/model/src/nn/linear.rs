@@ -109,13 +109,13 @@ impl Linear {
         }
     }
 
-    /// The outputs `range` alone, without gradients: `[.., in] -> [.., range]`.
+    /// The outputs `range` alone: `[.., in] -> [.., range]`.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), and a range past the outputs.
     fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         match &self.weight {
-            Weight::Packed { matrix, bias } => {
+            Weight::Packed { matrix, bias } if !x.track_op() => {
                 self.count(x, range.len())?;
                 // Channels are packed in 32s; what comes before the range is thrown away and does not count.
                 let start = range.start / 32 * 32;
@@ -126,6 +126,7 @@ impl Linear {
                 }
                 Ok(y.narrow(D::Minus1, range.start - start, range.len())?.contiguous()?)
             }
+            Weight::Packed { .. } => Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?),
             Weight::Tensor(weight) => {
                 self.count(x, range.len())?;
                 let bias =
@@ -230,7 +231,7 @@ impl Stacked {
         }
     }
 
-    /// The outputs `range` alone, all of one part or of several, without gradients.
+    /// The outputs `range` alone, of one part or of several.
     pub(crate) fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         let mut parts = Vec::new();
         let mut first = 0;

@@ -224,10 +224,11 @@ fn rotary_turns() {
 #[test]
 fn attention_of_every_kind() {
     let causal = |start, window, padding: &[usize]| Sight::Causal { start, window, padding: padding.into() };
-    for heads in [Heads { heads: 4, groups: 2, width: 6 }, Heads { heads: 3, groups: 3, width: 8 }] {
+    let wide = Heads { heads: 1, groups: 1, width: 300 };
+    for heads in [Heads { heads: 4, groups: 2, width: 6 }, Heads { heads: 3, groups: 3, width: 8 }, wide] {
         let joined = random(&[2, 5, heads.joined()], 1.0);
         for sight in
-            [Sight::Full, causal(0, None, &[0, 0]), causal(0, Some(2), &[0, 0]), causal(0, None, &[0, 2])]
+            [Sight::Full, causal(0, None, &[0, 0]), causal(0, Some(2), &[0, 0]), causal(0, Some(2), &[0, 2])]
         {
             // What padding gives is not defined: it does not count.
             let keep: Vec<f32> = match &sight {

@@ -35,7 +35,9 @@ impl Weights {
     }
 
     /// The same weights for a vision tower, whose activations have no outliers: int8 takes one scale for each row.
-    pub(crate) fn by_row(&self) -> Self {
+    /// Towers ask for it themselves.
+    #[must_use]
+    pub fn by_row(&self) -> Self {
         let packing = self.packing.map(|packing| Packing { by_row: true, ..packing });
         Self { packing, ..self.clone() }
     }

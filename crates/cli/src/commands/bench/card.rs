@@ -150,10 +150,14 @@ impl Row {
 }
 
 impl Report {
-    /// The row that did the most FLOPs a second, and how many.
+    /// The row that did the most FLOPs a second with the arithmetic that `plan` reckons with, and how many: bf16 where it was
+    /// measured, else f32, else what there is.
     pub(super) fn fastest(&self) -> Option<(&Row, f64)> {
-        let rates = self.rows.iter().filter_map(|row| Some((row, row.rate()?)));
-        rates.max_by(|a, b| a.1.total_cmp(&b.1))
+        let rows = |dtype: Dtype| {
+            let of = self.rows.iter().filter(move |row| row.dtype == dtype);
+            of.filter_map(|row| Some((row, row.rate()?))).max_by(|a, b| a.1.total_cmp(&b.1))
+        };
+        [Dtype::Bf16, Dtype::F32, Dtype::AsStored, Dtype::Int8].into_iter().find_map(rows)
     }
 
     /// For people.
@@ -186,8 +190,14 @@ impl Report {
             .rows
             .iter()
             .map(|row| {
-                let peak =
-                    self.machine.peak(if row.dtype == Dtype::Int8 { "byte" } else { "float" }, row.threads);
+                // Stored weights may be of either kind.
+                let arithmetic = match row.dtype {
+                    Dtype::AsStored => None,
+                    Dtype::Int8 => Some("byte"),
+                    _ => Some("float"),
+                };
+                let peak = arithmetic.map(|arithmetic| self.machine.peak(arithmetic, row.threads));
+                let share = row.rate().zip(peak).map(|(rate, peak)| 100.0 * rate / peak);
                 let dash = || "–".to_owned();
                 vec![
                     row.stage.replace('_', " "),
@@ -197,7 +207,7 @@ impl Report {
                     format!("{:.2}", row.ms_median),
                     format!("{:.2}", row.ms_min),
                     row.rate().map_or_else(dash, giga),
-                    row.rate().map_or_else(dash, |rate| format!("{:.0} %", 100.0 * rate / peak)),
+                    share.map_or_else(dash, |share| format!("{share:.0} %")),
                 ]
             })
             .collect();

@@ -4,10 +4,10 @@
 //! count.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 
 use foveate_compress::{Budget, Method};
-use foveate_model::Dtype;
+use foveate_model::{Dtype, ModelError};
 use serde::{Deserialize, Serialize};
 
 use super::stages::{self, Text};
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::fetch::Fetch;
 
 /// The longest line that is read, in bytes.
-const MOST_LINE: usize = 1 << 16;
+const MOST_LINE: u64 = 1 << 16;
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -59,8 +59,17 @@ enum Reply {
 pub(super) fn run(fetch: &Fetch) -> Outcome {
     let mut models = HashMap::new();
     let mut output = std::io::stdout().lock();
-    for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| Failure::user(format!("standard input: {error}")))?;
+    let mut input = std::io::stdin().lock();
+    loop {
+        let mut line = Vec::new();
+        let read = input.by_ref().take(MOST_LINE).read_until(b'\n', &mut line);
+        if read.map_err(|error| Failure::user(format!("standard input: {error}")))? == 0 {
+            return Ok(());
+        }
+        if line.len() as u64 == MOST_LINE && !line.ends_with(b"\n") {
+            return Err(Failure::user(format!("a case is longer than {MOST_LINE} bytes")));
+        }
+        let line = String::from_utf8_lossy(&line);
         if line.trim().is_empty() {
             continue;
         }
@@ -72,7 +81,6 @@ pub(super) fn run(fetch: &Fetch) -> Outcome {
         let written = writeln!(output, "{text}").and_then(|()| output.flush());
         written.map_err(|error| Failure::user(format!("standard output: {error}")))?;
     }
-    Ok(())
 }
 
 fn measure(
@@ -80,9 +88,6 @@ fn measure(
     models: &mut HashMap<(String, Dtype, Option<Method>), Subject>,
     fetch: &Fetch,
 ) -> Result<f64, Failure> {
-    if line.len() > MOST_LINE {
-        return Err(Failure::user(format!("a case of {} bytes; at most {MOST_LINE}", line.len())));
-    }
     let case: Case = serde_json::from_str(line).map_err(|error| Failure::user(format!("case: {error}")))?;
     foveate_model::threads::set(match case.threads {
         Some(threads) => threads,
@@ -102,6 +107,16 @@ fn measure(
 fn once(case: &Case, subject: &Subject) -> Result<f64, Failure> {
     let lacks = |part: &str| Failure::user(format!("{}: {:?} needs {part}", case.model, case.stage));
     let decoder = || subject.decoder.as_ref().ok_or_else(|| lacks("a language model"));
+    if let Some(decoder) = &subject.decoder {
+        let prompt = case.visual_tokens.saturating_add(case.text_tokens.max(case.context));
+        let (needed, limit) = (prompt.saturating_add(case.new_tokens), decoder.config().context);
+        if needed > limit {
+            return Err(ModelError::Context { needed, limit }.into());
+        }
+    }
+    if case.stage == Stage::Decode && case.new_tokens == 0 {
+        return Err(Failure::user("new_tokens is 0: at least 1 is needed to time a token"));
+    }
     let time = match case.stage {
         Stage::Tower => stages::tower(subject)?.ok_or_else(|| lacks("a vision tower"))?,
         Stage::Prefill => stages::prefill(decoder()?, case.visual_tokens, case.text_tokens)?,
