@@ -118,20 +118,12 @@ impl Arguments {
         let machine = Machine::measure(&threads)?;
         let rows = self.rows(&threads)?;
         let report = Report { model: self.model.clone(), machine, rows };
-        if let Some(path) = &profile {
-            if let Some((row, flops_per_second)) = report.fastest() {
-                let bytes_per_second = report.machine.bandwidth(row.threads);
-                let (dtype, threads, machine) = (row.dtype, row.threads, &report.machine);
-                let profile = Profile {
-                    flops_per_second,
-                    bytes_per_second,
-                    model: &self.model,
-                    dtype,
-                    threads,
-                    machine,
-                };
-                outputs.stage_json(path, &profile)?;
-            }
+        if let (Some(path), Some((row, flops_per_second))) = (&profile, report.fastest()) {
+            let bytes_per_second = report.machine.bandwidth(row.threads);
+            let (dtype, threads, machine) = (row.dtype, row.threads, &report.machine);
+            let profile =
+                Profile { flops_per_second, bytes_per_second, model: &self.model, dtype, threads, machine };
+            outputs.stage_json(path, &profile)?;
         }
         outputs.commit()?;
         if self.json {

@@ -112,7 +112,7 @@ mod tests {
         output.write(b"abc").unwrap();
         output.pad(8).unwrap();
         output.file.flush().unwrap();
-        std::fs::write(&staged, b"abd\0\0\0\0\0").unwrap();
+        std::fs::write(&staged, b"xyz\0\0\0\0\0").unwrap();
         let error = output.finish().unwrap_err().to_string();
         assert!(error.starts_with("model.safetensors: read back with SHA-256"), "{error}");
         assert!(
