@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod bench;
 mod budgets;
 mod chat;
+mod convert;
 mod errors;
 mod fetch;
 mod fit;
@@ -72,7 +74,9 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "compare",
         "look",
         "batch",
+        "bench",
         "inspect",
+        "convert",
         "pull",
         "completions",
     ] {

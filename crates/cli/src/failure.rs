@@ -36,6 +36,14 @@ impl Failure {
         }
     }
 
+    /// The message alone.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Failure::User(error) | Failure::Other(error) => error.to_string(),
+            Failure::Closed => String::new(),
+        }
+    }
+
     /// Prints the message and gives the exit code.
     ///
     /// Names in files stand in messages; a terminal must not obey what they hold.
@@ -70,7 +78,8 @@ from_user!(
     foveate_law::cost::CostError,
     foveate_law::plan::PlanError,
     foveate_law::plot::PlotError,
-    foveate_model::WeightsError
+    foveate_model::WeightsError,
+    foveate_model::weights::convert::ConvertError
 );
 
 impl From<foveate_model::ModelError> for Failure {

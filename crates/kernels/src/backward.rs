@@ -113,7 +113,7 @@ impl Matrix {
         let stored = &self.panel(panel)[units.start * bytes..units.end * bytes];
         match layout {
             Layout::F32 => floats(width, stored, out),
-            Layout::Bf16 => {
+            Layout::Bf16 | Layout::F16 => {
                 let mut unpacked = [0; 4 * PANEL * PANEL];
                 expand(width, layout, stored, &mut unpacked);
                 floats(width, &unpacked[..2 * stored.len()], out);

@@ -16,7 +16,7 @@ use crate::pool::Pool;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arithmetic {
-    /// f32 multiplications and additions, as for weights in f32 and bf16.
+    /// f32 multiplications and additions, as for weights in f32, bf16 and f16.
     Float,
     /// Byte products added up in 32 bits, as for the integer formats.
     Byte,
@@ -35,7 +35,7 @@ pub fn peak(path: Path, arithmetic: Arithmetic, pool: &Pool, slices: usize) -> R
         let mut speeds = vec![0.0_f64; threads];
         let (arrived, alone) = (AtomicUsize::new(0), AtomicBool::new(false));
         {
-            let results = crate::pool::Chunks::new(&mut speeds, 1);
+            let results = crate::chunks::Chunks::new(&mut speeds, 1);
             pool.run(threads, |i| {
                 // All threads at once: cores that share units or a power budget slow each other down.
                 arrived.fetch_add(1, Ordering::SeqCst);

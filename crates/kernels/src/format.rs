@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `F32` | 1 | 32 f32 |
 //! | `Bf16` | 2 | 32 pairs of bf16 (k, k + 1) |
+//! | `F16` | 1 | 32 f16 |
 //! | `Int8` | 4 | 32 × 4 bytes, biased by 128; one f32 scale per channel beside the panels |
 //! | `Q8_0` | 32 | 32 f16 scales, then 8 groups of 32 × 4 bytes, biased by 128 |
 //! | `Q4_0` | 32 | 32 f16 scales, then 4 groups of 32 × 4 bytes: group g in the low nibbles, g + 4 in the high ones |
@@ -37,6 +38,10 @@ pub enum Format {
     F32,
     /// bfloat16, rounded to nearest even; activations stay f32 and so do all sums.
     Bf16,
+    /// IEEE half precision, kept as it is where the weights come so, else rounded to nearest even (past 65,504, f16's
+    /// largest number, to infinity from 65,520 on); activations stay f32 and so do all sums. As many bytes as bf16, with
+    /// 3 bits more of each number and a smaller range.
+    F16,
     /// Signed bytes with one f32 scale per output channel; activations are rounded to signed bytes with one scale per
     /// row. For activations without outliers, as in vision towers. k at most 65,536.
     Int8,
@@ -60,9 +65,10 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::F32,
         Self::Bf16,
+        Self::F16,
         Self::Int8,
         Self::Q8_0,
         Self::Q4_0,
@@ -88,7 +94,7 @@ impl Format {
     /// Numbers and bytes of one stored block.
     pub(crate) fn block(self) -> Option<(usize, usize)> {
         match self {
-            Self::F32 | Self::Bf16 | Self::Int8 => None,
+            Self::F32 | Self::Bf16 | Self::F16 | Self::Int8 => None,
             Self::Q8_0 => Some((32, 34)),
             Self::Q4_0 => Some((32, 18)),
             Self::Q4_1 => Some((32, 20)),
@@ -102,7 +108,7 @@ impl Format {
     /// Whether weights that come as floats can be packed in this format.
     #[must_use]
     pub fn takes_floats(self) -> bool {
-        matches!(self, Self::F32 | Self::Bf16 | Self::Int8 | Self::Q8_0)
+        matches!(self, Self::F32 | Self::Bf16 | Self::F16 | Self::Int8 | Self::Q8_0)
     }
 
     /// How units of the format lie in memory.
@@ -110,6 +116,7 @@ impl Format {
         match self {
             Self::F32 => Layout::F32,
             Self::Bf16 => Layout::Bf16,
+            Self::F16 => Layout::F16,
             Self::Int8 => Layout::Int8,
             Self::Q8_0 => Layout::Bytes,
             Self::Q4_0 => Layout::Nibbles,
@@ -157,6 +164,7 @@ impl Format {
 pub(crate) enum Layout {
     F32,
     Bf16,
+    F16,
     Int8,
     /// f16 scales, bytes biased by 128.
     Bytes,
@@ -169,9 +177,10 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::F32,
         Self::Bf16,
+        Self::F16,
         Self::Int8,
         Self::Bytes,
         Self::BytesMinimum,
@@ -189,7 +198,7 @@ impl Layout {
     /// Neighbouring k in a unit.
     pub(crate) const fn step(self) -> usize {
         match self {
-            Self::F32 => 1,
+            Self::F32 | Self::F16 => 1,
             Self::Bf16 => 2,
             Self::Int8 => 4,
             _ => BLOCK,
@@ -199,7 +208,7 @@ impl Layout {
     /// Words of prepared activations that go with a unit.
     pub(crate) const fn words(self) -> usize {
         match self {
-            Self::F32 | Self::Int8 => 1,
+            Self::F32 | Self::F16 | Self::Int8 => 1,
             Self::Bf16 => 2,
             _ => BLOCK_WORDS,
         }
@@ -209,6 +218,7 @@ impl Layout {
     pub(crate) const fn unit_bytes(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::Int8 => 4 * PANEL,
+            Self::F16 => 2 * PANEL,
             _ => self.quants_at() + if self.has_bytes() { PANEL * BLOCK } else { PANEL * BLOCK / 2 },
         }
     }
@@ -254,6 +264,7 @@ impl fmt::Display for Format {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::Int8 => "int8",
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",

@@ -9,11 +9,13 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`]; of stacked ones a part: [`Matrix::multiply_outputs`] |
+//! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
-//! | loops over anything else | [`Pool::run`] |
+//! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Turn`] |
+//! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
 //! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
@@ -38,19 +40,24 @@ mod attention;
 mod backward;
 mod buffer;
 pub mod calibrate;
+mod chunks;
 mod dense;
 mod driver;
 mod epilogue;
 mod error;
 mod format;
+mod fresh;
 mod map;
 mod math;
 mod matrix;
+mod norm;
 mod pack;
 mod pack_k;
 mod path;
+mod pointwise;
 mod pool;
 mod quantise;
+mod rows;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};
@@ -60,6 +67,8 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use map::Map;
 pub use matrix::Matrix;
+pub use norm::Norm;
 pub use pack::Source;
 pub use path::Path;
+pub use pointwise::Turn;
 pub use pool::Pool;

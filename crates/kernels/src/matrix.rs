@@ -1,21 +1,24 @@
 //! Packed weights and their product with rows of activations.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use crate::Path;
 use crate::activations::{Activations, Cut, Kind};
 use crate::buffer::Buffer;
 use crate::driver::{PANELS, Product};
 use crate::epilogue::{Epilogue, Rows, finish, scale_integers};
-use crate::error::{Result, check_length};
+use crate::error::{Error, Result, check_length};
 use crate::format::{Format, Layout, PANEL};
 use crate::pack::{Source, pack};
 use crate::pool::Pool;
 use crate::tile::{Width, expand, expanded, tiles};
 
 /// Rows from which weights are unpacked before they are used. Below, reading them packed while computing costs less than
-/// waiting for them first.
-const MANY: usize = 100;
+/// waiting for them first. To convert f16 takes the same units as the sums do, so that once for all rows pays sooner.
+fn many(layout: Layout) -> usize {
+    if layout == Layout::F16 { 48 } else { 100 }
+}
 
 thread_local! {
     /// Memory for prepared activations, kept from call to call.
@@ -53,10 +56,9 @@ impl Matrix {
     /// Packs weights `[n, k]`: n output channels of k numbers.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) if the source does not hold n · k numbers,
-    /// [`Error::Size`](crate::Error::Size) if k does not suit the format (stored blocks: multiples of 32; int8: at most
-    /// 65,536), [`Error::Source`](crate::Error::Source) for blocks where numbers are needed and the reverse: floats can
-    /// be packed as f32, bf16, int8 and Q8_0, blocks only as themselves.
+    /// [`Error::Length`] if the source does not hold n · k numbers, [`Error::Size`] if k does not suit the format (stored
+    /// blocks: multiples of 32; int8: at most 65,536), [`Error::Source`] for blocks where numbers are needed and the
+    /// reverse: floats can be packed as f32, bf16, f16, int8 and Q8_0, blocks only as themselves.
     pub fn pack(source: Source<'_>, format: Format, n: usize, k: usize, pool: &Pool) -> Result<Self> {
         let (panels, scales) = pack(source, format, n, k, pool)?;
         Ok(Self { format, n, k, panels, scales })
@@ -102,7 +104,7 @@ impl Matrix {
     /// A row of the output depends on that row of the input alone, to the bit: not on the number of rows nor of threads.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) if a slice has another length than its shape.
+    /// [`Error::Length`] if a slice has another length than its shape.
     pub fn multiply(
         &self,
         x: &[f32],
@@ -111,13 +113,13 @@ impl Matrix {
         epilogue: &Epilogue<'_>,
         pool: &Pool,
     ) -> Result<()> {
-        self.multiply_on(Path::best(), x, rows, out, epilogue, pool)
+        self.multiply_outputs(0..self.n, x, rows, out, epilogue, pool)
     }
 
     /// [`Matrix::multiply`] on a path of the caller's choice, for tests and measurements.
     ///
     /// # Errors
-    /// Also [`Error::Unavailable`](crate::Error::Unavailable) if this machine does not have the path.
+    /// Also [`Error::Unavailable`] if this machine does not have the path.
     pub fn multiply_on(
         &self,
         path: Path,
@@ -127,8 +129,59 @@ impl Matrix {
         epilogue: &Epilogue<'_>,
         pool: &Pool,
     ) -> Result<()> {
+        self.multiply_outputs_on(path, 0..self.n, x, rows, out, epilogue, pool)
+    }
+
+    /// [`Matrix::multiply`] for the output channels `outputs` alone, as when only the queries and keys of a stacked matrix
+    /// are wanted: `out` is `[rows, outputs]`, and so is what the epilogue holds. The numbers are those of the same
+    /// columns of the whole product, to the bit.
+    ///
+    /// ```
+    /// use foveate_kernels::{Epilogue, Format, Matrix, Pool, Source};
+    /// let pool = Pool::new(2)?;
+    /// // Channel c of 64 is c times the one input channel.
+    /// let weights: Vec<f32> = (0..64).map(|c| c as f32).collect();
+    /// let matrix = Matrix::pack(Source::F32(&weights), Format::F32, 64, 1, &pool)?;
+    /// let mut out = [0.0; 2];
+    /// matrix.multiply_outputs(32..34, &[10.0], 1, &mut out, &Epilogue::default(), &pool)?;
+    /// assert_eq!(out, [320.0, 330.0]);
+    /// # Ok::<(), foveate_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Size`] if the range does not start at a multiple of 32, the channels that are packed together, or ends
+    /// before it starts; [`Error::Index`] if it ends past the last channel; [`Error::Length`] if a slice has another
+    /// length than its shape.
+    pub fn multiply_outputs(
+        &self,
+        outputs: Range<usize>,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
+        self.multiply_outputs_on(Path::best(), outputs, x, rows, out, epilogue, pool)
+    }
+
+    /// [`Matrix::multiply_outputs`] on a path of the caller's choice.
+    ///
+    /// # Errors
+    /// Also [`Error::Unavailable`] if this machine does not have the path.
+    #[expect(clippy::too_many_arguments, reason = "those of `multiply`, the path and the range")]
+    pub fn multiply_outputs_on(
+        &self,
+        path: Path,
+        outputs: Range<usize>,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
         path.check()?;
-        let (n, k) = (self.n, self.k);
+        self.check_outputs(&outputs)?;
+        let (n, k, first_panel) = (outputs.len(), self.k, outputs.start / PANEL);
         check_length("the input", x.len(), rows.saturating_mul(k), || format!("[rows {rows}, k {k}]"))?;
         check_length("the output", out.len(), rows.saturating_mul(n), || format!("[rows {rows}, n {n}]"))?;
         epilogue.check(rows, n)?;
@@ -138,11 +191,11 @@ impl Matrix {
 
         let width = Width::of(path);
         let layout = self.format.layout();
-        let wider = expanded(layout).filter(|_| rows >= MANY);
+        let wider = expanded(layout).filter(|_| rows >= many(layout));
         let read = wider.unwrap_or(layout);
         let tiles = tiles(path, read);
         let kind = match read {
-            Layout::F32 | Layout::Bf16 => Kind::Float,
+            Layout::F32 | Layout::Bf16 | Layout::F16 => Kind::Float,
             Layout::Int8 => Kind::Row { bias: tiles.bias },
             _ => Kind::Block { bias: tiles.bias },
         };
@@ -153,8 +206,8 @@ impl Matrix {
 
         let unit_bytes = layout.unit_bytes();
         let panel_bytes = cut.units * unit_bytes;
-        let weights = |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut Buffer| {
-            let stored = &self.panel(panel)[units.start * unit_bytes..units.end * unit_bytes];
+        let weights = |panel: usize, units: Range<usize>, slot: usize, scratch: &mut Buffer| {
+            let stored = &self.panel(first_panel + panel)[units.start * unit_bytes..units.end * unit_bytes];
             match wider {
                 None => stored.as_ptr(),
                 Some(wider) => {
@@ -168,13 +221,14 @@ impl Matrix {
                 }
             }
         };
-        let stored = |panel: usize, units: std::ops::Range<usize>| {
-            (self.panel(panel)[units.start * unit_bytes..].as_ptr(), units.len() * unit_bytes)
+        let stored = |panel: usize, units: Range<usize>| {
+            let stored = &self.panel(first_panel + panel)[units.start * unit_bytes..];
+            (stored.as_ptr(), units.len() * unit_bytes)
         };
         let out = Rows::new(out, n);
         let finish = |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| {
             // Empty but for int8.
-            if let Some(scales) = self.scales.as_chunks().0.get(panel) {
+            if let Some(scales) = self.scales.as_chunks().0.get(first_panel + panel) {
                 for (sums, (scale, _)) in sums.iter_mut().zip(&x.scales[row..]) {
                     scale_integers(width, sums, *scale, scales);
                 }
@@ -197,6 +251,27 @@ impl Matrix {
         // SAFETY: the path was checked, its tiles belong to the layout that `weights` hands out.
         unsafe { product.run(pool) };
         WORDS.set(Some(x.into_buffer()));
+        Ok(())
+    }
+    pub(crate) fn check_outputs(&self, outputs: &Range<usize>) -> Result<()> {
+        let &Range { start, end } = outputs;
+        if !start.is_multiple_of(PANEL) {
+            return Err(Error::Size {
+                what: "the first of the outputs",
+                found: start,
+                allowed: "multiples of 32",
+            });
+        }
+        if start > end {
+            return Err(Error::Size {
+                what: "the first of the outputs",
+                found: start,
+                allowed: "at most their end",
+            });
+        }
+        if end > self.n {
+            return Err(Error::Index { what: "the last of the outputs", found: end - 1, length: self.n });
+        }
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::buffer::Buffer;
+use crate::chunks::Chunks;
 use crate::error::{Error, Result, check_length};
 use crate::format::{BLOCK, Format, PANEL};
 use crate::pack_k::k_blocks;
@@ -19,7 +20,7 @@ pub enum Source<'a> {
     F32(&'a [f32]),
     /// bfloat16.
     Bf16(&'a [bf16]),
-    /// IEEE half precision.
+    /// IEEE half precision; [`Format::F16`] keeps it as it is.
     F16(&'a [f16]),
     /// The bytes of a GGUF tensor whose type is the format asked for: n · k numbers in blocks.
     Blocks(&'a [u8]),
@@ -58,6 +59,19 @@ impl Source<'_> {
             Self::Blocks(_) => out.fill(0.0),
         }
     }
+
+    /// [`Source::read`] as f16: the same bits where they are f16 already, else rounded to nearest even.
+    fn read_halves(&self, at: usize, out: &mut [f16]) {
+        if let Self::F16(numbers) = self {
+            return out.copy_from_slice(&numbers[at..at + out.len()]);
+        }
+        let mut numbers = [0.0; SPAN];
+        for (i, out) in out.chunks_mut(SPAN).enumerate() {
+            let numbers = &mut numbers[..out.len()];
+            self.read(at + SPAN * i, numbers);
+            out.convert_from_f32_slice(numbers);
+        }
+    }
 }
 
 /// Packs `[n, k]` weights; returns the panels and, for [`Format::Int8`], the scales of the channels.
@@ -77,8 +91,8 @@ pub(crate) fn pack(
         return Ok((buffer, scales));
     }
     {
-        let chunks = crate::pool::Chunks::new(buffer.view_mut::<u8>(), panel_bytes);
-        let scale_chunks = crate::pool::Chunks::new(&mut scales, PANEL);
+        let chunks = Chunks::new(buffer.view_mut::<u8>(), panel_bytes);
+        let scale_chunks = Chunks::new(&mut scales, PANEL);
         pool.run(panels, |panel| {
             let out = chunks.take(panel);
             let channels = panel * PANEL..n.min((panel + 1) * PANEL);
@@ -89,6 +103,7 @@ pub(crate) fn pack(
                 (Source::Blocks(bytes), _) => blocks(bytes, format, k, channels, out),
                 (_, Format::F32) => floats(&source, k, &channels, out),
                 (_, Format::Bf16) => bf16_pairs(&source, k, &channels, out),
+                (_, Format::F16) => halves(&source, k, &channels, out),
                 (_, Format::Int8) => int8(&source, k, &channels, out, scale_chunks.take(panel)),
                 (_, _) => q8_0(&source, k, &channels, out),
             }
@@ -121,16 +136,26 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
 const SPAN: usize = 64;
 
 /// Weights of the 32 channels of a panel; zeros past the last channel and the end of k.
-type Span = [[f32; SPAN]; PANEL];
+type Span<T = f32> = [[T; SPAN]; PANEL];
 
 /// Calls `each(first k, k, weights)` for one span of the panel after the other.
-fn spans(source: &Source<'_>, k: usize, channels: &Range<usize>, mut each: impl FnMut(usize, usize, &Span)) {
-    let mut span = [[0.0; SPAN]; PANEL];
+fn spans(source: &Source<'_>, k: usize, channels: &Range<usize>, each: impl FnMut(usize, usize, &Span)) {
+    spans_by(|at, out| source.read(at, out), k, channels, each);
+}
+
+/// [`spans`] of numbers that `read(at, out)` gets.
+fn spans_by<T: Copy + Default>(
+    read: impl Fn(usize, &mut [T]),
+    k: usize,
+    channels: &Range<usize>,
+    mut each: impl FnMut(usize, usize, &Span<T>),
+) {
+    let mut span = [[T::default(); SPAN]; PANEL];
     for first in (0..k).step_by(SPAN) {
         let length = SPAN.min(k - first);
         for (channel, row) in channels.clone().zip(&mut span) {
-            source.read(channel * k + first, &mut row[..length]);
-            row[length..].fill(0.0);
+            read(channel * k + first, &mut row[..length]);
+            row[length..].fill(T::default());
         }
         each(first, length, &span);
     }
@@ -141,6 +166,18 @@ fn floats(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]
         let units = out[4 * PANEL * first..][..4 * PANEL * length].chunks_exact_mut(4 * PANEL);
         for (i, unit) in units.enumerate().take(SPAN) {
             for (to, row) in unit.as_chunks_mut::<4>().0.iter_mut().zip(span) {
+                *to = row[i].to_le_bytes();
+            }
+        }
+    });
+}
+
+fn halves(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) {
+    let read = |at: usize, out: &mut [f16]| source.read_halves(at, out);
+    spans_by(read, k, channels, |first, length, span| {
+        let units = out[2 * PANEL * first..][..2 * PANEL * length].chunks_exact_mut(2 * PANEL);
+        for (i, unit) in units.enumerate().take(SPAN) {
+            for (to, row) in unit.as_chunks_mut::<2>().0.iter_mut().zip(span) {
                 *to = row[i].to_le_bytes();
             }
         }

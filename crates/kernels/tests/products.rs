@@ -4,12 +4,12 @@
 mod common;
 
 use common::{gaussian, paths, product, reference, relative_error, weights};
-use foveate_kernels::{Epilogue, Error, Format, Matrix, Path, Pool, Source};
+use foveate_kernels::{Activation, Epilogue, Error, Format, Matrix, Path, Pool, Residual, Source};
 use proptest::prelude::*;
 
 /// Integer sums are exact, and what follows them is done in the same order everywhere.
 fn is_exact(format: Format) -> bool {
-    !matches!(format, Format::F32 | Format::Bf16)
+    !matches!(format, Format::F32 | Format::Bf16 | Format::F16)
 }
 
 proptest! {
@@ -68,6 +68,49 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn some_outputs_are_the_same_columns_of_the_whole_product(
+        format in prop::sample::select(Format::ALL.to_vec()),
+        rows in prop_oneof![1_usize..30, 100_usize..120],
+        n in 1_usize..200,
+        k in 1_usize..600,
+        range in any::<(prop::sample::Index, prop::sample::Index)>(),
+        threads in 1_usize..4,
+        seed in any::<u64>(),
+    ) {
+        let pool = Pool::new(threads).unwrap();
+        let weights = weights(format, seed, n, k, &pool);
+        // Any start of a panel, and from there any end, the start itself as well.
+        let start = 32 * range.0.index(n.div_ceil(32));
+        let outputs = start..start + range.1.index(n - start + 1);
+        let (x, bias) = (gaussian(seed ^ 3, rows * weights.k), gaussian(seed ^ 4, n));
+        let (gate, residual) = (gaussian(seed ^ 5, rows * n), gaussian(seed ^ 6, rows * n));
+        let columns = |all: &[f32]| -> Vec<f32> {
+            all.chunks_exact(n).flat_map(|row| &row[outputs.clone()]).copied().collect()
+        };
+        let (some_gate, some_residual) = (columns(&gate), columns(&residual));
+        let whole = Epilogue {
+            bias: Some(&bias),
+            activation: Activation::Silu,
+            gate: Some(&gate),
+            residual: Residual::Add(&residual),
+        };
+        let part = Epilogue {
+            bias: Some(&bias[outputs.clone()]),
+            gate: Some(&some_gate),
+            residual: Residual::Add(&some_residual),
+            ..whole
+        };
+        for path in paths() {
+            for (whole, part) in [(Epilogue::default(), Epilogue::default()), (whole, part)] {
+                let expected = columns(&product(&weights, path, &x, rows, &whole, &pool));
+                let mut out = vec![f32::NAN; rows * outputs.len()];
+                weights.matrix.multiply_outputs_on(path, outputs.clone(), &x, rows, &mut out, &part, &pool).unwrap();
+                prop_assert_eq!(bits(&out), bits(&expected), "{} {} {:?}", format, path, outputs);
+            }
+        }
+    }
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -77,7 +120,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 #[test]
 fn float_paths_with_fused_sums_agree_to_the_bit() {
     let pool = Pool::new(2).unwrap();
-    for format in [Format::F32, Format::Bf16] {
+    for format in [Format::F32, Format::Bf16, Format::F16] {
         let weights = weights(format, 5, 77, 513, &pool);
         let x = gaussian(6, 140 * 513);
         let fused = paths().into_iter().filter(|&path| path != Path::Portable);
@@ -119,6 +162,7 @@ fn rounding_stays_within_the_goals_with_outliers() {
     for (format, outlier, goal) in [
         (Format::F32, 3000.0, 1e-6),
         (Format::Bf16, 3000.0, 5e-3),
+        (Format::F16, 3000.0, 5e-4),
         (Format::Int8, 8.0, 4e-2),
         (Format::Q8_0, 3000.0, 4e-2),
         (Format::Q4_0, 3000.0, 4e-2),
@@ -170,9 +214,7 @@ fn nan_and_infinities_come_out_in_the_same_places_on_every_path() {
 #[test]
 fn weights_that_are_not_finite_reach_their_channel_only() {
     let pool = Pool::single();
-    for (format, others_fine) in
-        [(Format::F32, true), (Format::Bf16, true), (Format::Int8, true), (Format::Q8_0, true)]
-    {
+    for format in Format::ALL.into_iter().filter(|format| format.takes_floats()) {
         let mut numbers = gaussian(11, 40 * 64);
         numbers[3 * 64 + 9] = f32::NAN;
         numbers[33 * 64] = f32::NEG_INFINITY;
@@ -181,11 +223,7 @@ fn weights_that_are_not_finite_reach_their_channel_only() {
             let mut out = vec![0.0; 2 * 40];
             matrix.multiply_on(path, &gaussian(12, 128), 2, &mut out, &Epilogue::default(), &pool).unwrap();
             for (i, value) in out.iter().enumerate() {
-                assert_eq!(
-                    value.is_finite(),
-                    others_fine && ![3, 33].contains(&(i % 40)),
-                    "{format} {path} [{i}]"
-                );
+                assert_eq!(value.is_finite(), ![3, 33].contains(&(i % 40)), "{format} {path} [{i}]");
             }
         }
     }
@@ -294,4 +332,33 @@ fn wrong_sizes_are_named() {
         matrix.multiply(&[], usize::MAX, &mut [], &Epilogue::default(), &pool),
         Err(Error::Length { .. })
     ));
+}
+
+#[test]
+fn outputs_that_cannot_be_made_alone_are_named() {
+    let pool = Pool::single();
+    let matrix = Matrix::pack(Source::F32(&[1.0; 70]), Format::F32, 70, 1, &pool).unwrap();
+    let run = |outputs, length, epilogue: Epilogue<'_>| {
+        let mut out = vec![0.0; length];
+        matrix.multiply_outputs(outputs, &[2.0], 1, &mut out, &epilogue, &pool).map_err(|e| e.to_string())
+    };
+    let plain = Epilogue::default();
+    assert_eq!(run(64..70, 6, plain), Ok(()));
+    assert_eq!(run(64..64, 0, plain), Ok(()));
+    assert_eq!(
+        run(16..48, 32, plain).unwrap_err(),
+        "the first of the outputs is 16, allowed: multiples of 32"
+    );
+    #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
+    let reversed = 64..32;
+    assert_eq!(
+        run(reversed, 0, plain).unwrap_err(),
+        "the first of the outputs is 64, allowed: at most their end"
+    );
+    assert_eq!(run(64..71, 7, plain).unwrap_err(), "the last of the outputs is 70, allowed: less than 70");
+    assert_eq!(run(64..70, 70, plain).unwrap_err(), "the output: 70 numbers where [rows 1, n 6] needs 6");
+    assert_eq!(
+        run(64..70, 6, Epilogue::bias(&[0.0; 70])).unwrap_err(),
+        "the bias: 70 numbers where [n 6] needs 6"
+    );
 }

@@ -86,7 +86,7 @@ fn forward_and_backward_are_adjoint() {
     let pool = Pool::new(2).unwrap();
     let (rows, n, k) = (40, 96, 224);
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    for format in [Format::F32, Format::Bf16] {
+    for format in [Format::F32, Format::Bf16, Format::F16] {
         let weights = weights(format, 40, n, k, &pool);
         let (x, dy) = (gaussian(41, rows * k), gaussian(42, rows * n));
         for path in paths() {

@@ -2,9 +2,11 @@
 
 mod ask;
 mod batch;
+mod bench;
 mod chat;
 mod compare;
 mod completions;
+mod convert;
 mod figures;
 mod fit;
 mod frontier;
@@ -30,7 +32,9 @@ pub(crate) enum Command {
     Compare(Box<compare::Arguments>),
     Look(Box<look::Arguments>),
     Batch(Box<batch::Arguments>),
+    Bench(Box<bench::Arguments>),
     Inspect(inspect::Arguments),
+    Convert(convert::Arguments),
     Pull(pull::Arguments),
     Completions(completions::Arguments),
 }
@@ -46,7 +50,9 @@ impl Command {
             Command::Compare(arguments) => arguments.run(),
             Command::Look(arguments) => arguments.run(),
             Command::Batch(arguments) => arguments.run(),
+            Command::Bench(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
+            Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }

@@ -10,6 +10,7 @@ use super::figures;
 use super::law_source::LawSource;
 use super::system::System;
 use crate::Outcome;
+use crate::failure::Failure;
 use crate::output::{Outputs, check_figure, print, print_json};
 use crate::text;
 
@@ -47,7 +48,10 @@ impl Arguments {
         let times = self.budget.iter().any(|budget| matches!(budget, Budget::Seconds(_)));
         let loaded = self.system.load(self.law.load()?, times)?;
         let request = self.system.request(&loaded)?;
-        let plan = plan(&request, &self.budget)?;
+        let plan = plan(&request, &self.budget).map_err(|error| {
+            let from = loaded.rates_from().map(|from| format!("; the machine's rates are {from}"));
+            Failure::from(error).reworded(|told| told + &from.unwrap_or_default())
+        })?;
         let mut outputs = Outputs::default();
         if self.plot.is_some() || self.plot_breakdown.is_some() {
             let all = candidates(&request)?;
@@ -68,10 +72,10 @@ impl Arguments {
             }
         }
         outputs.commit()?;
-        if self.json { print_json(&plan) } else { print(&self.card(&plan)) }
+        if self.json { print_json(&plan) } else { print(&self.card(&plan, loaded.rates_from())) }
     }
 
-    fn card(&self, plan: &Plan) -> String {
+    fn card(&self, plan: &Plan, rates_from: Option<&str>) -> String {
         let budgets: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
         let mut text = format!(
             "budget {}, {} cost, {} text and {} answer tokens, {}\n{} with {}",
@@ -85,7 +89,8 @@ impl Arguments {
         );
         if let Some(rates) = plan.rates {
             let (compute, read) = (rates.flops_per_second, rates.bytes_per_second);
-            text += &format!("; {}/s, {:.1} GB/s", Unit::Flops.format(compute), read / 1e9);
+            let from = rates_from.map(|from| format!(" ({from})")).unwrap_or_default();
+            text += &format!("; {}/s, {:.1} GB/s{from}", Unit::Flops.format(compute), read / 1e9);
         }
         text += "\n\n";
         text += &candidate_table(&plan.ranked[..self.top.min(plan.ranked.len())]);

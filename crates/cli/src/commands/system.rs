@@ -50,7 +50,8 @@ pub(crate) struct System {
     /// How keys and values are stored [default: bf16].
     #[arg(long)]
     kv_dtype: Option<Dtype>,
-    /// Rates of the machine, for times: JSON {flops_per_second, bytes_per_second}.
+    /// Rates of the machine, for times: JSON {flops_per_second, bytes_per_second, …} as `foveate bench` writes it
+    /// [default: its last profile, else measured now].
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
     /// FLOP/s that the machine sustains, for example 500GFLOP.
@@ -80,11 +81,20 @@ pub(crate) struct Loaded {
     law: PlannedLaw,
     catalogue: Catalogue,
     tower: TowerDimensions,
-    rates: Option<Rates>,
+    /// The machine's rates, and where they are from.
+    rates: Option<(Rates, String)>,
+}
+
+impl Loaded {
+    /// Where the machine's rates are from, if any were needed.
+    pub(crate) fn rates_from(&self) -> Option<&str> {
+        self.rates.as_ref().map(|(_, from)| from.as_str())
+    }
 }
 
 impl System {
-    /// Reads the catalogue and finds the machine's rates, measuring them if `times` are asked for and none are given.
+    /// Reads the catalogue and finds the machine's rates: if `times` are asked for and none are given, those that
+    /// `foveate bench` wrote, else measured now.
     pub(crate) fn load(&self, law: PlannedLaw, times: bool) -> Result<Loaded, Failure> {
         let mut catalogue = Catalogue::builtin();
         if let Some(path) = &self.catalogue {
@@ -95,12 +105,14 @@ impl System {
             tower = tower.with_image_size(pixels)?;
         }
         let given = match (&self.machine, &self.flop_rate, &self.bandwidth) {
-            (Some(path), _, _) => Some(machine::read(path)?),
-            (None, Some(flops), Some(bytes)) => Some(Rates::new(flop_rate(flops)?, byte_rate(bytes)?)?),
+            (Some(path), _, _) => Some((machine::read(path)?, format!("from {}", path.display()))),
+            (None, Some(flops), Some(bytes)) => {
+                Some((Rates::new(flop_rate(flops)?, byte_rate(bytes)?)?, "as given".to_owned()))
+            }
             _ => None,
         };
         let rates = match given {
-            None if times && self.cost == CostName::Full => Some(machine::measure()?),
+            None if times && self.cost == CostName::Full => Some(machine::rates()?),
             given => given,
         };
         Ok(Loaded { law, catalogue, tower, rates })
@@ -140,7 +152,7 @@ impl System {
                 CostName::Paper => CostModel::Paper,
                 CostName::Full => CostModel::Full,
             },
-            rates: loaded.rates,
+            rates: loaded.rates.as_ref().map(|(rates, _)| *rates),
         })
     }
 }

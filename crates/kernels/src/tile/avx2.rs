@@ -15,6 +15,7 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
     match layout {
         Layout::F32 => table!(float, [1 2 3 4 5 6]),
         Layout::Bf16 => table!(bf16, [1 2 3 4 5]),
+        Layout::F16 => table!(f16, [1 2 3 4 5 6]),
         Layout::Int8 => table!(int8, [1 2 3 4]),
         Layout::Bytes => table!(blocks, [1 2 3], Bytes),
         Layout::BytesMinimum => table!(blocks, [1 2 3], BytesMinimum),
@@ -124,6 +125,40 @@ unsafe fn bf16<const ROWS: usize>(
                     let x = _mm256_set1_ps(f32::from_bits(*x.add(row * STRIDE + 2 * i + 1)));
                     sums[row][0] = _mm256_fmadd_ps(x, odd[0], sums[row][0]);
                     sums[row][1] = _mm256_fmadd_ps(x, odd[1], sums[row][1]);
+                }
+            }
+            store(c, sums);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Tile`], with AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: as in `float`, with 64 bytes of `panel` for each unit.
+    unsafe {
+        for half in 0..2 {
+            let c = c.add(16 * half);
+            let mut sums = load::<ROWS>(c);
+            for i in 0..units {
+                let weights = panel.add(i * 2 * PANEL + 32 * half);
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
+                let w = [
+                    _mm256_cvtph_ps(_mm_loadu_si128(weights.cast())),
+                    _mm256_cvtph_ps(_mm_loadu_si128(weights.add(16).cast())),
+                ];
+                for row in 0..ROWS {
+                    let x = _mm256_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
+                    sums[row][0] = _mm256_fmadd_ps(x, w[0], sums[row][0]);
+                    sums[row][1] = _mm256_fmadd_ps(x, w[1], sums[row][1]);
                 }
             }
             store(c, sums);

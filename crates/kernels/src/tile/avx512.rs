@@ -18,6 +18,7 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
     match layout {
         Layout::F32 => table!(float, [1 2 3 4 5 6 7 8 9 10 11 12]),
         Layout::Bf16 => table!(bf16, [1 2 3 4 5 6 7 8 9 10 11 12]),
+        Layout::F16 => table!(f16, [1 2 3 4 5 6 7 8 9 10 11 12]),
         Layout::Int8 => table!(int8, [1 2 3 4 5 6 7 8 9 10 11 12]),
         Layout::Bytes => table!(blocks, [1 2 3 4 5 6], Bytes),
         Layout::BytesMinimum => table!(blocks, [1 2 3 4 5 6], BytesMinimum),
@@ -130,6 +131,37 @@ unsafe fn bf16<const ROWS: usize>(
 }
 
 /// # Safety
+/// As for [`Tile`], with AVX-512 F.
+#[target_feature(enable = "avx512f")]
+unsafe fn f16<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: as in `float`, with 64 bytes of `panel` for each unit.
+    unsafe {
+        let mut sums = load::<ROWS>(c);
+        for i in 0..units {
+            let weights = panel.add(i * 2 * PANEL);
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
+            let w = [
+                _mm512_cvtph_ps(_mm256_loadu_si256(weights.cast())),
+                _mm512_cvtph_ps(_mm256_loadu_si256(weights.add(PANEL).cast())),
+            ];
+            for row in 0..ROWS {
+                let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
+                sums[row][0] = _mm512_fmadd_ps(x, w[0], sums[row][0]);
+                sums[row][1] = _mm512_fmadd_ps(x, w[1], sums[row][1]);
+            }
+        }
+        store(c, sums);
+    }
+}
+
+/// # Safety
 /// As for [`Tile`], with AVX-512 F and VNNI.
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn int8<const ROWS: usize>(
@@ -226,9 +258,16 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
             }
             // Written out by the compiler: 8 rounds.
             for g in 0..8 {
-                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g).cast());
-                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64).cast());
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
+                for line in [128 * g, 128 * g + 64] {
+                    // A unit of nibbles is shorter than eight groups of bytes.
+                    if line < layout.unit_bytes() {
+                        _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + line).cast());
+                    }
+                }
+                // A single row has no next tile.
+                if ROWS > 1 {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
+                }
                 let w = group::<LAYOUT>(unit, g);
                 for row in 0..ROWS {
                     let x = _mm512_set1_epi32(word(row, g).cast_signed());

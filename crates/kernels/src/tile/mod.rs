@@ -12,7 +12,7 @@ mod expand;
 mod portable;
 
 pub(crate) use expand::{expand, expanded};
-pub(crate) use portable::half_at;
+pub(crate) use portable::{half_at, quants};
 
 use crate::Path;
 use crate::format::Layout;
@@ -52,7 +52,7 @@ pub(crate) fn tiles(path: Path, layout: Layout) -> Tiles {
         match path {
             Path::Portable => {}
             Path::Avx512Vnni => return Tiles { by_rows: avx512::tiles(layout), bias },
-            Path::Avx512 if matches!(layout, Layout::F32 | Layout::Bf16) => {
+            Path::Avx512 if matches!(layout, Layout::F32 | Layout::Bf16 | Layout::F16) => {
                 return Tiles { by_rows: avx512::tiles(layout), bias };
             }
             Path::Avx512 | Path::Avx2 => return Tiles { by_rows: avx2::tiles(layout), bias: bytes_bias },

@@ -3,8 +3,6 @@
 //! The floats multiply and add in two steps, because a fused step would be a call on processors without it. The blocks
 //! add to their sums in one fused step, once in 32 products, which makes them equal to the other paths to the bit.
 
-use half::f16;
-
 use super::{Tile, table};
 use crate::activations::{BLOCK_WORDS, SCALE, START, STRIDE, SUM};
 use crate::format::{Layout, PANEL};
@@ -14,6 +12,7 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
     match layout {
         Layout::F32 => table!(float, [1 2 3 4]),
         Layout::Bf16 => table!(bf16, [1 2 3 4]),
+        Layout::F16 => table!(f16, [1 2 3 4]),
         Layout::Int8 => table!(int8, [1 2 3 4]),
         Layout::Bytes => table!(blocks, [1 2 3 4], Bytes),
         Layout::BytesMinimum => table!(blocks, [1 2 3 4], BytesMinimum),
@@ -84,6 +83,23 @@ unsafe fn bf16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
     }
 }
 
+/// # Safety
+/// As for [`Tile`].
+unsafe fn f16<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32, _: *const u8) {
+    for row in 0..ROWS {
+        // SAFETY: the caller's promise.
+        let (x, panel, c) = unsafe { slices((x, panel, c), row, (units, units * 2 * PANEL)) };
+        let mut sums = *c;
+        for (x, weights) in x.iter().zip(panel.chunks_exact(2 * PANEL)) {
+            let x = f32::from_bits(*x);
+            for (channel, sum) in sums.iter_mut().enumerate() {
+                *sum += x * half_at(weights, 2 * channel);
+            }
+        }
+        *c = sums;
+    }
+}
+
 /// Adds the products of four stored bytes with the four signed bytes of `x`.
 fn four(sum: &mut i32, x: [u8; 4], weights: [i32; 4]) {
     for (x, weight) in x.into_iter().zip(weights) {
@@ -108,7 +124,7 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
 }
 
 /// The stored integers of group `g` and channel `c`: four neighbouring k.
-pub(super) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4] {
+pub(crate) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4] {
     let quants = &unit[layout.quants_at()..];
     std::array::from_fn(|j| match layout.has_bytes() {
         true => i32::from(quants[4 * (g * PANEL + c) + j]),
@@ -126,7 +142,7 @@ pub(super) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4
 
 /// The f16 number at byte `at` of a unit.
 pub(crate) fn half_at(unit: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([unit[at], unit[at + 1]]).to_f32()
+    half::f16::from_le_bytes([unit[at], unit[at + 1]]).to_f32()
 }
 
 /// # Safety

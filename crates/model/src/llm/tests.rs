@@ -60,6 +60,44 @@ fn apart(a: &Tensor, b: &Tensor) -> f32 {
 
 const TEXT: [u32; 12] = [3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7, 9];
 
+/// Buffers start at 64 positions and double up to the context, here 150.
+#[test]
+fn a_cache_that_grows_keeps_what_it_holds() {
+    let text: Vec<u32> = (0..150).map(|at| (at * 7 + at * at / 3) % 40).collect();
+    let long = JSON.replace("\"max_position_embeddings\": 32", "\"max_position_embeddings\": 150");
+    let config = DecoderConfig::from_json(&format!("{long}, \"model_type\": \"llama\"}}")).unwrap();
+    let decoder = decoder(config);
+    for pads in [vec![0], vec![0, 70]] {
+        let padding = Padding::left(pads.clone());
+        let rows = tokens(&text).repeat((pads.len(), 1)).unwrap();
+        let whole = decoder.forward_uncached(Input::Tokens(&rows), &padding).unwrap();
+        let mut cache = decoder.cache(padding);
+        let mut start = 0;
+        for count in [63, 1, 1, 64, 21] {
+            let part = rows.narrow(1, start, count).unwrap();
+            let part = decoder.forward(Input::Tokens(&part), &mut cache).unwrap();
+            for (row, &pad) in pads.iter().enumerate() {
+                // What padding gives is not defined.
+                let first = pad.clamp(start, start + count);
+                let of = |x: &Tensor, from: usize| {
+                    x.get(row).unwrap().narrow(0, from, start + count - first).unwrap()
+                };
+                if first < start + count {
+                    assert!(apart(&of(&part, first - start), &of(&whole, first)) < 1e-5, "{start} {row}");
+                }
+            }
+            start += count;
+        }
+        let beyond = decoder.forward(Input::Tokens(&rows.narrow(1, 0, 1).unwrap()), &mut cache);
+        assert!(matches!(beyond, Err(ModelError::Context { needed: 151, limit: 150 })));
+        // Cut back and continued, across the growth of the buffers.
+        cache.truncate(60);
+        let again = decoder.forward(Input::Tokens(&rows.narrow(1, 60, 90).unwrap()), &mut cache).unwrap();
+        let last = |x: &Tensor, at: usize| x.narrow(1, at, 1).unwrap();
+        assert!(apart(&last(&again, 89), &last(&whole, 149)) < 1e-5);
+    }
+}
+
 #[test]
 fn cached_equals_uncached_in_any_cut() {
     for decoder in all_kinds() {

@@ -78,7 +78,7 @@ fn place(
                 file: bytes.file.clone(),
                 field: field("dtype"),
                 value: format!("`{dtype}`"),
-                supported: "F32, F16, BF16".to_owned(),
+                supported: "F32, F16, BF16, I8".to_owned(),
             });
         };
         let needed = elements(&shape).and_then(|elements| elements.checked_mul(known.width() as u64));
@@ -108,11 +108,24 @@ fn dtype_named(name: &str) -> Option<Dtype> {
         "F32" => Dtype::F32,
         "F16" => Dtype::F16,
         "BF16" => Dtype::BF16,
-        "F64" | "I64" | "U64" => Dtype::Other(8),
-        "I32" | "U32" => Dtype::Other(4),
-        "I16" | "U16" => Dtype::Other(2),
-        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" => Dtype::Other(1),
-        _ => return None,
+        "I8" => Dtype::I8,
+        _ => {
+            const OTHERS: [(&str, usize); 11] = [
+                ("F64", 8),
+                ("I64", 8),
+                ("U64", 8),
+                ("I32", 4),
+                ("U32", 4),
+                ("I16", 2),
+                ("U16", 2),
+                ("BOOL", 1),
+                ("U8", 1),
+                ("F8_E4M3", 1),
+                ("F8_E5M2", 1),
+            ];
+            let (name, width) = OTHERS.into_iter().find(|(other, _)| *other == name)?;
+            Dtype::other(name, width)
+        }
     })
 }
 

@@ -1,8 +1,10 @@
 //! Tensors that lie in files as plain numbers: one file, or several with an index.
 //!
 //! Safetensors and PyTorch files differ in how they say where a tensor is, and in nothing else. A reader of either makes
-//! a [`TensorFile`]; joining files, converting numbers and the order in which a folder is searched are here.
+//! a [`TensorFile`]; joining files, converting numbers and the order in which a folder is searched are here. Bytes whose
+//! scales are tensors of their own are joined with them by [`super::scales`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 
 use super::bytes::Bytes;
 use super::gguf::Quantisation;
+use super::scales::{Scales, Scheme};
 use super::{Source, Stored, WeightsError, pytorch, safetensors};
 
 /// The tensors of one file, or of several.
@@ -21,6 +24,8 @@ pub(super) struct Shards {
     files: Vec<TensorFile>,
     /// Tensor name → index into `files`.
     owner: BTreeMap<String, usize>,
+    /// Scaled weight → its scales, which are no tensors to anybody else.
+    scales: BTreeMap<String, Scales>,
 }
 
 /// A file and where its tensors are.
@@ -45,17 +50,41 @@ pub(super) enum Dtype {
     F32,
     F16,
     BF16,
-    /// Of so many bytes. Stored by some checkpoints for positions and masks; shown, but cannot be read as weights.
-    Other(usize),
+    /// Signed bytes; weights only with scales beside them.
+    I8,
+    /// Stored by some checkpoints for positions and masks; shown, but cannot be read as weights.
+    Other {
+        /// As safetensors calls it.
+        name: &'static str,
+        /// Bytes of a number.
+        width: usize,
+    },
 }
 
 impl Dtype {
+    /// A dtype that is only copied.
+    pub(super) const fn other(name: &'static str, width: usize) -> Self {
+        Self::Other { name, width }
+    }
+
     /// Bytes of a number.
     pub(super) fn width(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Other(bytes) => bytes,
+            Self::I8 => 1,
+            Self::Other { width, .. } => width,
+        }
+    }
+
+    /// As safetensors calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::I8 => "I8",
+            Self::Other { name, .. } => name,
         }
     }
 
@@ -64,7 +93,7 @@ impl Dtype {
             Self::F32 => Some(Quantisation::F32),
             Self::F16 => Some(Quantisation::F16),
             Self::BF16 => Some(Quantisation::BF16),
-            Self::Other(_) => None,
+            Self::I8 | Self::Other { .. } => None,
         }
     }
 }
@@ -96,19 +125,29 @@ const FORMATS: [Names; 2] = [
 ];
 
 impl Shards {
-    pub(super) fn single(file: TensorFile) -> Self {
+    pub(super) fn single(file: TensorFile) -> Result<Self, WeightsError> {
         let origin = file.bytes.file.clone();
-        Self::join(origin, vec![file], BTreeMap::new())
+        Self::join(origin, vec![file], BTreeMap::new(), Scheme::Unknown)
     }
 
     /// What `owner` does not assign belongs to the first file that has it.
-    fn join(origin: String, files: Vec<TensorFile>, mut owner: BTreeMap<String, usize>) -> Self {
+    fn join(
+        origin: String,
+        files: Vec<TensorFile>,
+        mut owner: BTreeMap<String, usize>,
+        scheme: Scheme,
+    ) -> Result<Self, WeightsError> {
         for (place, file) in files.iter().enumerate() {
             for name in file.tensors.keys() {
                 owner.entry(name.clone()).or_insert(place);
             }
         }
-        Self { origin, files, owner }
+        let mut shards = Self { origin, files, owner, scales: BTreeMap::new() };
+        shards.scales = Scales::of(&shards, scheme)?;
+        for scales in shards.scales.values() {
+            shards.owner.remove(&scales.name);
+        }
+        Ok(shards)
     }
 
     /// Opens a folder with an index, or else with a single file.
@@ -129,16 +168,45 @@ impl Shards {
                 [file] => file.bytes.file.clone(),
                 _ => folder.display().to_string(),
             };
-            return Ok(Self::join(origin, files, owner));
+            return Self::join(origin, files, owner, Scheme::of_folder(folder)?);
         }
         let names: Vec<&str> = FORMATS.iter().flat_map(|names| [names.single, names.index]).collect();
         let reason = format!("the folder has none of {}", names.join(", "));
         Err(WeightsError::NotACheckpoint { path: folder.to_owned(), reason })
     }
 
-    fn entry(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
-        let file = &self.files[*self.owner.get(name)?];
-        Some((file, file.tensors.get(name)?))
+    pub(super) fn entry(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
+        let (place, entry) = self.place(name)?;
+        Some((self.file(place), entry))
+    }
+
+    /// The number of the file that holds a tensor.
+    pub(super) fn place(&self, name: &str) -> Option<(usize, &Entry)> {
+        let place = *self.owner.get(name)?;
+        Some((place, self.file(place).tensors.get(name)?))
+    }
+
+    /// The names of the files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.bytes.file.as_str())
+    }
+
+    pub(super) fn file(&self, place: usize) -> &TensorFile {
+        &self.files[place]
+    }
+
+    /// The numbers of a weight, rows first.
+    pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let (file, entry) = self.entry(name).ok_or_else(|| WeightsError::missing(&self.origin, name))?;
+        match self.scales.get(name) {
+            Some(scales) => scales.apply(entry, &file.bytes, self.file(scales.file)),
+            None => entry.floats(&file.bytes).ok_or_else(|| WeightsError::Unsupported {
+                file: file.bytes.file.clone(),
+                field: format!("tensor `{name}`"),
+                value: format!("dtype {}", entry.dtype.name()),
+                supported: "F32, F16, BF16, and I8 with scales".to_owned(),
+            }),
+        }
     }
 }
 
@@ -201,32 +269,60 @@ impl Source for Shards {
     fn stored(&self, name: &str) -> Option<Stored> {
         let (_, entry) = self.entry(name)?;
         let numbers: usize = entry.shape.iter().product();
-        Some(Stored { format: entry.dtype.format(), bytes: (numbers * entry.dtype.width()) as u64 })
+        let bytes = (numbers * entry.dtype.width()) as u64;
+        Some(match self.scales.get(name) {
+            Some(scales) => Stored { format: Some(scales.format()), bytes: bytes + scales.bytes() },
+            None => Stored { format: entry.dtype.format(), bytes },
+        })
     }
 
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
         let (file, entry) = self.entry(name).ok_or_else(|| WeightsError::missing(&self.origin, name))?;
-        let bytes = &file.bytes[entry.at.clone()];
-        let values = match entry.dtype {
-            Dtype::F32 => numbers(entry, bytes.as_chunks().0, f32::from_le_bytes),
-            Dtype::F16 => numbers(entry, bytes.as_chunks().0, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Dtype::BF16 => numbers(entry, bytes.as_chunks().0, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            Dtype::Other(_) => {
-                return Err(WeightsError::Unsupported {
-                    file: file.bytes.file.clone(),
-                    field: format!("tensor `{name}`"),
-                    value: "its dtype".to_owned(),
-                    supported: "F32, F16, BF16".to_owned(),
-                });
-            }
-        };
-        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
+        Tensor::from_vec(self.values(name)?, entry.shape.as_slice(), &Device::Cpu)
             .map_err(WeightsError::tensor(&file.bytes.file, name))
+    }
+
+    fn release(&self, name: &str) {
+        if let Some((file, entry)) = self.entry(name) {
+            file.bytes.release(entry.at.clone());
+        }
+    }
+}
+
+impl Entry {
+    /// The bytes of the numbers, rows first, whatever they mean.
+    pub(super) fn bytes<'a>(&self, file: &'a Bytes) -> Cow<'a, [u8]> {
+        fn gather<const N: usize>(entry: &Entry, bytes: &[u8]) -> Vec<u8> {
+            numbers(entry, bytes.as_chunks::<N>().0, |bytes| bytes).into_flattened()
+        }
+        let stored = &file[self.at.clone()];
+        match (&self.strides, self.dtype.width()) {
+            (None, _) => Cow::Borrowed(stored),
+            (Some(_), 8) => Cow::Owned(gather::<8>(self, stored)),
+            (Some(_), 4) => Cow::Owned(gather::<4>(self, stored)),
+            (Some(_), 2) => Cow::Owned(gather::<2>(self, stored)),
+            (Some(_), _) => Cow::Owned(gather::<1>(self, stored)),
+        }
+    }
+
+    /// The numbers, rows first; `None` for a dtype that is no float.
+    pub(super) fn floats(&self, file: &Bytes) -> Option<Vec<f32>> {
+        let bytes = &file[self.at.clone()];
+        Some(match self.dtype {
+            Dtype::F32 => numbers(self, bytes.as_chunks().0, f32::from_le_bytes),
+            Dtype::F16 => numbers(self, bytes.as_chunks().0, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => numbers(self, bytes.as_chunks().0, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Dtype::I8 | Dtype::Other { .. } => return None,
+        })
     }
 }
 
 /// The numbers of a tensor, rows first. The reader of the file has seen to it that all lie in `stored`.
-fn numbers<const N: usize>(entry: &Entry, stored: &[[u8; N]], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+pub(super) fn numbers<T, const N: usize>(
+    entry: &Entry,
+    stored: &[[u8; N]],
+    convert: impl Fn([u8; N]) -> T,
+) -> Vec<T> {
     let Some(strides) = &entry.strides else { return stored.iter().map(|bytes| convert(*bytes)).collect() };
     let count: usize = entry.shape.iter().product();
     let mut values = Vec::with_capacity(count);

@@ -24,6 +24,8 @@ pub enum Quantisation {
     Q4_K,
     Q5_K,
     Q6_K,
+    /// Signed bytes whose scales are stored elsewhere: in folders only, no type of GGUF.
+    Int8,
 }
 
 impl Quantisation {
@@ -31,24 +33,31 @@ impl Quantisation {
     pub(super) const SUPPORTED: &'static str =
         "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
 
+    /// The types of a file and their numbers there.
+    const NUMBERS: [(u32, Self); 13] = [
+        (0, Self::F32),
+        (1, Self::F16),
+        (2, Self::Q4_0),
+        (3, Self::Q4_1),
+        (6, Self::Q5_0),
+        (7, Self::Q5_1),
+        (8, Self::Q8_0),
+        (10, Self::Q2_K),
+        (11, Self::Q3_K),
+        (12, Self::Q4_K),
+        (13, Self::Q5_K),
+        (14, Self::Q6_K),
+        (30, Self::BF16),
+    ];
+
     /// The type numbered `number` in a file.
     pub(super) fn numbered(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::F32,
-            1 => Self::F16,
-            2 => Self::Q4_0,
-            3 => Self::Q4_1,
-            6 => Self::Q5_0,
-            7 => Self::Q5_1,
-            8 => Self::Q8_0,
-            10 => Self::Q2_K,
-            11 => Self::Q3_K,
-            12 => Self::Q4_K,
-            13 => Self::Q5_K,
-            14 => Self::Q6_K,
-            30 => Self::BF16,
-            _ => return None,
-        })
+        Self::NUMBERS.iter().find(|(known, _)| *known == number).map(|(_, format)| *format)
+    }
+
+    /// Its number in a file; [`Quantisation::Int8`] has none.
+    pub(in super::super) fn number(self) -> Option<u32> {
+        Self::NUMBERS.iter().find(|(_, known)| *known == self).map(|(number, _)| *number)
     }
 
     /// Numbers in a block, and the block's bytes.
@@ -56,6 +65,7 @@ impl Quantisation {
         match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::BF16 => (1, 2),
+            Self::Int8 => (1, 1),
             Self::Q4_0 => (32, 18),
             Self::Q4_1 => (32, 20),
             Self::Q5_0 => (32, 22),
@@ -103,6 +113,7 @@ impl Quantisation {
             Self::BF16 => {
                 each(bytes, out, |bytes: &[u8; 2], [out]| *out = bf16::from_le_bytes(*bytes).to_f32())
             }
+            Self::Int8 => each(bytes, out, |[byte]: &[u8; 1], [out]| *out = f32::from(byte.cast_signed())),
             Self::Q4_0 => each(bytes, out, blocks::q4_0),
             Self::Q4_1 => each(bytes, out, blocks::q4_1),
             Self::Q5_0 => each(bytes, out, blocks::q5_0),

@@ -3,6 +3,7 @@
 //! Everything in the header is checked when the file is opened, so that reading a tensor later cannot run out of
 //! bounds, and nothing is allocated that is not in proportion to bytes of the file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(super) struct TensorEntry {
     /// The stored type.
     pub(super) quantisation: Quantisation,
     /// Bytes of the file.
-    at: Range<usize>,
+    pub(super) at: Range<usize>,
 }
 
 impl TensorEntry {
@@ -38,14 +39,25 @@ pub(super) struct File {
     pub(super) bytes: Arc<Bytes>,
     pub(super) metadata: Metadata,
     pub(super) tensors: BTreeMap<String, TensorEntry>,
+    pub(super) layout: Layout,
+}
+
+/// What a copy of the file needs to know beside its tensors.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) version: u32,
+    /// Pairs of metadata, and their bytes in the file.
+    pub(super) pairs: usize,
+    pub(super) metadata: Range<usize>,
+    /// Tensors begin at multiples of it, counted from the first.
+    pub(super) alignment: u64,
 }
 
 /// The format's limit on dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 
 impl File {
-    pub(super) fn read(bytes: Bytes) -> Result<Self, WeightsError> {
-        let bytes = Arc::new(bytes);
+    pub(super) fn read(bytes: Arc<Bytes>) -> Result<Self, WeightsError> {
         let mut cursor = Cursor::new(&bytes);
         let magic: [u8; 4] = cursor.array(|| "magic".to_owned())?;
         if &magic != b"GGUF" {
@@ -64,8 +76,11 @@ impl File {
         // key length, type, a byte.
         let tensor_count = cursor.count(32, || "tensor count".to_owned())?;
         let pair_count = cursor.count(13, || "metadata count".to_owned())?;
+        let metadata_start = cursor.position();
         let metadata = Metadata::read(&bytes, &mut cursor, pair_count)?;
         let alignment = alignment(&metadata)?;
+        let layout =
+            Layout { version, pairs: pair_count, metadata: metadata_start..cursor.position(), alignment };
         refuse_parts(&metadata)?;
 
         let mut table = Vec::with_capacity(tensor_count);
@@ -74,7 +89,7 @@ impl File {
         }
         let data_start = (cursor.position() as u64).next_multiple_of(alignment);
         let tensors = place(&bytes, table, data_start)?;
-        Ok(Self { metadata, tensors, bytes })
+        Ok(Self { metadata, tensors, layout, bytes })
     }
 
     /// Reads a tensor as f32 in its stored shape; row r of the result is row `source_row(r)` of the file, where a row
@@ -93,6 +108,32 @@ impl File {
             entry.quantisation.expand_rows(&self.bytes[entry.at.clone()], rows, row_length, source_row);
         Tensor::from_vec(values, Shape::from(entry.shape.clone()), &Device::Cpu)
             .map_err(WeightsError::tensor(file(), name))
+    }
+
+    /// The bytes of a tensor stored in blocks, its rows in the order of [`File::tensor`]; `None` for numbers without
+    /// blocks.
+    pub(super) fn blocks(
+        &self,
+        name: &str,
+        source_row: Option<&dyn Fn(usize) -> usize>,
+    ) -> Option<Cow<'_, [u8]>> {
+        let entry = self.tensors.get(name)?;
+        let (length, bytes) = entry.quantisation.block();
+        let row_length = *entry.shape.last()?;
+        if length == 1 || row_length == 0 {
+            return None;
+        }
+        let stored = &self.bytes[entry.at.clone()];
+        let Some(source_row) = source_row else { return Some(Cow::Borrowed(stored)) };
+        let row_bytes = row_length / length * bytes;
+        let rows = (0..stored.len() / row_bytes).map(source_row);
+        Some(rows.flat_map(|row| &stored[row * row_bytes..][..row_bytes]).copied().collect())
+    }
+
+    pub(super) fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.bytes.release(entry.at.clone());
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use super::cursor::Cursor;
 /// The metadata of a GGUF file.
 pub struct Metadata {
     bytes: Arc<Bytes>,
-    entries: BTreeMap<String, Value>,
+    /// Each value, and its bytes in the file.
+    entries: BTreeMap<String, (Value, Range<usize>)>,
 }
 
 /// The type of a value, numbered as in the file.
@@ -100,6 +101,7 @@ impl Metadata {
             let key = cursor.text(|| format!("key {index} of {count}"))?;
             let field = || format!("metadata `{key}`");
             let kind = read_kind(bytes, cursor, &field)?;
+            let start = cursor.position();
             let value = match kind {
                 Kind::Array => read_array(bytes, cursor, &field)?,
                 Kind::Text => Value::Text(cursor.text_range(field)?),
@@ -108,7 +110,7 @@ impl Metadata {
                     scalar(kind, &bytes[at]).ok_or_else(|| bytes.malformed(field(), "is not 0 or 1"))?
                 }
             };
-            if entries.insert(key.to_owned(), value).is_some() {
+            if entries.insert(key.to_owned(), (value, start..cursor.position())).is_some() {
                 return Err(bytes.malformed(field(), "is given twice"));
             }
         }
@@ -125,7 +127,7 @@ impl Metadata {
     /// # Errors
     /// [`WeightsError::Malformed`] naming the key if its value is of another type.
     pub fn get<'a, T: FromMetadata<'a>>(&'a self, key: &str) -> Result<Option<T>, WeightsError> {
-        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        let Some((value, _)) = self.entries.get(key) else { return Ok(None) };
         match T::decode(&self.bytes, value) {
             Some(decoded) => Ok(Some(decoded)),
             None => Err(self.invalid(key, format!("is {}, expected {}", value.describe(), T::EXPECTED))),
@@ -138,6 +140,11 @@ impl Metadata {
     /// [`WeightsError::Malformed`] naming the key if there is none, or if its value is of another type.
     pub fn require<'a, T: FromMetadata<'a>>(&'a self, key: &str) -> Result<T, WeightsError> {
         self.get(key)?.ok_or_else(|| self.invalid(key, format!("is missing, expected {}", T::EXPECTED)))
+    }
+
+    /// Where the value of `key` lies in the file.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.entries.get(key).map(|(_, at)| at.clone())
     }
 
     /// An error about `key`.

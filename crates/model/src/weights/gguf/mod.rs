@@ -14,6 +14,7 @@ mod k_blocks;
 mod language_config;
 mod metadata;
 mod names;
+mod raw;
 #[cfg(test)]
 pub(super) mod testing;
 mod tokenizer;
@@ -30,6 +31,7 @@ use super::bytes::Bytes;
 use super::{Source, Stored, Weights, WeightsError};
 use file::{File, TensorEntry};
 pub(super) use metadata::shorten;
+pub(super) use raw::{RawFile, RawTensor};
 
 pub use dequantise::Quantisation;
 pub use encoder_config::{Activation, ImageEncoderConfig};
@@ -47,7 +49,7 @@ impl GgufFile {
     /// # Errors
     /// [`WeightsError::Io`], or [`WeightsError::Malformed`] and [`WeightsError::Unsupported`] naming the field.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        Ok(Self(Arc::new(File::read(Bytes::map(path)?)?)))
+        Ok(Self(Arc::new(File::read(Arc::new(Bytes::map(path)?))?)))
     }
 
     /// As [`GgufFile::open`], from bytes in memory; `name` stands for the file in errors.
@@ -55,7 +57,7 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::open`].
     pub fn from_bytes(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
-        Ok(Self(Arc::new(File::read(Bytes::held(name, bytes))?)))
+        Ok(Self(Arc::new(File::read(Arc::new(Bytes::held(name, bytes)))?)))
     }
 
     /// The metadata.
@@ -219,6 +221,22 @@ impl Source for GgufSource {
             Some(head_rows) => {
                 self.file.tensor(&recipe.stored, |row| names::rotary_source_row(row, head_rows))
             }
+        }
+    }
+
+    fn blocks(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let recipe = self.tensors.get(name)?;
+        match recipe.head_rows {
+            None => self.file.blocks(&recipe.stored, None),
+            Some(head_rows) => {
+                self.file.blocks(&recipe.stored, Some(&|row| names::rotary_source_row(row, head_rows)))
+            }
+        }
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(recipe) = self.tensors.get(name) {
+            self.file.release(&recipe.stored);
         }
     }
 }

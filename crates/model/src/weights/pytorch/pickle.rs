@@ -63,13 +63,13 @@ const STORAGES: [(&str, Dtype); 10] = [
     ("FloatStorage", Dtype::F32),
     ("HalfStorage", Dtype::F16),
     ("BFloat16Storage", Dtype::BF16),
-    ("DoubleStorage", Dtype::Other(8)),
-    ("LongStorage", Dtype::Other(8)),
-    ("IntStorage", Dtype::Other(4)),
-    ("ShortStorage", Dtype::Other(2)),
-    ("CharStorage", Dtype::Other(1)),
-    ("ByteStorage", Dtype::Other(1)),
-    ("BoolStorage", Dtype::Other(1)),
+    ("DoubleStorage", Dtype::other("F64", 8)),
+    ("LongStorage", Dtype::other("I64", 8)),
+    ("IntStorage", Dtype::other("I32", 4)),
+    ("ShortStorage", Dtype::other("I16", 2)),
+    ("CharStorage", Dtype::I8),
+    ("ByteStorage", Dtype::other("U8", 1)),
+    ("BoolStorage", Dtype::other("BOOL", 1)),
 ];
 
 impl Callable {
