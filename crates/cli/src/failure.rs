@@ -36,6 +36,14 @@ impl Failure {
         }
     }
 
+    /// Its message, for a library that reports it as its own.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Failure::User(error) | Failure::Other(error) => error.to_string(),
+            Failure::Closed => "nobody reads the output".to_owned(),
+        }
+    }
+
     /// Prints the message and gives the exit code.
     ///
     /// Names in files stand in messages; a terminal must not obey what they hold.
@@ -79,6 +87,13 @@ impl From<foveate_model::ModelError> for Failure {
             foveate_model::ModelError::Tensor(_) => Failure::Other(error.into()),
             _ => Failure::User(error.into()),
         }
+    }
+}
+
+/// Some failures of training are the numbers' own.
+impl From<foveate_train::TrainError> for Failure {
+    fn from(error: foveate_train::TrainError) -> Failure {
+        if error.is_users() { Failure::User(error.into()) } else { Failure::Other(error.into()) }
     }
 }
 

@@ -6,8 +6,8 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::encode::{Example, Slot};
 use crate::Result;
+use crate::encode::{Example, Slot};
 
 /// A rectangle of `rows` × `columns` positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn rows_are_spliced_and_only_positions_before_answers_are_judged() {
         let examples = [
-            example(Some(0), &[Slot::Given(7), Slot::Image, Slot::Given(8), Slot::Answer(9), Slot::Answer(0)]),
+            example(
+                Some(0),
+                &[Slot::Given(7), Slot::Image, Slot::Given(8), Slot::Answer(9), Slot::Answer(0)],
+            ),
             example(None, &[Slot::Given(5), Slot::Answer(6)]),
             example(Some(4), &[Slot::Image, Slot::Answer(3)]),
         ];
@@ -127,11 +130,13 @@ mod tests {
         let tokens: Vec<f32> = batch.tokens.iter().map(|id| *id as f32).collect();
         let tokens = Tensor::from_vec(tokens, (7, 1), &Device::Cpu).unwrap();
         let visual = Tensor::new(&[[[100_f32], [101.0]], [[102.0], [103.0]]], &Device::Cpu).unwrap();
-        let rows = batch.splice(&tokens, Some(&visual)).unwrap().squeeze(2).unwrap().to_vec2::<f32>().unwrap();
+        let rows =
+            batch.splice(&tokens, Some(&visual)).unwrap().squeeze(2).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(rows[0], [7.0, 100.0, 101.0, 8.0, 9.0, 0.0]);
         assert_eq!(rows[1][..2], [5.0, 6.0]);
         assert_eq!(rows[2][..3], [102.0, 103.0, 3.0]);
-        let targets: Vec<(u32, u32)> = batch.targets.iter().map(|target| (target.position, target.token)).collect();
+        let targets: Vec<(u32, u32)> =
+            batch.targets.iter().map(|target| (target.position, target.token)).collect();
         assert_eq!(targets, [(3, 9), (4, 0), (6, 6), (13, 3)]);
         // What a judged position must say stands right behind it in the input, and nowhere before.
         for target in &batch.targets {

@@ -73,7 +73,9 @@ impl Checkpoints {
         let mut steps = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(TrainError::io(&self.folder))? {
             let name = entry.map_err(TrainError::io(&self.folder))?.file_name();
-            steps.extend(name.to_string_lossy().strip_prefix(PREFIX).and_then(|step| step.parse::<u64>().ok()));
+            steps.extend(
+                name.to_string_lossy().strip_prefix(PREFIX).and_then(|step| step.parse::<u64>().ok()),
+            );
         }
         steps.sort_unstable();
         Ok(steps)
@@ -120,7 +122,8 @@ impl Checkpoints {
         let path = self.path(step);
         let refuse = |reason: String| TrainError::checkpoint(&path, reason);
         let text = fs::read_to_string(path.join(STATE)).map_err(TrainError::io(&path.join(STATE)))?;
-        let state: State = serde_json::from_str(&text).map_err(|error| refuse(format!("{STATE}: {error}")))?;
+        let state: State =
+            serde_json::from_str(&text).map_err(|error| refuse(format!("{STATE}: {error}")))?;
         if !same_run(&state.recipe, recipe) {
             let reason = "it was made by another recipe (or other overrides); only `evaluation`, `checkpoints` and \
                           `feature_cache_bytes` may differ when a run goes on";
@@ -133,7 +136,8 @@ impl Checkpoints {
         let mut moments = BTreeMap::new();
         for (name, steps) in &state.updates {
             let values = |of: &mut HashMap<String, Tensor>| -> Result<Vec<f32>> {
-                let tensor = of.remove(name).ok_or_else(|| refuse(format!("{TENSORS}: no moments of {name}")))?;
+                let tensor =
+                    of.remove(name).ok_or_else(|| refuse(format!("{TENSORS}: no moments of {name}")))?;
                 Ok(tensor.flatten_all()?.to_vec1()?)
             };
             let (first, second) = (values(&mut first)?, values(&mut second)?);

@@ -55,9 +55,18 @@ impl Encoder<'_> {
     ///
     /// # Errors
     /// [`TrainError::Sample`] for a question or an answer without text, and for a template that rewrites what was said.
-    pub fn examples(&self, sample: &Sample, chosen: &[&Question], picture: Option<usize>) -> Result<Vec<Example>> {
+    pub fn examples(
+        &self,
+        sample: &Sample,
+        chosen: &[&Question],
+        picture: Option<usize>,
+    ) -> Result<Vec<Example>> {
         if sample.conversation {
-            return Ok(vec![self.example(&sample.name, &sample.questions.iter().collect::<Vec<_>>(), picture)?]);
+            return Ok(vec![self.example(
+                &sample.name,
+                &sample.questions.iter().collect::<Vec<_>>(),
+                picture,
+            )?]);
         }
         chosen.iter().map(|question| self.example(&sample.name, &[*question], picture)).collect()
     }
@@ -81,7 +90,9 @@ impl Encoder<'_> {
             let given = if nth == 0 {
                 self.prompt(&prompt, image_token)?
             } else {
-                let new = text.strip_prefix(&written).ok_or_else(|| refuse("the template rewrites earlier turns"))?;
+                let new = text
+                    .strip_prefix(&written)
+                    .ok_or_else(|| refuse("the template rewrites earlier turns"))?;
                 self.ids(new, false)?.into_iter().map(Slot::Given).collect()
             };
             // Between two turns the template writes what ends an answer.
@@ -103,7 +114,10 @@ impl Encoder<'_> {
         let shows = prompt.segments.iter().any(|segment| matches!(segment, Segment::Image(_)));
         if let Some(image) = self.tokenizer.token_to_id(image_token).filter(|_| shows) {
             let ids = self.ids(&prompt.text(image_token), prompt.add_special_tokens)?;
-            return Ok(ids.into_iter().map(|id| if id == image { Slot::Image } else { Slot::Given(id) }).collect());
+            return Ok(ids
+                .into_iter()
+                .map(|id| if id == image { Slot::Image } else { Slot::Given(id) })
+                .collect());
         }
         let mut special = prompt.add_special_tokens;
         let mut slots = Vec::new();

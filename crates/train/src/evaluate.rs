@@ -9,13 +9,13 @@ use foveate_data::{Order, Question, Stream, Tolerance};
 use foveate_model::vlm::Vlm;
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::encode::Encoder;
 use crate::feed::stack;
 use crate::forward;
 use crate::parallel;
 use crate::recipe::Recipe;
 use crate::student::Student;
-use crate::Result;
 
 /// Pictures that run together.
 const TOGETHER: usize = 8;
@@ -45,7 +45,8 @@ pub struct Score {
 impl Score {
     /// All skills together.
     pub fn total(&self) -> Count {
-        let add = |sum: Count, one: &Count| Count { right: sum.right + one.right, asked: sum.asked + one.asked };
+        let add =
+            |sum: Count, one: &Count| Count { right: sum.right + one.right, asked: sum.asked + one.asked };
         self.skills.values().fold(Count::default(), add)
     }
 
@@ -72,7 +73,8 @@ pub fn evaluate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Ve
 fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: usize) -> Result<Vec<Score>> {
     let source = recipe.data[name].open(recipe.questions)?;
     let tolerance = Tolerance { fraction: recipe.tolerance };
-    let encoder = Encoder { tokenizer: &student.tokenizer, template: &student.template, end_token: student.end_token };
+    let encoder =
+        Encoder { tokenizer: &student.tokenizer, template: &student.template, end_token: student.end_token };
     let mut stream = Stream::new(source, Order::Stored, tolerance).decoded();
     let (mut work, mut asked) = (Vec::new(), 0);
     while asked < recipe.evaluation.questions {
@@ -108,7 +110,8 @@ fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: u
     let results = results.into_iter().collect::<Result<Vec<_>>>()?;
     let mut scores = Vec::new();
     for (nth, tokens) in budgets.iter().enumerate() {
-        let mut score = Score { data: name.to_owned(), visual_tokens: *tokens, loss: 0.0, skills: BTreeMap::new() };
+        let mut score =
+            Score { data: name.to_owned(), visual_tokens: *tokens, loss: 0.0, skills: BTreeMap::new() };
         let mut targets = 0;
         for ((_, _, skills), result) in work.iter().zip(&results) {
             let Some((loss, count, right)) = result.get(nth) else { continue };

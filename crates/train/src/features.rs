@@ -69,10 +69,14 @@ impl FeatureCache {
         self.hits.fetch_add((pictures - missing.len()) as u64, Ordering::Relaxed);
         self.misses.fetch_add(missing.len() as u64, Ordering::Relaxed);
         if !missing.is_empty() {
-            let seen = forward::features(vlm, &pixels.index_select(&Tensor::new(missing.as_slice(), &Device::Cpu)?, 0)?)?;
+            let seen = forward::features(
+                vlm,
+                &pixels.index_select(&Tensor::new(missing.as_slice(), &Device::Cpu)?, 0)?,
+            )?;
             for (nth, at) in missing.iter().enumerate() {
                 let states = self.states.iter().map(|depth| {
-                    let state = seen.patches(*depth).ok_or(candle_core::Error::Msg(format!("{depth} is missing")))?;
+                    let state =
+                        seen.patches(*depth).ok_or(candle_core::Error::Msg(format!("{depth} is missing")))?;
                     Ok(state.get(nth)?.to_dtype(DType::F16)?)
                 });
                 let states = states.collect::<Result<Vec<_>>>()?;

@@ -182,7 +182,8 @@ impl Feed {
         while chosen.len() > self.recipe.questions {
             chosen.swap_remove(draw.below(chosen.len()));
         }
-        let encoder = Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
+        let encoder =
+            Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
         let examples = encoder.examples(sample, &chosen, pixels.as_ref().map(|_| picture));
         Ok((pixels, examples.map_err(|error| record(error.to_string()))?))
     }
@@ -203,7 +204,10 @@ impl Feed {
                 }
             }
         };
-        let thread = Builder::new().name("data".to_owned()).spawn(work).map_err(TrainError::io("data thread".as_ref()))?;
+        let thread = Builder::new()
+            .name("data".to_owned())
+            .spawn(work)
+            .map_err(TrainError::io("data thread".as_ref()))?;
         Ok(Ahead { receive: Some(receive), thread: Some(thread) })
     }
 }

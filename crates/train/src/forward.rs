@@ -20,11 +20,18 @@ pub fn features(vlm: &Vlm, pixels: &Tensor) -> Result<Features> {
     let needs = vlm.compressor().needs();
     if needs.attention.is_some() || needs.class_token {
         let method = vlm.compressor().method();
-        return Err(TrainError::field("parts.compressor.method", method, "a method that reads hidden states alone"));
+        return Err(TrainError::field(
+            "parts.compressor.method",
+            method,
+            "a method that reads hidden states alone",
+        ));
     }
     let blocks = vlm.tower().config().blocks();
-    let states: Vec<HiddenState> =
-        needs.states.iter().map(|depth| Ok(HiddenState::new(depth.resolve(blocks)?))).collect::<Result<_>>()?;
+    let states: Vec<HiddenState> = needs
+        .states
+        .iter()
+        .map(|depth| Ok(HiddenState::new(depth.resolve(blocks)?)))
+        .collect::<Result<_>>()?;
     let output = vlm.tower().forward(pixels, &Wanted::states(&states))?;
     let mut features = Features::new(output.grid);
     for (nth, depth) in needs.states.iter().enumerate() {
@@ -78,7 +85,12 @@ pub fn visual_tokens(
 ///
 /// # Errors
 /// As [`visual_tokens`]; a batch longer than the model's context.
-pub fn scores(vlm: &Vlm, features: &Features, examples: &[Example], visual: usize) -> Result<(Batch, Tensor)> {
+pub fn scores(
+    vlm: &Vlm,
+    features: &Features,
+    examples: &[Example],
+    visual: usize,
+) -> Result<(Batch, Tensor)> {
     let batch = Batch::new(examples, visual);
     let images = visual_tokens(vlm, features, examples, &batch, visual)?;
     let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
@@ -142,7 +154,10 @@ mod tests {
 
     fn example(picture: usize, question: &[u32], answer: &[u32]) -> Example {
         let given = question.iter().map(|id| Slot::Given(*id));
-        let slots = [Slot::Given(1), Slot::Image].into_iter().chain(given).chain(answer.iter().map(|id| Slot::Answer(*id)));
+        let slots = [Slot::Given(1), Slot::Image]
+            .into_iter()
+            .chain(given)
+            .chain(answer.iter().map(|id| Slot::Answer(*id)));
         Example { picture: Some(picture), question: question.to_vec(), slots: slots.collect() }
     }
 
@@ -165,7 +180,10 @@ mod tests {
             answer[kept..].iter_mut().for_each(|token| *token += 77);
             let other = scored(&vlm, &[example(0, &[10, 11, 12], &answer)]);
             assert_eq!(first[..=kept], other[..=kept], "token {kept} of the answer was seen early");
-            assert!(other.get(kept + 1).is_none_or(|row| apart(row, &first[kept + 1]) > 1e-4), "it is read afterwards");
+            assert!(
+                other.get(kept + 1).is_none_or(|row| apart(row, &first[kept + 1]) > 1e-4),
+                "it is read afterwards"
+            );
         }
     }
 
@@ -201,7 +219,14 @@ mod tests {
     // torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [0., 0., 1000.]]), torch.tensor([0, 2]), reduction="sum")
     #[test]
     fn loss_by_hand() {
-        let batch = Batch::new(&[Example { picture: None, question: vec![], slots: vec![Slot::Given(0), Slot::Answer(0), Slot::Answer(2)] }], 1);
+        let batch = Batch::new(
+            &[Example {
+                picture: None,
+                question: vec![],
+                slots: vec![Slot::Given(0), Slot::Answer(0), Slot::Answer(2)],
+            }],
+            1,
+        );
         let scores = Tensor::new(&[[1.0_f32, 2.0, 3.0], [0.0, 0.0, 1000.0]], &Device::Cpu).unwrap();
         let found = loss(&batch, &scores).unwrap().to_scalar::<f32>().unwrap();
         let expected = (1.0_f32.exp() + 2.0_f32.exp() + 3.0_f32.exp()).ln() - 1.0;

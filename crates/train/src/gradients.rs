@@ -22,7 +22,9 @@ const SHIFTS_EVERY_KEY: [&str; 4] = ["k_proj.3.bias", "ln_k_1.bias", "ln_k.bias"
 /// # Errors
 /// [`TrainError::Gradients`] naming the tensors without one; whatever stops the step.
 pub fn check(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>> {
-    for (name, parameter) in student.parameters().iter().filter(|(_, parameter)| parameter.group == Group::Adapters) {
+    for (name, parameter) in
+        student.parameters().iter().filter(|(_, parameter)| parameter.group == Group::Adapters)
+    {
         if name.ends_with("lora_B.weight") {
             let nudged = (parameter.variable.as_tensor() + 1e-3)?;
             parameter.variable.set(&nudged)?;

@@ -5,8 +5,8 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::random::Draw;
 use crate::Result;
+use crate::random::Draw;
 
 /// How a tensor starts.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_number_off_the_ladder_is_refused_with_the_ladder() {
-        let refused = Rungs::new("stages.0.ladder", &[(5, 1.0)], 0, &AveragePooling::default(), Grid::square(4));
+        let refused =
+            Rungs::new("stages.0.ladder", &[(5, 1.0)], 0, &AveragePooling::default(), Grid::square(4));
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("`stages.0.ladder` is 5") && error.contains("16, 4, 1"), "{error}");
     }

@@ -13,13 +13,14 @@
 //! | [`optimiser`], [`schedule`], [`ladder`], [`spike`] | one step |
 //! | [`features`] | a frozen tower sees each picture once |
 //! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`] | the run |
-//! | [`gradients`] | what to know before it starts |
+//! | [`gradients`], [`estimate`] | what to know before it starts |
 
 mod atomic;
 pub mod batch;
 pub mod checkpoint;
 pub mod encode;
 mod error;
+pub mod estimate;
 pub mod evaluate;
 pub mod features;
 pub mod feed;

@@ -96,7 +96,10 @@ impl AdamW {
     pub fn update(&mut self, name: &str, variable: &Var, gradient: &Tensor, update: &Update) -> Result<()> {
         if gradient.dims() != variable.dims() {
             let (expected, found) = (variable.dims(), gradient.dims());
-            return Err(candle_core::Error::Msg(format!("gradient of {name}: expected {expected:?}, found {found:?}")).into());
+            return Err(candle_core::Error::Msg(format!(
+                "gradient of {name}: expected {expected:?}, found {found:?}"
+            ))
+            .into());
         }
         let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
         let count = gradient.len();
@@ -173,8 +176,10 @@ mod tests {
         let mut optimiser = AdamW::default();
         let steps = get("norms").dims()[0];
         for step in 0..steps {
-            let gradients: Vec<Tensor> =
-                variables.iter().map(|(name, _)| get(&format!("{name}.gradient")).get(step).unwrap()).collect();
+            let gradients: Vec<Tensor> = variables
+                .iter()
+                .map(|(name, _)| get(&format!("{name}.gradient")).get(step).unwrap())
+                .collect();
             let length = norm(&gradients).unwrap();
             let expected = get("norms").get(step).unwrap().to_scalar::<f32>().unwrap();
             assert!((length - f64::from(expected)).abs() < 1e-5 * length, "{length} {expected}");
@@ -190,14 +195,18 @@ mod tests {
                 optimiser.update(name, variable, gradient, &update).unwrap();
                 let expected = get(&format!("{name}.after")).get(step).unwrap();
                 let apart = (variable.as_tensor() - &expected).unwrap().abs().unwrap();
-                let apart = apart.max_all().unwrap().to_dtype(DType::F32).unwrap().to_scalar::<f32>().unwrap();
+                let apart =
+                    apart.max_all().unwrap().to_dtype(DType::F32).unwrap().to_scalar::<f32>().unwrap();
                 assert!(apart < 2e-6, "{name} after step {step}: {apart}");
             }
         }
         for (name, moments) in optimiser.moments() {
             let expected = get(&format!("{name}.second")).flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (found, expected) in moments.second.iter().zip(expected) {
-                assert!((found - expected).abs() <= 1e-5 * expected.abs() + 1e-12, "{name}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() <= 1e-5 * expected.abs() + 1e-12,
+                    "{name}: {found} {expected}"
+                );
             }
         }
     }
@@ -206,7 +215,10 @@ mod tests {
     fn going_on_from_a_state_is_going_on() {
         let update = Update { rate: 0.01, decay: 0.1, betas: (0.9, 0.99), epsilon: 1e-8, scale: 1.0 };
         let gradient = |step: u8| Tensor::new(&[0.1_f32 * f32::from(step), -1.0], &Device::Cpu).unwrap();
-        let (straight, resumed) = (Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap(), Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap());
+        let (straight, resumed) = (
+            Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap(),
+            Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap(),
+        );
         let mut one = AdamW::default();
         (0..6).for_each(|step| one.update("x", &straight, &gradient(step), &update).unwrap());
         let mut two = AdamW::default();
@@ -227,6 +239,12 @@ mod tests {
         let seen = view.to_vec2::<f32>().unwrap();
         assert!((seen[0][0] - 2.0).abs() < 1e-5 && (seen[0][1] - 3.0).abs() < 1e-5, "{seen:?}");
         let wrong = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
-        assert!(AdamW::default().update("x", &variable, &wrong, &update).unwrap_err().to_string().contains("[2, 2]"));
+        assert!(
+            AdamW::default()
+                .update("x", &variable, &wrong, &update)
+                .unwrap_err()
+                .to_string()
+                .contains("[2, 2]")
+        );
     }
 }

@@ -37,7 +37,10 @@ mod tests {
     fn results_keep_the_order_of_the_work() {
         let items: Vec<usize> = (0..100).collect();
         for threads in [0, 1, 3, 200] {
-            assert_eq!(map(&items, threads, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+            assert_eq!(
+                map(&items, threads, |item| item * 2),
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
         }
         assert_eq!(map(&[], 4, |item: &usize| *item), Vec::<usize>::new());
     }

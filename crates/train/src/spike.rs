@@ -66,9 +66,8 @@ fn unusable(what: &str, value: f64, seen: &VecDeque<f64>, settings: &Spikes) -> 
     let mean = seen.iter().sum::<f64>() / count;
     let variance = seen.iter().map(|seen| (seen - mean).powi(2)).sum::<f64>() / (count - 1.0);
     let limit = (mean + settings.deviations * variance.sqrt()).max(settings.factor * mean);
-    (value > limit).then(|| {
-        format!("its {what} is {value:.4}, more than {limit:.4} after {mean:.4} on average")
-    })
+    (value > limit)
+        .then(|| format!("its {what} is {value:.4}, more than {limit:.4} after {mean:.4} on average"))
 }
 
 #[cfg(test)]
@@ -91,8 +90,12 @@ mod tests {
     fn spikes_are_skipped_and_leave_the_distribution_alone() {
         let mut guard = trained();
         let before = guard.clone();
-        assert!(matches!(guard.judge(&SETTINGS, 10, 9.0, 1.0).unwrap(), Verdict::Skip(reason) if reason.contains("9.0000")));
-        assert!(matches!(guard.judge(&SETTINGS, 11, 2.0, 50.0).unwrap(), Verdict::Skip(reason) if reason.contains("gradient")));
+        assert!(
+            matches!(guard.judge(&SETTINGS, 10, 9.0, 1.0).unwrap(), Verdict::Skip(reason) if reason.contains("9.0000"))
+        );
+        assert!(
+            matches!(guard.judge(&SETTINGS, 11, 2.0, 50.0).unwrap(), Verdict::Skip(reason) if reason.contains("gradient"))
+        );
         assert_eq!((guard.skipped, &guard.losses, &guard.norms), (2, &before.losses, &before.norms));
         // Below twice the mean nothing is a spike, however narrow the distribution.
         assert_eq!(guard.judge(&SETTINGS, 12, 4.0, 2.0).unwrap(), Verdict::Take);

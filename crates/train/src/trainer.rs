@@ -67,11 +67,18 @@ impl Trainer {
     ///
     /// # Errors
     /// A folder with another run or, with `resume`, a checkpoint that cannot be used.
-    pub fn new(recipe: Recipe, student: Student, folder: &Path, resume: bool, threads: usize) -> Result<Trainer> {
+    pub fn new(
+        recipe: Recipe,
+        student: Student,
+        folder: &Path,
+        resume: bool,
+        threads: usize,
+    ) -> Result<Trainer> {
         let checkpoints = Checkpoints::open(&folder.join("checkpoints"))?;
         let resumed = if resume { checkpoints.resume(&student, &recipe)? } else { None };
         if !resume && let Some(step) = checkpoints.steps()?.last() {
-            let reason = format!("holds a run of {step} steps; go on with it (resume), or choose another folder");
+            let reason =
+                format!("holds a run of {step} steps; go on with it (resume), or choose another folder");
             return Err(TrainError::checkpoint(folder, reason));
         }
         let (state, optimiser) = resumed.unwrap_or_else(|| {
@@ -125,7 +132,9 @@ impl Trainer {
                 Some(stage) => stage,
                 None => InStage::enter(&recipe, index, &self.student, &self.folder)?,
             };
-            let prepared = data.next().unwrap_or_else(|| Err(TrainError::field("data", "ended", "data for every step")))?;
+            let prepared = data
+                .next()
+                .unwrap_or_else(|| Err(TrainError::field("data", "ended", "data for every step")))?;
             let waited = started.elapsed().as_secs_f64();
             let mut report = self.take(&stage, within, &prepared)?;
             current = Some(stage);
@@ -140,7 +149,9 @@ impl Trainer {
             let step = self.state.step;
             let done = step == end;
             let evaluation = &recipe.evaluation;
-            if evaluation.questions > 0 && (done || (evaluation.every > 0 && step.is_multiple_of(evaluation.every))) {
+            if evaluation.questions > 0
+                && (done || (evaluation.every > 0 && step.is_multiple_of(evaluation.every)))
+            {
                 scores = evaluate(&recipe, &self.student, self.threads)?;
                 log.evaluation(step, &scores)?;
                 observer.on(Event::Evaluated { step, scores: &scores });
@@ -173,11 +184,13 @@ impl Trainer {
         let vlm = rebuilt.as_ref().unwrap_or(&stage.vlm);
         let visual: Vec<usize> =
             (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
-        let computed = gradients(vlm, &self.student, stage.cache.as_ref(), &prepared.parts, &visual, self.threads)?;
+        let computed =
+            gradients(vlm, &self.student, stage.cache.as_ref(), &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
         let verdict = self.state.spikes.judge(&recipe.spikes, prepared.step, computed.loss, norm)?;
         let factor = stage.schedule.at(within);
-        let rates: BTreeMap<Group, f64> = settings.rates.iter().map(|(group, rate)| (*group, rate * factor)).collect();
+        let rates: BTreeMap<Group, f64> =
+            settings.rates.iter().map(|(group, rate)| (*group, rate * factor)).collect();
         if verdict == Verdict::Take {
             self.update(settings, &rates, &computed.gradients, norm)?;
         }
@@ -202,10 +215,18 @@ impl Trainer {
         })
     }
 
-    fn update(&mut self, settings: &Stage, rates: &BTreeMap<Group, f64>, gradients: &Gradients, norm: f64) -> Result<()> {
+    fn update(
+        &mut self,
+        settings: &Stage,
+        rates: &BTreeMap<Group, f64>,
+        gradients: &Gradients,
+        norm: f64,
+    ) -> Result<()> {
         let scale = optimiser::clip_scale(norm, settings.clip);
         for (name, parameter) in self.student.parameters() {
-            let (Some(rate), Some(gradient)) = (rates.get(&parameter.group), gradients.get(name)) else { continue };
+            let (Some(rate), Some(gradient)) = (rates.get(&parameter.group), gradients.get(name)) else {
+                continue;
+            };
             let update = Update {
                 rate: *rate,
                 decay: if parameter.decays() { settings.weight_decay } else { 0.0 },
@@ -258,9 +279,11 @@ pub fn gradients(
     visual: &[usize],
     threads: usize,
 ) -> Result<Computed> {
-    let targets: usize = parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
+    let targets: usize =
+        parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
-    let results = parallel::map(&work, threads, |(part, visual)| one_part(vlm, student, cache, part, *visual, targets));
+    let results =
+        parallel::map(&work, threads, |(part, visual)| one_part(vlm, student, cache, part, *visual, targets));
     let mut sum = Computed { loss: 0.0, targets, gradients: BTreeMap::new() };
     for result in results {
         let (loss, gradients) = result?;
@@ -293,6 +316,7 @@ fn one_part(
     let loss = (forward::loss(&batch, &scores)? / targets.max(1) as f64)?;
     let mut store = loss.backward()?;
     let own = student.parameters().iter();
-    let gradients = own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
+    let gradients =
+        own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
     Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))
 }

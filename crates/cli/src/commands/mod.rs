@@ -14,6 +14,7 @@ mod look;
 mod plan;
 mod pull;
 mod system;
+mod train;
 
 use clap::Subcommand;
 
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Batch(Box<batch::Arguments>),
     Inspect(inspect::Arguments),
     Pull(pull::Arguments),
+    Train(Box<train::Arguments>),
     Completions(completions::Arguments),
 }
 
@@ -48,6 +50,7 @@ impl Command {
             Command::Batch(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
+            Command::Train(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

@@ -112,7 +112,8 @@ impl Log {
             let kept: String = text.lines().filter(is_before).flat_map(|line| [line, "\n"]).collect();
             atomic::replace_bytes(&path, kept.as_bytes())?;
         }
-        let lines = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
+        let lines =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
         Ok(Log { path, lines, events: EventFile::create(folder, step)? })
     }
 

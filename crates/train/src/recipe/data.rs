@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use foveate_data::Source;
 use foveate_data::dataset::{
     EasyVqa, EasyVqaSplit, Emoji, EmojiImages, EmojiSet, Folder, Llava, Nlvr, NlvrSplit, Part, SheetSide,
     Subset, TextLines, TextLinesSplit,
 };
 use foveate_data::synthetic::{SceneSettings, Scenes, Split, TextSettings, Texts};
-use foveate_data::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;

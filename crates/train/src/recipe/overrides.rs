@@ -57,7 +57,9 @@ impl<'a> Place<'a> {
 fn element<'a>(list: &'a mut [Value], step: &str) -> std::result::Result<&'a mut Value, String> {
     let count = list.len();
     let found = step.parse::<usize>().ok().and_then(|index| list.get_mut(index));
-    found.ok_or_else(|| format!("`{step}` is no element of a list of {count}: allowed are 0 to {}", count.max(1) - 1))
+    found.ok_or_else(|| {
+        format!("`{step}` is no element of a list of {count}: allowed are 0 to {}", count.max(1) - 1)
+    })
 }
 
 #[cfg(test)]

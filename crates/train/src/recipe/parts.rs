@@ -94,7 +94,9 @@ impl ImageSteps {
         let made = match self.preset {
             ImagePreset::Siglip => Preprocessor::siglip(self.side),
             ImagePreset::Clip => Preprocessor::clip(self.side),
-            ImagePreset::Dinov2 => Preprocessor { mean: DINOV2.0, std: DINOV2.1, ..Preprocessor::clip(self.side) },
+            ImagePreset::Dinov2 => {
+                Preprocessor { mean: DINOV2.0, std: DINOV2.1, ..Preprocessor::clip(self.side) }
+            }
         };
         Ok(Preprocessor { pad_to_square: self.pad_to_square, ..made })
     }

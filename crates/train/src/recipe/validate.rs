@@ -38,10 +38,18 @@ impl Recipe {
         check("parts.image.side", side, (8..=4096).contains(&side), "8 to 4096 pixels")?;
         let from_scratch = matches!(self.parts.language, Source::Fresh(_));
         if from_scratch && self.parts.tokenizer.is_none() {
-            return Err(TrainError::field("parts.tokenizer", "missing", "needed by a language model from scratch"));
+            return Err(TrainError::field(
+                "parts.tokenizer",
+                "missing",
+                "needed by a language model from scratch",
+            ));
         }
         if from_scratch && self.parts.template.is_none() {
-            return Err(TrainError::field("parts.template", "missing", "needed by a language model from scratch"));
+            return Err(TrainError::field(
+                "parts.template",
+                "missing",
+                "needed by a language model from scratch",
+            ));
         }
         if let Some(Tokens::Trained(shape)) = &self.parts.tokenizer {
             let allowed = "300 to 65536 tokens (256 bytes, special tokens and some merges)";
@@ -71,13 +79,20 @@ impl Recipe {
         }
         self.evaluation.data.iter().try_for_each(|name| {
             let source = self.known("evaluation.data", name)?;
-            check("evaluation.data", name, source.held_out(), "a dataset of validation, or the part held out by a cut")
+            check(
+                "evaluation.data",
+                name,
+                source.held_out(),
+                "a dataset of validation, or the part held out by a cut",
+            )
         })
     }
 
     fn known(&self, field: &str, name: &str) -> Result<&super::DataSource> {
         let known = || self.data.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        self.data.get(name).ok_or_else(|| TrainError::field(field, name, format!("one of the datasets {}", known())))
+        self.data
+            .get(name)
+            .ok_or_else(|| TrainError::field(field, name, format!("one of the datasets {}", known())))
     }
 
     fn validate_stage(&self, path: &str, stage: &Stage) -> Result<()> {
@@ -111,14 +126,29 @@ impl Recipe {
             positive(&field("ladder"), *weight)?;
         }
         let fraction = |value: f64| (0.0..=1.0).contains(&value);
-        check(&field("warm_up"), stage.warm_up, fraction(stage.warm_up), "a fraction of the steps, from 0 to 1")?;
-        check(&field("floor"), stage.floor, fraction(stage.floor), "a fraction of the highest rate, from 0 to 1")?;
+        check(
+            &field("warm_up"),
+            stage.warm_up,
+            fraction(stage.warm_up),
+            "a fraction of the steps, from 0 to 1",
+        )?;
+        check(
+            &field("floor"),
+            stage.floor,
+            fraction(stage.floor),
+            "a fraction of the highest rate, from 0 to 1",
+        )?;
         positive(&field("clip"), stage.clip)?;
         let decays = stage.weight_decay >= 0.0 && stage.weight_decay.is_finite();
         check(&field("weight_decay"), stage.weight_decay, decays, "0 or more")?;
         let (first, second) = stage.betas;
         let inside = |beta: f64| (0.0..1.0).contains(&beta);
-        check(&field("betas"), format!("[{first}, {second}]"), inside(first) && inside(second), "two numbers from 0 to below 1")?;
+        check(
+            &field("betas"),
+            format!("[{first}, {second}]"),
+            inside(first) && inside(second),
+            "two numbers from 0 to below 1",
+        )?;
         positive(&field("epsilon"), stage.epsilon)
     }
 }

@@ -171,7 +171,8 @@ impl Student {
         for (name, parameter) in &self.parameters {
             let shape = parameter.variable.dims();
             let stored = tensors.get(name).filter(|stored| stored.dims() == shape).ok_or_else(|| {
-                let found = tensors.get(name).map_or("missing".to_owned(), |stored| format!("{:?}", stored.dims()));
+                let found =
+                    tensors.get(name).map_or("missing".to_owned(), |stored| format!("{:?}", stored.dims()));
                 TrainError::field(name, found, format!("a tensor of shape {shape:?}"))
             })?;
             parameter.variable.set(&stored.to_device(&Device::Cpu)?)?;

@@ -76,7 +76,11 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     }
     let config = VlmConfig::from_json(&json.to_string())?;
     let end_token = config.text.end_tokens.first().copied().ok_or_else(|| {
-        TrainError::field("parts.language", "without `eos_token_id`", "a model whose configuration says what ends an answer")
+        TrainError::field(
+            "parts.language",
+            "without `eos_token_id`",
+            "a model whose configuration says what ends an answer",
+        )
     })?;
     let preprocessor = parts.image.preprocessor()?;
     match &folder {
@@ -87,7 +91,10 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
 
     let mut all: BTreeMap<String, (Group, Tensor)> = BTreeMap::new();
     let prefixed = |prefix: &str, group, tensors: BTreeMap<String, Tensor>| {
-        tensors.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), (group, tensor))).collect::<Vec<_>>()
+        tensors
+            .into_iter()
+            .map(move |(name, tensor)| (format!("{prefix}.{name}"), (group, tensor)))
+            .collect::<Vec<_>>()
     };
     all.extend(prefixed("vision_tower", Group::Tower, tower.tensors));
     all.extend(prefixed("language_model", Group::Language, language.tensors));
@@ -104,7 +111,19 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     }
     let adapters = adapters(recipe, &config, &frozen, &mut parameters)?;
     let compressor = parts.compressor.clone();
-    Ok(Student { config, json, compressor, frozen, parameters, adapters, tokenizer, template, preprocessor, end_token, files })
+    Ok(Student {
+        config,
+        json,
+        compressor,
+        frozen,
+        parameters,
+        adapters,
+        tokenizer,
+        template,
+        preprocessor,
+        end_token,
+        files,
+    })
 }
 
 /// Fresh weights of the compressor, which knows how they start, and of the projector where there is one. Returns tables
@@ -143,7 +162,8 @@ fn adapters(
     frozen: &BTreeMap<String, Tensor>,
     parameters: &mut BTreeMap<String, Parameter>,
 ) -> Result<Vec<Adapter>> {
-    let Some(lora) = recipe.lora.as_ref().filter(|_| recipe.trained_groups().contains(&Group::Adapters)) else {
+    let Some(lora) = recipe.lora.as_ref().filter(|_| recipe.trained_groups().contains(&Group::Adapters))
+    else {
         return Ok(Vec::new());
     };
     let mut adapters = Vec::new();
@@ -182,7 +202,10 @@ fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
 
 fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
-    let failed = |error: serde_json::Error| TrainError::Syntax { file: path.display().to_string(), reason: error.to_string() };
+    let failed = |error: serde_json::Error| TrainError::Syntax {
+        file: path.display().to_string(),
+        reason: error.to_string(),
+    };
     serde_json::from_str(&text).map_err(failed)
 }
 
@@ -208,7 +231,11 @@ fn fresh_language(source: &Source, seed: u64, vocabulary: usize, tokenizer: &Tok
     match config.get("vocab_size").and_then(Value::as_u64) {
         None => config["vocab_size"] = vocabulary.into(),
         Some(rows) if rows < vocabulary as u64 => {
-            return Err(TrainError::field(field, rows, format!("{vocabulary} or more, the tokens of the tokenizer")));
+            return Err(TrainError::field(
+                field,
+                rows,
+                format!("{vocabulary} or more, the tokens of the tokenizer"),
+            ));
         }
         Some(_) => {}
     }
@@ -218,7 +245,11 @@ fn fresh_language(source: &Source, seed: u64, vocabulary: usize, tokenizer: &Tok
     }
     let decoder = DecoderConfig::from_json(&config.to_string())?;
     let tensors = decoder.tensors().into_iter().map(|(name, shape)| {
-        let tensor = Start::of(&name, &shape, decoder.blocks).tensor(seed, &format!("language_model.{name}"), &shape)?;
+        let tensor = Start::of(&name, &shape, decoder.blocks).tensor(
+            seed,
+            &format!("language_model.{name}"),
+            &shape,
+        )?;
         Ok((name, tensor))
     });
     Ok(Part { config, tensors: tensors.collect::<Result<_>>()? })
@@ -246,7 +277,11 @@ fn open_tower(word: &str, path: &Path) -> Result<Part> {
     });
     let tensors = tensors.collect::<Result<_>>()?;
     let json = serde_json::to_value(&config);
-    let json = json.map_err(|error| TrainError::Part { part: "tower", word: word.to_owned(), reason: error.to_string() })?;
+    let json = json.map_err(|error| TrainError::Part {
+        part: "tower",
+        word: word.to_owned(),
+        reason: error.to_string(),
+    })?;
     Ok(Part { config: json, tensors })
 }
 
@@ -258,13 +293,20 @@ fn fresh_tower(table: &toml::Table, seed: u64) -> Result<Part> {
         VisionConfig::Clip(c) => (c.hidden_size, c.intermediate_size, c.num_hidden_layers, false, true),
         _ => {
             let found = json.get("model_type").map(Value::to_string).unwrap_or_default();
-            return Err(TrainError::field("parts.tower.fresh.model_type", found, "siglip_vision_model or clip_vision_model"));
+            return Err(TrainError::field(
+                "parts.tower.fresh.model_type",
+                found,
+                "siglip_vision_model or clip_vision_model",
+            ));
         }
     };
     let patch = config.patch_size();
     let mut shapes = vec![
         ("embeddings.patch_embedding.weight".to_owned(), vec![width, 3, patch, patch]),
-        ("embeddings.position_embedding.weight".to_owned(), vec![config.grid().patches() + usize::from(class), width]),
+        (
+            "embeddings.position_embedding.weight".to_owned(),
+            vec![config.grid().patches() + usize::from(class), width],
+        ),
     ];
     if bias {
         shapes.push(("embeddings.patch_embedding.bias".to_owned(), vec![width]));
@@ -291,7 +333,8 @@ fn fresh_tower(table: &toml::Table, seed: u64) -> Result<Part> {
     }
     let tensors = shapes.into_iter().map(|(name, shape)| {
         let name = format!("vision_model.{name}");
-        let tensor = Start::of(&name, &shape, blocks).tensor(seed, &format!("vision_tower.{name}"), &shape)?;
+        let tensor =
+            Start::of(&name, &shape, blocks).tensor(seed, &format!("vision_tower.{name}"), &shape)?;
         Ok((name, tensor))
     });
     Ok(Part { config: json, tensors: tensors.collect::<Result<_>>()? })
