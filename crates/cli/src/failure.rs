@@ -36,11 +36,11 @@ impl Failure {
         }
     }
 
-    /// Its message, for a library that reports it as its own.
-    pub(crate) fn told(&self) -> String {
+    /// The message alone.
+    pub(crate) fn message(&self) -> String {
         match self {
             Failure::User(error) | Failure::Other(error) => error.to_string(),
-            Failure::Closed => "nobody reads the output".to_owned(),
+            Failure::Closed => String::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::failure::Failure;
 
 /// How a model that is not here is fetched.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct Fetch {
     /// Open no socket: answer from the cache or say what is missing (also HF_HUB_OFFLINE=1).
     #[arg(long)]

@@ -73,6 +73,7 @@ impl Threads {
     /// Sets the number for the whole process; call it once, before the first calculation.
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         let Some(threads) = self.threads else { return Ok(()) };
+        foveate_model::threads::set(usize::from(threads))?;
         rayon::ThreadPoolBuilder::new()
             .num_threads(usize::from(threads))
             .build_global()

@@ -1,24 +1,29 @@
-//! What this machine sustains: read from a file, or measured in about a second.
+//! What this machine sustains: written by `foveate bench`, or measured in about a second.
 //!
-//! The measurement runs the single-precision products of `ndarray` on every core, and reads memory once through. An
-//! engine with better kernels is faster; give its rates with `--flop-rate` and `--bandwidth`.
+//! The quick measurement runs products of the kernels that models run on, on every core, and reads memory once through.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use foveate_kernels::{Epilogue, Format, Matrix, Pool, Source, calibrate};
 use foveate_law::cost::Rates;
-use ndarray::Array2;
+use serde::Deserialize;
 
 use crate::failure::Failure;
 
 const MAX_BYTES: u64 = 1 << 20;
-/// Rows and columns of the products: three such matrices fit into a core's second-level cache.
-const SIDE: usize = 256;
-/// Numbers read for the bandwidth, 256 MiB: more than any cache holds.
-const NUMBERS: usize = 64 << 20;
-const PATIENCE: Duration = Duration::from_millis(300);
+/// The shape of the measured product: rows, outputs, inputs, as a layer of a vision tower has them.
+const SHAPE: [usize; 3] = [256, 1024, 1024];
+const PATIENCE: Duration = Duration::from_millis(400);
 
-/// Reads {flops_per_second, bytes_per_second}.
+/// What is read of a machine file; `foveate bench` writes more.
+#[derive(Deserialize)]
+struct Stored {
+    flops_per_second: f64,
+    bytes_per_second: f64,
+}
+
+/// Reads {flops_per_second, bytes_per_second, …}.
 pub(crate) fn read(path: &Path) -> Result<Rates, Failure> {
     let failed = |message: String| Failure::user(format!("{}: {message}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
@@ -26,66 +31,45 @@ pub(crate) fn read(path: &Path) -> Result<Rates, Failure> {
         return Err(failed(format!("{size} bytes; a machine file has at most {MAX_BYTES}")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let rates: Rates = serde_json::from_str(&text).map_err(|error| {
+    let stored: Stored = serde_json::from_str(&text).map_err(|error| {
         failed(format!("{error}; {{\"flops_per_second\": …, \"bytes_per_second\": …}} is needed"))
     })?;
-    Ok(Rates::new(rates.flops_per_second, rates.bytes_per_second)?)
+    Rates::new(stored.flops_per_second, stored.bytes_per_second).map_err(|error| failed(error.to_string()))
+}
+
+/// Where `foveate bench` writes its profile unless told otherwise, and `foveate plan` looks for it:
+/// `$XDG_CACHE_HOME/foveate/machine.json`, in `~/.cache` where the variable is not set. `None` without a home.
+pub(crate) fn profile_path() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("foveate").join("machine.json"))
+}
+
+/// The rates of the profile, where there is one; else measured now.
+pub(crate) fn rates() -> Result<Rates, Failure> {
+    match profile_path().filter(|path| path.exists()) {
+        Some(path) => read(&path),
+        None => measure(),
+    }
 }
 
 /// Measures the rates on all cores.
 pub(crate) fn measure() -> Result<Rates, Failure> {
+    let failed = |error: foveate_kernels::Error| Failure::Other(error.into());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Rates::new(on_all(threads, products), reading(threads))?)
-}
-
-/// The sum of what `work` reaches on each of `threads` cores at once.
-fn on_all(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
-    std::thread::scope(|scope| {
-        let started: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
-        started.into_iter().filter_map(|thread| thread.join().ok()).sum()
-    })
-}
-
-/// FLOP/s of one core.
-fn products() -> f64 {
-    let left = Array2::<f32>::from_shape_fn((SIDE, SIDE), |(row, column)| (row * 7 + column) as f32 * 1e-5);
-    let right = left.t().to_owned();
+    let pool = Pool::new(threads).map_err(failed)?;
+    let [rows, n, k] = SHAPE;
+    let numbers = |count: usize| (0..count).map(|i| (i % 97) as f32 * 1e-2 - 0.5).collect::<Vec<f32>>();
+    let (weights, x, mut out) = (numbers(n * k), numbers(rows * k), vec![0.0; rows * n]);
+    let matrix = Matrix::pack(Source::F32(&weights), Format::Bf16, n, k, &pool).map_err(failed)?;
     let mut best = 0.0_f64;
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         let from = Instant::now();
-        std::hint::black_box(left.dot(&right));
-        best = best.max(2.0 * (SIDE as f64).powi(3) / from.elapsed().as_secs_f64());
+        matrix.multiply(&x, rows, &mut out, &Epilogue::default(), &pool).map_err(failed)?;
+        best = best.max(2.0 * (rows * n * k) as f64 / from.elapsed().as_secs_f64());
     }
-    best
-}
-
-/// Bytes a second that all cores read together: the best of several passes.
-fn reading(threads: usize) -> f64 {
-    let numbers = vec![1.0_f32; NUMBERS];
-    let mut best = 0.0_f64;
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        let from = Instant::now();
-        std::thread::scope(|scope| {
-            for part in numbers.chunks(NUMBERS.div_ceil(threads)) {
-                scope.spawn(|| std::hint::black_box(sum(part)));
-            }
-        });
-        best = best.max(size_of_val(numbers.as_slice()) as f64 / from.elapsed().as_secs_f64());
-    }
-    best
-}
-
-/// Many independent sums, so that reading and not adding is the limit.
-fn sum(numbers: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 64];
-    for chunk in numbers.chunks_exact(64) {
-        for (sum, number) in sums.iter_mut().zip(chunk) {
-            *sum += number;
-        }
-    }
-    sums.iter().sum()
+    Ok(Rates::new(best, calibrate::read_bandwidth(&pool, PATIENCE))?)
 }
 
 #[cfg(test)]
@@ -98,5 +82,19 @@ mod tests {
         let rates = measure().unwrap();
         assert!((1e8..1e15).contains(&rates.flops_per_second), "{rates:?}");
         assert!((1e8..1e13).contains(&rates.bytes_per_second), "{rates:?}");
+    }
+
+    #[test]
+    fn a_profile_may_say_more_and_not_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine.json");
+        std::fs::write(&path, r#"{"flops_per_second": 5e11, "bytes_per_second": 2e10, "model": "x"}"#)
+            .unwrap();
+        assert_eq!(read(&path).unwrap(), Rates::new(5e11, 2e10).unwrap());
+        for text in [r#"{"flops_per_second": 5e11}"#, r#"{"flops_per_second": 0, "bytes_per_second": 1}"#] {
+            std::fs::write(&path, text).unwrap();
+            let Err(Failure::User(error)) = read(&path) else { panic!("{text} was read") };
+            assert!(error.to_string().contains("machine.json"), "{error}");
+        }
     }
 }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
-use foveate_model::ModelError;
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Tiling, View, Viewer};
+use foveate_model::{Dtype, ModelError};
 pub(crate) use prompt::{Asked, one_question};
 use tokenizers::Tokenizer;
 
@@ -36,8 +37,16 @@ pub(crate) struct Place {
     /// in its configuration unless given.
     #[arg(long, value_name = "TOWER")]
     pub(crate) tower: Option<String>,
+    /// What the weights are kept as in memory.
+    #[arg(long, value_name = "DTYPE", default_value = "as-stored", value_parser = dtypes())]
+    pub(crate) dtype: Dtype,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
+}
+
+/// Reads a [`Dtype`], with the names that there are in the help and in errors.
+pub(crate) fn dtypes() -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
 }
 
 /// An open model; clones share weights and caches.

@@ -71,6 +71,32 @@ fn attention(criterion: &mut Criterion) {
     }
 }
 
+fn gradients(criterion: &mut Criterion) {
+    let pool = pool();
+    let mut group = criterion.benchmark_group("attention backward");
+    let heads = |heads, key_heads, mask| Attention { heads, key_heads, head_size: 64, scale: 0.125, mask };
+    let causal = Mask::Causal { offset: 0, window: None };
+    for (name, layer, rows) in [
+        ("4 heads, 256", heads(4, 4, Mask::Full), 256),
+        ("4 heads, 256, causal", heads(4, 4, causal), 256),
+        ("SmolLM2 at 626", heads(9, 3, causal), 626),
+    ] {
+        let (q, k) = (numbers(rows * layer.heads * 64), numbers(rows * layer.key_heads * 64));
+        let (q, k) = (Strided::dense(&q, layer.heads, 64), Strided::dense(&k, layer.key_heads, 64));
+        let mut dq = vec![0.0; rows * layer.heads * 64];
+        let mut dk = vec![0.0; rows * layer.key_heads * 64];
+        let mut dv = dk.clone();
+        // Five products of rows x keys x 64 a head, half of them under a causal mask.
+        let operations = 10 * layer.heads * rows * rows * 64 / if layer.mask == causal { 2 } else { 1 };
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                layer.backward(q, rows, k, k, rows, q, &mut dq, &mut dk, black_box(&mut dv), &pool).unwrap()
+            });
+        });
+    }
+}
+
 fn loops(criterion: &mut Criterion) {
     let pool = pool();
     criterion.bench_function("empty loop of 16 tasks", |bencher| {
@@ -81,6 +107,6 @@ fn loops(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
-    targets = products, attention, loops
+    targets = products, attention, gradients, loops
 }
 criterion_main!(benches);

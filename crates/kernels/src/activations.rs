@@ -5,9 +5,11 @@
 //! cache, as rows of 1024 floats would.
 
 use crate::buffer::{Buffer, Plain};
+use crate::chunks::Chunks;
 use crate::dense::View;
+use crate::driver::{divided, part};
 use crate::format::{BLOCK, Layout};
-use crate::pool::{Chunks, Pool};
+use crate::pool::Pool;
 use crate::quantise::{most, quantise, quantise_block, scale};
 use crate::tile::Width;
 
@@ -53,13 +55,17 @@ impl Cut {
     }
 
     pub(crate) fn chunks(self) -> usize {
-        (self.units * self.words).div_ceil(CHUNK / self.words * self.words)
+        let words = self.units * self.words;
+        if words + self.words <= CHUNK {
+            return usize::from(words > 0);
+        }
+        let longest = CHUNK - CHUNK % self.words;
+        divided(words + longest - 1, longest)
     }
 
     /// The units of chunk `i`: chunks are of even size, which no result depends on.
     pub(crate) fn chunk(self, i: usize) -> std::ops::Range<usize> {
-        let chunks = self.chunks();
-        self.units * i / chunks..self.units * (i + 1) / chunks
+        part(self.units, self.chunks(), i)
     }
 
     /// Units of the longest chunk.

@@ -35,7 +35,7 @@ pub fn peak(path: Path, arithmetic: Arithmetic, pool: &Pool, slices: usize) -> R
         let mut speeds = vec![0.0_f64; threads];
         let (arrived, alone) = (AtomicUsize::new(0), AtomicBool::new(false));
         {
-            let results = crate::pool::Chunks::new(&mut speeds, 1);
+            let results = crate::chunks::Chunks::new(&mut speeds, 1);
             pool.run(threads, |i| {
                 // All threads at once: cores that share units or a power budget slow each other down.
                 arrived.fetch_add(1, Ordering::SeqCst);

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, check_length};
 use crate::format::PANEL;
-use crate::math::{gelu, sigmoid_unit};
+use crate::math::{gelu, gelu_tanh, sigmoid_unit};
 
 /// A function applied to every number of a product after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +13,8 @@ pub enum Activation {
     Identity,
     /// x/2 · (1 + erf(x/√2)), to 4e-7 · max(1, |x|).
     Gelu,
+    /// x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), as SigLIP has it, to 4e-7 · max(1, |x|).
+    GeluTanh,
     /// x · sigmoid(1.702 x), as CLIP has it.
     QuickGelu,
     /// x · sigmoid(x).
@@ -82,6 +84,7 @@ impl<'a> Epilogue<'a> {
         match self.activation {
             Activation::Identity => {}
             Activation::Gelu => values.iter_mut().for_each(|x| *x = gelu::<FUSED>(*x)),
+            Activation::GeluTanh => values.iter_mut().for_each(|x| *x = gelu_tanh::<FUSED>(*x)),
             Activation::QuickGelu => values.iter_mut().for_each(|x| *x = sigmoid_unit::<FUSED>(*x, 1.702)),
             Activation::Silu => values.iter_mut().for_each(|x| *x = sigmoid_unit::<FUSED>(*x, 1.0)),
         }

@@ -29,6 +29,16 @@ pub enum Error {
         /// The values that are allowed.
         allowed: &'static str,
     },
+    /// An index past the end.
+    #[error("{what} is {found}, allowed: less than {length}")]
+    Index {
+        /// What is counted.
+        what: &'static str,
+        /// The index.
+        found: usize,
+        /// How many there are.
+        length: usize,
+    },
     /// The source of the weights cannot be packed into the format.
     #[error("weights given as {source_kind} cannot be packed as {format}")]
     Source {

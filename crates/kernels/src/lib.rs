@@ -10,10 +10,12 @@
 //! | for | there is |
 //! |---|---|
 //! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`] |
+//! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
 //! | small trainable layers | [`product`] of [`View`]s |
 //! | attention | [`Attention::run`] on [`Strided`] slices |
-//! | loops over anything else | [`Pool::run`] |
+//! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Turn`] |
+//! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
 //! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
@@ -38,6 +40,7 @@ mod attention;
 mod backward;
 mod buffer;
 pub mod calibrate;
+mod chunks;
 mod dense;
 mod driver;
 mod epilogue;
@@ -46,11 +49,14 @@ mod format;
 mod map;
 mod math;
 mod matrix;
+mod norm;
 mod pack;
 mod pack_k;
 mod path;
+mod pointwise;
 mod pool;
 mod quantise;
+mod rows;
 mod tile;
 
 pub use attention::{Attention, Mask, Strided};
@@ -60,6 +66,8 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use map::Map;
 pub use matrix::Matrix;
+pub use norm::Norm;
 pub use pack::Source;
 pub use path::Path;
+pub use pointwise::Turn;
 pub use pool::Pool;

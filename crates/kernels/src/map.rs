@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// The bytes of a regular file, mapped read-only. Empty files give an empty slice.
@@ -37,6 +37,28 @@ impl Map {
         let map = unsafe { memmap2::Mmap::map(&file) }?;
         Ok(Self(Some(map)))
     }
+
+    /// Tells the system that these bytes are not needed any more, so that weights copied elsewhere are not resident twice.
+    /// They stay readable: a later read fetches them from the file again.
+    ///
+    /// Whole pages inside the range are given back; what lies past the end of the file is left out. It is advice:
+    /// systems that have no such call, or refuse it, keep the pages until memory is short.
+    pub fn release(&self, range: Range<usize>) {
+        // The smallest page in use. Where pages are larger, those at the two ends may be given back as well, which
+        // costs their next reader a look into the page cache.
+        const PAGE: usize = 4096;
+        let Some(map) = &self.0 else { return };
+        let start = range.start.checked_next_multiple_of(PAGE).unwrap_or(usize::MAX);
+        // The last page of a file is whole in memory, so it goes when its last byte is in the range.
+        let end = if range.end >= map.len() { map.len() } else { range.end / PAGE * PAGE };
+        if start >= end {
+            return;
+        }
+        #[cfg(unix)]
+        // SAFETY: the map is read-only and backed by a file, so that dropped pages come back with the file's bytes:
+        // slices of it stay readable and, as `open` says of every byte of a map, the same as long as the file is.
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    }
 }
 
 impl Deref for Map {
@@ -67,12 +89,50 @@ mod tests {
         assert_eq!(&Map::open(&path).unwrap()[..], b"other");
     }
 
+    /// Bytes of the map that are resident, as the system counts them.
+    #[cfg(target_os = "linux")]
+    fn resident(map: &Map) -> usize {
+        let start = format!("{:x}-", map.as_ptr().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let line = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn released_bytes_leave_memory_and_read_the_same_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        let bytes: Vec<u8> =
+            (0..1_000_003_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let map = Map::open(&path).unwrap();
+        assert_eq!(&map[..], bytes);
+        #[cfg(target_os = "linux")]
+        assert!(resident(&map) >= 1_000_003, "{}", resident(&map));
+        map.release(100..600_000);
+        // 145 whole pages of 4 KiB lie inside; where pages are larger, fewer and larger ones.
+        #[cfg(target_os = "linux")]
+        assert!((400_000..500_000).contains(&resident(&map)), "{}", resident(&map));
+        // Ranges inside a page, past the end and the wrong way round do no harm.
+        #[expect(clippy::reversed_empty_ranges, reason = "that is what is tried")]
+        let reversed = 9000..10;
+        for range in [5000..5001, 2_000_000..3_000_000, reversed, usize::MAX..usize::MAX] {
+            map.release(range);
+        }
+        map.release(0..usize::MAX);
+        #[cfg(target_os = "linux")]
+        assert_eq!(resident(&map), 0);
+        assert_eq!(&map[..], bytes);
+    }
+
     #[test]
     fn empty_files_are_empty_and_folders_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty");
         std::fs::write(&path, b"").unwrap();
         assert!(Map::open(&path).unwrap().is_empty());
+        Map::open(&path).unwrap().release(0..10);
         assert_eq!(Map::open(folder.path()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(Map::open(&folder.path().join("absent")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -6,6 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::buffer::Buffer;
+use crate::chunks::Chunks;
 use crate::error::{Error, Result, check_length};
 use crate::format::{BLOCK, Format, PANEL};
 use crate::pack_k::k_blocks;
@@ -77,8 +78,8 @@ pub(crate) fn pack(
         return Ok((buffer, scales));
     }
     {
-        let chunks = crate::pool::Chunks::new(buffer.view_mut::<u8>(), panel_bytes);
-        let scale_chunks = crate::pool::Chunks::new(&mut scales, PANEL);
+        let chunks = Chunks::new(buffer.view_mut::<u8>(), panel_bytes);
+        let scale_chunks = Chunks::new(&mut scales, PANEL);
         pool.run(panels, |panel| {
             let out = chunks.take(panel);
             let channels = panel * PANEL..n.min((panel + 1) * PANEL);

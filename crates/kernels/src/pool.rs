@@ -10,7 +10,6 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
@@ -162,6 +161,10 @@ impl Drop for Close<'_> {
 
 /// Threads that run the iterations of a loop together. The calling thread works too, so a pool of one has no other.
 ///
+/// A pool may be shared and used by several threads at once. The workers serve one loop at a time: whoever comes while
+/// they are busy does not wait for them but runs its loop by itself, on its own thread, with the same result. Two callers
+/// that are to share the machine evenly each want a pool of half its cores.
+///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// let pool = foveate_kernels::Pool::new(2)?;
@@ -228,12 +231,13 @@ impl Pool {
     /// # Panics
     /// With the panic of `body`, after every thread has left the loop.
     pub fn run(&self, tasks: usize, body: impl Fn(usize) + Sync) {
+        // Asked before the lock is: a loop that runs inline must not keep others from using the workers.
         let alone = self.workers.is_empty() || tasks < 2 || IN_LOOP.get();
-        let guard = match self.caller.try_lock() {
-            Ok(guard) if !alone => guard,
+        let guard = match (!alone).then(|| self.caller.try_lock()) {
+            Some(Ok(guard)) => guard,
             // An earlier caller panicked in its own share; `Close` has put everything back in order.
-            Err(TryLockError::Poisoned(poisoned)) if !alone => poisoned.into_inner(),
-            _ => {
+            Some(Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
+            Some(Err(TryLockError::WouldBlock)) | None => {
                 (0..tasks).for_each(body);
                 return;
             }
@@ -282,41 +286,6 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A slice that the tasks of a loop write in parts.
-///
-/// `take` hands out part `i`; the tasks of [`Pool::run`] are each called once, so handing part `i` to task `i` alone
-/// gives every part one owner. A part taken twice is caught: that would be two owners.
-pub(crate) struct Chunks<'a, T> {
-    start: *mut T,
-    length: usize,
-    size: usize,
-    taken: Vec<AtomicBool>,
-    owner: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: threads only get parts that do not overlap (`take`), as with `chunks_mut` and scoped threads.
-unsafe impl<T: Send> Sync for Chunks<'_, T> {}
-
-impl<'a, T> Chunks<'a, T> {
-    /// Parts of `size` elements, the last one shorter.
-    pub(crate) fn new(slice: &'a mut [T], size: usize) -> Self {
-        let size = size.max(1);
-        let taken = (0..slice.len().div_ceil(size)).map(|_| AtomicBool::new(false)).collect();
-        Self { start: slice.as_mut_ptr(), length: slice.len(), size, taken, owner: PhantomData }
-    }
-
-    /// Part `i`; empty past the end and the second time.
-    pub(crate) fn take(&self, i: usize) -> &'a mut [T] {
-        match self.taken.get(i) {
-            Some(taken) if !taken.swap(true, Ordering::Relaxed) => {}
-            _ => return &mut [],
-        }
-        let length = self.size.min(self.length - i * self.size);
-        // SAFETY: the part lies inside the slice borrowed for `'a`, and the flag above gives it out once.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.size), length) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -359,6 +328,49 @@ mod tests {
         assert_eq!(count.into_inner(), 4 * 100 * 15);
     }
 
+    /// Two threads are in their loops at the same time, each waiting for the other: neither may wait for the pool.
+    #[test]
+    fn two_callers_at_once_both_get_on() {
+        let pool = Pool::new(2).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let (callers, counts) = (AtomicU32::new(0), [const { AtomicU32::new(0) }; 2]);
+        std::thread::scope(|scope| {
+            for count in &counts {
+                scope.spawn(|| {
+                    let first = AtomicBool::new(true);
+                    pool.run(50, |_| {
+                        if first.swap(false, Ordering::SeqCst) {
+                            callers.fetch_add(1, Ordering::SeqCst);
+                        }
+                        while callers.load(Ordering::SeqCst) < 2 {
+                            assert!(std::time::Instant::now() < deadline, "the other caller never began");
+                            std::thread::yield_now();
+                        }
+                        count.fetch_add(1, Ordering::SeqCst);
+                    });
+                });
+            }
+        });
+        assert_eq!(counts.map(AtomicU32::into_inner), [50, 50]);
+    }
+
+    /// A loop of one task is no loop: what it begins has all the threads.
+    #[test]
+    fn a_single_task_may_use_the_pool() {
+        let pool = Pool::new(2).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let arrived = AtomicU32::new(0);
+        pool.run(1, |_| {
+            pool.run(2, |_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 {
+                    assert!(std::time::Instant::now() < deadline, "nobody came to help");
+                    std::thread::yield_now();
+                }
+            });
+        });
+    }
+
     #[test]
     fn sleeping_workers_are_woken() {
         let pool = Pool::new(2).unwrap();
@@ -390,17 +402,6 @@ mod tests {
             });
             assert_eq!(count.into_inner(), 8);
         }
-    }
-
-    #[test]
-    fn parts_of_a_slice_have_one_owner_each() {
-        let mut numbers = [0; 10];
-        let chunks = Chunks::new(&mut numbers, 4);
-        let lengths = [0, 1, 2, 3, 0].map(|i| chunks.take(i).len());
-        assert_eq!(lengths, [4, 4, 2, 0, 0]);
-        let chunks = Chunks::new(&mut numbers, 1);
-        Pool::new(3).unwrap().run(10, |i| chunks.take(i)[0] = i);
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

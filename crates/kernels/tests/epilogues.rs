@@ -6,6 +6,9 @@ mod common;
 use common::{gaussian, paths, product, weights};
 use foveate_kernels::{Activation, Epilogue, Format, Pool, Residual};
 
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu];
+
 /// Φ(x) by integrating the density from zero: Simpson's rule with 2,000 steps.
 fn normal(x: f64) -> f64 {
     let density = |i: u32| (-(x * f64::from(i) / 2000.0).powi(2) / 2.0).exp() / std::f64::consts::TAU.sqrt();
@@ -27,7 +30,7 @@ fn all_steps_in_their_order_on_every_path() {
     let (bias, gate, residual) = (gaussian(22, n), gaussian(23, rows * n), gaussian(24, rows * n));
     for path in paths() {
         let sums = product(&weights, path, &x, rows, &Epilogue::default(), &pool);
-        for activation in [Activation::Identity, Activation::Gelu, Activation::QuickGelu, Activation::Silu] {
+        for activation in ACTIVATIONS {
             for steps in 0..8 {
                 let epilogue = Epilogue {
                     bias: (steps & 1 != 0).then_some(&bias),
@@ -43,6 +46,10 @@ fn all_steps_in_their_order_on_every_path() {
                     }
                     v = match activation {
                         Activation::Gelu => v * normal(v),
+                        Activation::GeluTanh => {
+                            let inner = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044_715 * v.powi(3));
+                            v / 2.0 * (1.0 + inner.tanh())
+                        }
                         Activation::QuickGelu => v * sigmoid(1.702 * v),
                         Activation::Silu => v * sigmoid(v),
                         _ => v,
@@ -86,7 +93,7 @@ fn nan_passes_through_every_activation() {
     let pool = Pool::single();
     let weights = weights(Format::F32, 28, 33, 3, &pool);
     for path in paths() {
-        for activation in [Activation::Gelu, Activation::QuickGelu, Activation::Silu] {
+        for activation in ACTIVATIONS {
             let epilogue = Epilogue { activation, ..Epilogue::default() };
             let out = product(&weights, path, &[f32::NAN, 0.0, 0.0], 1, &epilogue, &pool);
             assert!(out.iter().all(|v| v.is_nan()), "{path} {activation:?}");

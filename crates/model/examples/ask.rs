@@ -4,6 +4,7 @@ use std::{error::Error, ops::ControlFlow, path::Path, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use foveate_data::image::{Limits, Preprocessor, decode_file};
+use foveate_model::Dtype;
 use foveate_model::generate::{GenerateOptions, Session};
 use foveate_model::vlm::{Image, Segment, Viewer, Vlm};
 
@@ -18,7 +19,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let shape = (3, pixels.height, pixels.width);
     let image = Image::Single(Tensor::from_slice(&pixels.data, shape, &Device::Cpu)?);
 
-    let viewer = Viewer::new(Vlm::open(folder, None)?.with_compressor(method.parse()?)?, Arc::default());
+    let viewer = Viewer::new(
+        Vlm::open(folder, None, Dtype::AsStored)?.with_compressor(method.parse()?)?,
+        Arc::default(),
+    );
     let view = viewer.view(&image, Some(&ids(question, true)?), tokens.parse::<usize>()?.into())?;
     let behind = Segment::Tokens(ids(&format!("\n{question} ASSISTANT:"), false)?);
     let segments = [Segment::Tokens(ids("USER: ", true)?), Segment::Image, behind];

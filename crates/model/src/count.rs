@@ -4,28 +4,21 @@
 //! nothing is compiled in. Of attention only the query-key pairs that its mask allows count, as in `law::cost`, whatever
 //! an implementation computes and throws away.
 
-#[cfg(feature = "count")]
 use candle_core::Tensor;
 #[cfg(feature = "count")]
 pub use foveate_compress::count::counted;
 #[cfg(feature = "count")]
 pub(crate) use foveate_compress::count::dots;
 
-/// Scores and weighted values of `q` `[b, heads, t, width]` over `n` keys with an additive `mask` `[b or 1, t, n]`.
+use crate::nn::{Heads, Sight};
+
+/// Scores and weighted values of the queries in `joined` `[b, t, _]` over `n` keys.
 #[cfg(feature = "count")]
-pub(crate) fn attention(q: &Tensor, n: usize, mask: Option<&Tensor>) -> candle_core::Result<()> {
-    if !foveate_compress::count::active() {
-        return Ok(());
+pub(crate) fn attention(heads: &Heads, joined: &Tensor, n: usize, sight: &Sight) -> candle_core::Result<()> {
+    if foveate_compress::count::active() {
+        let (b, t, _) = joined.dims3()?;
+        dots(2 * sight.pairs(b, t, n) * heads.heads, heads.width);
     }
-    let (b, heads, t, width) = q.dims4()?;
-    let pairs = match mask {
-        None => b * t * n,
-        Some(mask) => {
-            let allowed = mask.flatten_all()?.to_vec1::<f32>()?.into_iter().filter(|score| *score > -1e4);
-            allowed.count() * b / mask.dims()[0]
-        }
-    };
-    dots(2 * pairs * heads, width);
     Ok(())
 }
 
@@ -34,9 +27,10 @@ pub(crate) fn dots(_count: usize, _width: usize) {}
 
 #[cfg(not(feature = "count"))]
 pub(crate) fn attention(
-    _q: &candle_core::Tensor,
+    _heads: &Heads,
+    _joined: &Tensor,
     _n: usize,
-    _mask: Option<&candle_core::Tensor>,
+    _sight: &Sight,
 ) -> candle_core::Result<()> {
     Ok(())
 }

@@ -1,11 +1,48 @@
-//! What a model costs: its configuration as the plain dimensions that [`foveate_law::cost`] counts with.
+//! Between a model's configuration and the plain dimensions that [`foveate_law::cost`] counts with.
 
 use foveate_law::cost::{LlmDimensions, TowerDimensions};
 
 use crate::llm::{Architecture, DecoderConfig};
-use crate::vision::VisionConfig;
+use crate::nn::{Activation, RotaryScaling};
+use crate::vision::{ClipConfig, SiglipConfig, VisionConfig};
+use crate::{ModelError, Result};
 
 impl DecoderConfig {
+    /// A Llama of these dimensions, for measurements without a checkpoint.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for dimensions that it cannot have.
+    pub fn of_dimensions(dimensions: &LlmDimensions) -> Result<Self> {
+        if !dimensions.gated {
+            return Err(ModelError::config("gated", false, "only gated feed-forward layers are supported"));
+        }
+        let config = Self {
+            architecture: Architecture::Llama,
+            vocabulary: dimensions.vocab,
+            width: dimensions.hidden,
+            hidden: dimensions.intermediate,
+            blocks: dimensions.layers,
+            heads: dimensions.heads,
+            groups: dimensions.kv_heads,
+            head_width: dimensions.head_dim,
+            activation: Activation::Silu,
+            norm_eps: 1e-5,
+            rotary_width: dimensions.head_dim,
+            rotary_theta: 10_000.0,
+            rotary_scaling: RotaryScaling::None,
+            context: 8192,
+            windows: vec![dimensions.sliding_window; dimensions.layers],
+            tied: dimensions.tied_embeddings,
+            qkv_bias: dimensions.qkv_bias,
+            output_bias: false,
+            mlp_bias: false,
+            start_token: None,
+            end_tokens: Vec::new(),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// The dimensions of this decoder, called `name`. A window that only some blocks have is left out, so that the cost
     /// is an upper estimate.
     pub fn dimensions(&self, name: &str) -> LlmDimensions {
@@ -39,6 +76,37 @@ impl DecoderConfig {
 }
 
 impl VisionConfig {
+    /// A tower of these dimensions, for measurements without a checkpoint: CLIP's layout with a class token, SigLIP's
+    /// without.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for dimensions that it cannot have.
+    pub fn of_dimensions(dimensions: &TowerDimensions) -> Result<Self> {
+        let config = if dimensions.class_token {
+            Self::Clip(ClipConfig {
+                hidden_size: dimensions.hidden,
+                intermediate_size: dimensions.intermediate,
+                num_hidden_layers: dimensions.layers,
+                num_attention_heads: dimensions.heads,
+                image_size: dimensions.image_size,
+                patch_size: dimensions.patch,
+                ..ClipConfig::default()
+            })
+        } else {
+            Self::Siglip(SiglipConfig {
+                hidden_size: dimensions.hidden,
+                intermediate_size: dimensions.intermediate,
+                num_hidden_layers: dimensions.layers,
+                num_attention_heads: dimensions.heads,
+                image_size: dimensions.image_size,
+                patch_size: dimensions.patch,
+                ..SiglipConfig::default()
+            })
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// The dimensions of this tower, called `name`, on images of its own size.
     pub fn dimensions(&self, name: &str) -> TowerDimensions {
         let (intermediate, heads) = match self {

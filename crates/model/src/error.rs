@@ -21,6 +21,9 @@ pub enum ModelError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(Box<candle_core::Error>),
+    /// The kernels refused what they were given.
+    #[error(transparent)]
+    Kernels(foveate_kernels::Error),
     /// A compressor refused what was asked of it, what it was given, or its parameters.
     #[error(transparent)]
     Compress(Box<CompressError>),

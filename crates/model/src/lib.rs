@@ -7,13 +7,16 @@ pub mod count;
 #[cfg(not(feature = "count"))]
 mod count;
 mod dimensions;
+mod dtype;
 pub mod error;
 pub mod generate;
 pub mod llm;
 pub mod nn;
+pub mod threads;
 pub mod vision;
 pub mod vlm;
 pub mod weights;
 
+pub use dtype::Dtype;
 pub use error::{ModelError, Result};
 pub use weights::{Weights, WeightsError};

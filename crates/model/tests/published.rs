@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use foveate_model::Dtype;
 use foveate_model::llm::{Decoder, Input, Padding};
 use foveate_model::vision::{HiddenState, VisionTower, Wanted};
 
@@ -39,7 +40,7 @@ fn smollm2_chooses_the_tokens_that_transformers_chooses() {
     let Some(path) = published("smollm2_chooses_the_tokens_that_transformers_chooses", SMOLLM2) else {
         return;
     };
-    let decoder = Decoder::open(&path).unwrap();
+    let decoder = Decoder::open(&path, Dtype::F32).unwrap();
     let mut equal = 0;
     for text in &reference.texts {
         assert_eq!(text.ids.len(), text.next.len());
@@ -61,7 +62,7 @@ fn dinov2_has_the_hidden_states_of_onnx_runtime() {
     const ROWS: [u32; 4] = [0, 1, 128, 256];
     let Some(path) = published("dinov2_has_the_hidden_states_of_onnx_runtime", DINOV2) else { return };
     let expected = candle_core::safetensors::load(fixture("dinov2.safetensors"), &Device::Cpu).unwrap();
-    let tower = VisionTower::open(&path).unwrap();
+    let tower = VisionTower::open(&path, Dtype::F32).unwrap();
     for photo in PHOTOS {
         let states = STATES.map(HiddenState::new);
         let output =

@@ -227,6 +227,8 @@ mod tests {
     use std::ops::ControlFlow;
     use std::path::Path;
 
+    use foveate_model::Dtype;
+
     use super::*;
     use crate::fetch::Fetch;
 
@@ -241,7 +243,13 @@ mod tests {
     }
 
     fn conversation(options: &GenerateOptions) -> Conversation<'_> {
-        let place = Place { model: MODEL.to_owned(), mmproj: None, tower: None, fetch: Fetch::default() };
+        let place = Place {
+            model: MODEL.to_owned(),
+            mmproj: None,
+            tower: None,
+            dtype: Dtype::F32,
+            fetch: Fetch::default(),
+        };
         let model = place.open().unwrap();
         Conversation {
             session: Session::new(model.decoder.clone()),
@@ -301,7 +309,7 @@ mod tests {
     fn seeing(options: &GenerateOptions, recompress: bool) -> Conversation<'_> {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
         let model = format!("{fixtures}/models/compressed-elastic");
-        let place = Place { model, mmproj: None, tower: None, fetch: Fetch::default() };
+        let place = Place { model, mmproj: None, tower: None, dtype: Dtype::F32, fetch: Fetch::default() };
         let cat = Path::new(fixtures).join("images/cat.png");
         let image = foveate_data::image::decode_file(&cat, &foveate_data::image::Limits::default()).unwrap();
         let (model, budget) = (place.open().unwrap(), Some(Budget::Tokens(4)));

@@ -2,6 +2,7 @@
 
 mod ask;
 mod batch;
+mod bench;
 mod chat;
 mod compare;
 mod completions;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Compare(Box<compare::Arguments>),
     Look(Box<look::Arguments>),
     Batch(Box<batch::Arguments>),
+    Bench(Box<bench::Arguments>),
     Inspect(inspect::Arguments),
     Pull(pull::Arguments),
     Train(Box<train::Arguments>),
@@ -48,6 +50,7 @@ impl Command {
             Command::Compare(arguments) => arguments.run(),
             Command::Look(arguments) => arguments.run(),
             Command::Batch(arguments) => arguments.run(),
+            Command::Bench(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),

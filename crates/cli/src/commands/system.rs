@@ -50,7 +50,8 @@ pub(crate) struct System {
     /// How keys and values are stored [default: bf16].
     #[arg(long)]
     kv_dtype: Option<Dtype>,
-    /// Rates of the machine, for times: JSON {flops_per_second, bytes_per_second}.
+    /// Rates of the machine, for times: JSON {flops_per_second, bytes_per_second, …} as `foveate bench` writes it
+    /// [default: its last profile, else measured now].
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
     /// FLOP/s that the machine sustains, for example 500GFLOP.
@@ -84,7 +85,8 @@ pub(crate) struct Loaded {
 }
 
 impl System {
-    /// Reads the catalogue and finds the machine's rates, measuring them if `times` are asked for and none are given.
+    /// Reads the catalogue and finds the machine's rates: if `times` are asked for and none are given, those that
+    /// `foveate bench` wrote, else measured now.
     pub(crate) fn load(&self, law: PlannedLaw, times: bool) -> Result<Loaded, Failure> {
         let mut catalogue = Catalogue::builtin();
         if let Some(path) = &self.catalogue {
@@ -100,7 +102,7 @@ impl System {
             _ => None,
         };
         let rates = match given {
-            None if times && self.cost == CostName::Full => Some(machine::measure()?),
+            None if times && self.cost == CostName::Full => Some(machine::rates()?),
             given => given,
         };
         Ok(Loaded { law, catalogue, tower, rates })

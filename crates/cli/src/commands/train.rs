@@ -84,7 +84,7 @@ impl Arguments {
         let recipe = Recipe::open(&self.recipe, &self.set)?;
         self.threads.apply()?;
         let threads = rayon::current_num_threads();
-        let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.told());
+        let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.message());
         let student = Student::new(&recipe, &fetch)?;
         if self.dry_run {
             let cost = estimate(&recipe, &student, threads)?;

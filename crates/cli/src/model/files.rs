@@ -110,7 +110,7 @@ impl Place {
         let of_folder = |error| in_config(folder, error);
         let (decoder, sight) = if family == Family::Vlm {
             let tower = self.tower(folder, &config)?;
-            let vlm = Vlm::open(folder, tower.as_deref()).map_err(of_folder)?;
+            let vlm = Vlm::open(folder, tower.as_deref(), self.dtype).map_err(of_folder)?;
             let preprocessor = preprocessor(folder, tower.as_deref(), &vlm)?;
             // The original LLaVA writes its prompts in code: Vicuna's for all models on Llama, whatever their tokenizer
             // says. Published folders that have no template want the same.
@@ -121,7 +121,7 @@ impl Place {
             (vlm.decoder().clone(), Some(Sight { viewer: Viewer::new(vlm, Arc::default()), preprocessor }))
         } else {
             template = template.map(|template| template.with_reader(Reader::Tokenizer));
-            (Arc::new(Decoder::open(folder).map_err(of_folder)?), None)
+            (Arc::new(Decoder::open(folder, self.dtype).map_err(of_folder)?), None)
         };
         let mut end_tokens = decoder.config().end_tokens.clone();
         end_tokens.extend(end_tokens_of_folder(folder, &tokenizer)?);
@@ -159,7 +159,8 @@ impl Place {
             Some(projector) => {
                 let projector = GgufFile::open(projector)?;
                 let encoder = projector.image_encoder()?;
-                let vlm = Vlm::from_llama_cpp(&language, &projector).map_err(|error| in_file(path, error))?;
+                let vlm = Vlm::from_llama_cpp(&language, &projector, self.dtype);
+                let vlm = vlm.map_err(|error| in_file(path, error))?;
                 let side = side(&vlm);
                 let preprocessor = Preprocessor {
                     mean: encoder.mean,
@@ -174,7 +175,10 @@ impl Place {
         let decoder = match &sight {
             Some(sight) => sight.viewer.vlm().decoder().clone(),
             None => {
-                let load = || Decoder::load(DecoderConfig::from_gguf(&language)?, &language.weights()?);
+                let load = || {
+                    let weights = language.weights()?.packed(self.dtype);
+                    Decoder::load(DecoderConfig::from_gguf(&language)?, &weights)
+                };
                 Arc::new(load().map_err(|error| in_file(path, error))?)
             }
         };

@@ -226,9 +226,16 @@ unsafe fn blocks<const ROWS: usize, const LAYOUT: u8>(
             }
             // Written out by the compiler: 8 rounds.
             for g in 0..8 {
-                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g).cast());
-                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + 128 * g + 64).cast());
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
+                for line in [128 * g, 128 * g + 64] {
+                    // A unit of nibbles is shorter than eight groups of bytes.
+                    if line < layout.unit_bytes() {
+                        _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + line).cast());
+                    }
+                }
+                // A single row has no next tile.
+                if ROWS > 1 {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(24 * (8 * i + g)).cast());
+                }
                 let w = group::<LAYOUT>(unit, g);
                 for row in 0..ROWS {
                     let x = _mm512_set1_epi32(word(row, g).cast_signed());

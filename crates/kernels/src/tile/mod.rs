@@ -12,7 +12,7 @@ mod expand;
 mod portable;
 
 pub(crate) use expand::{expand, expanded};
-pub(crate) use portable::half_at;
+pub(crate) use portable::{half_at, quants};
 
 use crate::Path;
 use crate::format::Layout;

@@ -108,7 +108,7 @@ unsafe fn int8<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize,
 }
 
 /// The stored integers of group `g` and channel `c`: four neighbouring k.
-pub(super) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4] {
+pub(crate) fn quants(layout: Layout, unit: &[u8], g: usize, c: usize) -> [i32; 4] {
     let quants = &unit[layout.quants_at()..];
     std::array::from_fn(|j| match layout.has_bytes() {
         true => i32::from(quants[4 * (g * PANEL + c) + j]),

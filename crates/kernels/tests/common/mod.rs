@@ -1,6 +1,8 @@
 //! Data for the tests: seeded gaussian numbers, stored blocks, and what they stand for in f64.
 #![allow(dead_code, clippy::print_stdout, clippy::unwrap_used)]
 
+pub(crate) mod attention;
+
 use foveate_kernels::{Epilogue, Format, Matrix, Path, Pool, Source};
 use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
@@ -91,18 +93,30 @@ pub(crate) fn weights(format: Format, seed: u64, n: usize, k: usize, pool: &Pool
     }
     let numbers: Vec<f32> = gaussian(seed, n * k).iter().map(|v| v * 0.05).collect();
     let matrix = Matrix::pack(Source::F32(&numbers), format, n, k, pool).unwrap();
-    let level =
-        |v: f32, scale: f32| if scale > 0.0 { f64::from(scale * (v / scale).round_ties_even()) } else { 0.0 };
-    let largest = |part: &[f32]| part.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
-    let values = match format {
-        Format::Bf16 => numbers.iter().map(|&v| bf16::from_f32(v).to_f64()).collect(),
-        Format::Int8 => {
-            numbers.chunks(k).flat_map(|row| row.iter().map(|&v| level(v, largest(row) / 127.0))).collect()
+    // Integers are taken as they were packed, each checked to be the nearest, or one of two at the same distance: which of
+    // these it is depends on the last bit of a quotient.
+    let near = |values: &[f32], step: f32, of: &[f32]| -> Vec<f64> {
+        for (value, exact) in values.iter().zip(of) {
+            assert!((value - exact).abs() <= 0.5001 * step, "{format}: {value} for {exact}, steps of {step}");
         }
-        Format::Q8_0 => numbers
+        values.iter().map(|&v| f64::from(v)).collect()
+    };
+    let largest = |part: &[f32]| part.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let mut packed = vec![0.0; n * k];
+    matrix.rows(&(0..n as u32).collect::<Vec<_>>(), &mut packed).unwrap();
+    let values: Vec<f64> = match format {
+        Format::Bf16 => numbers.iter().map(|&v| f64::from(bf16::from_f32(v).to_f32())).collect(),
+        Format::Int8 => packed
             .chunks(k)
-            .flat_map(|row| row.chunks(32))
-            .flat_map(|part| part.iter().map(|&v| level(v, f16::from_f32(largest(part) / 127.0).to_f32())))
+            .zip(numbers.chunks(k))
+            .flat_map(|(row, of)| near(row, largest(of) / 127.0, of))
+            .collect(),
+        // The largest number may lie further off by what its scale was rounded to f16.
+        Format::Q8_0 => packed
+            .chunks(k)
+            .zip(numbers.chunks(k))
+            .flat_map(|(row, of)| row.chunks(32).zip(of.chunks(32)))
+            .flat_map(|(part, of)| near(part, largest(of) / 127.0 * 1.13, of))
             .collect(),
         _ => numbers.iter().map(|&v| f64::from(v)).collect(),
     };

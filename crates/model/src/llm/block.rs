@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::KeyValueCache;
 use super::config::{Architecture, DecoderConfig};
 use crate::Result;
-use crate::nn::{Activation, Linear, RmsNorm, RotaryTables, attention};
+use crate::nn::{Activation, Heads, Linear, RmsNorm, RotaryTables, Sight, Stacked};
 use crate::weights::Weights;
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
@@ -19,19 +19,14 @@ pub(super) struct Block {
 
 #[derive(Clone, Debug)]
 struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    joined: Stacked,
     output: Linear,
-    heads: usize,
-    groups: usize,
-    head_width: usize,
+    heads: Heads,
 }
 
 #[derive(Clone, Debug)]
 struct Mlp {
-    gate: Linear,
-    up: Linear,
+    gate_up: Stacked,
     down: Linear,
     activation: Activation,
 }
@@ -53,79 +48,90 @@ impl Block {
         })
     }
 
-    /// `[b, t, d] -> [b, t, d]`; `mask` `[b or 1, t, past + t]`, `index` is the block's place in the cache.
+    /// `[b, t, d] -> [b, t, d]`; `index` is the block's place in the cache.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        mask: Option<&Tensor>,
+        sight: &Sight,
         index: usize,
         pass: &mut Pass<'_>,
     ) -> Result<Tensor> {
-        let x = (x + self.attention.forward(&self.attention_norm.forward(x)?, mask, index, pass)?)?;
-        Ok((&x + self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
+        let x = self.attention.forward_added(&self.attention_norm.forward(x)?, x, sight, index, pass)?;
+        self.mlp.forward_added(&self.mlp_norm.forward(&x)?, &x)
     }
+
+    /// Bytes that the matrices take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { attention, mlp, .. } = self;
+        attention.joined.bytes() + attention.output.bytes() + mlp.gate_up.bytes() + mlp.down.bytes()
+    }
+}
+
+/// Layers with one input: one fused tensor of the checkpoint, or one for each.
+fn stacked(
+    weights: &Weights,
+    fused: Option<&str>,
+    parts: &[(&str, usize)],
+    input: usize,
+    bias: bool,
+) -> Result<Stacked> {
+    let parts: Vec<(Weights, usize)> = match fused {
+        Some(name) => vec![(weights.pp(name), parts.iter().map(|(_, output)| output).sum())],
+        None => parts.iter().map(|(name, output)| (weights.pp(name), *output)).collect(),
+    };
+    Stacked::load(&parts, input, bias, None)
 }
 
 impl Attention {
     fn load(config: &DecoderConfig, weights: &Weights) -> Result<Self> {
-        let (width, bias) = (config.width, config.qkv_bias);
-        let (queries, keys) = (config.heads * config.head_width, config.groups * config.head_width);
-        let [query, key, value] = if config.architecture == Architecture::Phi3 {
-            let fused = Linear::load(&weights.pp("qkv_proj"), width, queries + 2 * keys, bias)?;
-            fused.split([queries, keys, keys])?
-        } else {
-            [
-                Linear::load(&weights.pp("q_proj"), width, queries, bias)?,
-                Linear::load(&weights.pp("k_proj"), width, keys, bias)?,
-                Linear::load(&weights.pp("v_proj"), width, keys, bias)?,
-            ]
-        };
-        let output = Linear::load(&weights.pp("o_proj"), queries, width, config.output_bias)?;
-        let DecoderConfig { heads, groups, head_width, .. } = *config;
-        Ok(Self { query, key, value, output, heads, groups, head_width })
+        let heads = Heads { heads: config.heads, groups: config.groups, width: config.head_width };
+        let parts = [("q_proj", heads.queries()), ("k_proj", heads.keys()), ("v_proj", heads.keys())];
+        let fused = (config.architecture == Architecture::Phi3).then_some("qkv_proj");
+        Ok(Self {
+            joined: stacked(weights, fused, &parts, config.width, config.qkv_bias)?,
+            output: Linear::load(&weights.pp("o_proj"), heads.queries(), config.width, config.output_bias)?,
+            heads,
+        })
     }
 
-    fn forward(
+    /// `residual + attention(x)`
+    fn forward_added(
         &self,
         x: &Tensor,
-        mask: Option<&Tensor>,
+        residual: &Tensor,
+        sight: &Sight,
         index: usize,
         pass: &mut Pass<'_>,
     ) -> Result<Tensor> {
-        let (b, t, _) = x.dims3()?;
-        let split = |layer: &Linear, heads: usize| -> Result<Tensor> {
-            Ok(layer.forward(x)?.reshape((b, t, heads, self.head_width))?.transpose(1, 2)?.contiguous()?)
-        };
-        let q = pass.rotary.rotate(&split(&self.query, self.heads)?)?; // [b, heads, t, head]
-        let k = pass.rotary.rotate(&split(&self.key, self.groups)?)?; // [b, groups, t, head]
-        let v = split(&self.value, self.groups)?; // [b, groups, t, head]
-        let (k, v) = match &mut pass.cache {
-            Some(cache) => cache.write(index, &k, &v)?, // [b, groups, past + t, head]
-            None => (k, v),
-        };
-        let mixed = attention(&q, &k, &v, mask, (self.head_width as f64).powf(-0.5))?; // [b, heads, t, head]
-        self.output.forward(&mixed.transpose(1, 2)?.reshape((b, t, self.heads * self.head_width))?)
+        let Heads { heads, groups, width } = self.heads;
+        let joined = self.joined.forward(x)?; // [b, t, (heads + 2 · groups) · head]
+        let joined = pass.rotary.rotate(&joined, heads + groups, width)?;
+        let mixed = match &mut pass.cache {
+            Some(cache) => {
+                let new = joined.narrow(2, self.heads.queries(), 2 * self.heads.keys())?;
+                let (kept, n) = cache.write(index, &new)?; // [b, capacity, 2 · groups · head]
+                self.heads.attend_kept(&joined, kept, n, sight)?
+            }
+            None => self.heads.attend(&joined, sight)?,
+        }; // [b, t, heads · head]
+        self.output.forward_added(&mixed, residual)
     }
 }
 
 impl Mlp {
     fn load(config: &DecoderConfig, weights: &Weights) -> Result<Self> {
         let (width, hidden, bias) = (config.width, config.hidden, config.mlp_bias);
-        let [gate, up] = if config.architecture == Architecture::Phi3 {
-            Linear::load(&weights.pp("gate_up_proj"), width, 2 * hidden, bias)?.split([hidden, hidden])?
-        } else {
-            [
-                Linear::load(&weights.pp("gate_proj"), width, hidden, bias)?,
-                Linear::load(&weights.pp("up_proj"), width, hidden, bias)?,
-            ]
-        };
-        let down = Linear::load(&weights.pp("down_proj"), hidden, width, bias)?;
-        Ok(Self { gate, up, down, activation: config.activation })
+        let fused = (config.architecture == Architecture::Phi3).then_some("gate_up_proj");
+        Ok(Self {
+            gate_up: stacked(weights, fused, &[("gate_proj", hidden), ("up_proj", hidden)], width, bias)?,
+            down: Linear::load(&weights.pp("down_proj"), hidden, width, bias)?,
+            activation: config.activation,
+        })
     }
 
-    /// `[b, t, d] -> [b, t, d]`
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = self.activation.forward(&self.gate.forward(x)?)?; // [b, t, hidden]
-        self.down.forward(&(gate * self.up.forward(x)?)?)
+    /// `residual + mlp(x)`
+    fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let gated = self.activation.gate(&self.gate_up.forward(x)?)?; // [b, t, hidden]
+        self.down.forward_added(&gated, residual)
     }
 }

@@ -14,16 +14,10 @@ const FIRST_CAPACITY: usize = 64;
 /// cache is not `Clone`.
 #[derive(Debug)]
 pub struct KeyValueCache {
-    layers: Vec<Option<Layer>>,
+    /// `[b, capacity, 2 · keys]` for each block: keys, then values; positions from `len` on are not defined.
+    layers: Vec<Option<Tensor>>,
     padding: Padding,
     len: usize,
-}
-
-#[derive(Debug)]
-struct Layer {
-    /// `[b, groups, capacity, head width]`, positions from `len` on are not defined.
-    keys: Tensor,
-    values: Tensor,
 }
 
 impl KeyValueCache {
@@ -53,42 +47,30 @@ impl KeyValueCache {
         self.len = self.len.min(len);
     }
 
-    /// Writes the keys and values of new positions, `[b, groups, t, head width]`, behind those kept, and returns all of
-    /// them. The new ones count only after [`advance`](Self::advance): a pass that fails half-way leaves no trace.
-    pub(super) fn write(&mut self, block: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (_, _, t, _) = keys.dims4()?;
-        let total = self.len + t;
-        let blocks = self.layers.len();
+    /// Writes the keys and values of new positions, `[b, t, 2 · keys]`, behind those kept, and returns the block's buffer
+    /// with how many positions of it count. The new ones are kept only after [`advance`](Self::advance): a pass that
+    /// fails half-way leaves no trace.
+    pub(super) fn write(&mut self, block: usize, keys_values: &Tensor) -> Result<(&Tensor, usize)> {
+        let (b, t, width) = keys_values.dims3()?;
+        let (kept, total, blocks) = (self.len, self.len + t, self.layers.len());
         let slot =
             self.layers.get_mut(block).ok_or_else(|| ModelError::index("block", block as i64, blocks))?;
-        let layer = match slot.take() {
-            Some(layer) if layer.keys.dim(2)? >= total => layer,
+        let buffer = match slot.take() {
+            Some(buffer) if buffer.dim(1)? >= total => buffer,
             old => {
                 let capacity = total.next_power_of_two().max(FIRST_CAPACITY);
-                Layer {
-                    keys: grown(old.as_ref().map(|layer| &layer.keys), keys, self.len, capacity)?,
-                    values: grown(old.as_ref().map(|layer| &layer.values), values, self.len, capacity)?,
+                let buffer = Tensor::zeros((b, capacity, width), DType::F32, keys_values.device())?;
+                if let Some(old) = old.filter(|_| kept > 0) {
+                    buffer.slice_set(&old.narrow(1, 0, kept)?.contiguous()?, 1, 0)?;
                 }
+                buffer
             }
         };
-        layer.keys.slice_set(&keys.contiguous()?, 2, self.len)?;
-        layer.values.slice_set(&values.contiguous()?, 2, self.len)?;
-        let all = (layer.keys.narrow(2, 0, total)?, layer.values.narrow(2, 0, total)?);
-        *slot = Some(layer);
-        Ok(all)
+        buffer.slice_set(&keys_values.contiguous()?, 1, kept)?;
+        Ok((slot.insert(buffer), total))
     }
 
     pub(super) fn advance(&mut self, positions: usize) {
         self.len += positions;
     }
-}
-
-/// A buffer of `capacity` positions with the first `len` of `old`, shaped otherwise like `like`.
-fn grown(old: Option<&Tensor>, like: &Tensor, len: usize, capacity: usize) -> Result<Tensor> {
-    let (b, groups, _, width) = like.dims4()?;
-    let buffer = Tensor::zeros((b, groups, capacity, width), DType::F32, like.device())?;
-    if let Some(old) = old.filter(|_| len > 0) {
-        buffer.slice_set(&old.narrow(2, 0, len)?.contiguous()?, 2, 0)?;
-    }
-    Ok(buffer)
 }

@@ -25,7 +25,7 @@ use crate::checkpoint::{harmless_in_decoder, read_config, refuse_unused};
 use crate::nn::{Linear, RmsNorm, Rotary};
 use crate::weights::Weights;
 use crate::weights::gguf::GgufFile;
-use crate::{ModelError, Result};
+use crate::{Dtype, ModelError, Result};
 
 /// What a pass reads.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub enum Input<'a> {
 /// A decoder with its weights.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    embedding: Tensor,
+    embedding: Linear,
     blocks: Vec<Block>,
     norm: RmsNorm,
     head: Linear,
@@ -48,18 +48,19 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Opens a folder with `config.json` and weights, or a GGUF file.
+    /// Opens a folder with `config.json` and weights, or a GGUF file, and keeps its matrices as `dtype`.
     ///
     /// # Errors
     /// A file that cannot be read, a configuration that is not a decoder's, a tensor that is missing, has another shape
     /// or is not part of the model.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, dtype: Dtype) -> Result<Self> {
         let (config, weights) = if path.is_dir() {
             (DecoderConfig::from_json(&read_config(path)?)?, Weights::open(path)?)
         } else {
             let file = GgufFile::open(path)?;
             (DecoderConfig::from_gguf(&file)?, file.weights()?)
         };
+        let weights = weights.packed(dtype);
         let decoder = Self::load(config, &weights)?;
         refuse_unused(&weights, |name| harmless_in_decoder(name, decoder.config.tied))?;
         Ok(decoder)
@@ -72,9 +73,9 @@ impl Decoder {
     pub fn load(config: DecoderConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
         let model = weights.pp("model");
-        let embedding = model.get((config.vocabulary, config.width), "embed_tokens.weight")?;
+        let embedding = Linear::load(&model.pp("embed_tokens"), config.width, config.vocabulary, false)?;
         let head = if config.tied {
-            Linear::new(embedding.clone(), None)
+            embedding.clone()
         } else {
             Linear::load(&weights.pp("lm_head"), config.width, config.vocabulary, false)?
         };
@@ -96,6 +97,12 @@ impl Decoder {
         &self.config
     }
 
+    /// Bytes that the matrices take in memory: one of the embedding and the head where they are tied.
+    pub fn bytes(&self) -> usize {
+        let head = if self.config.tied { 0 } else { self.head.bytes() };
+        self.embedding.bytes() + head + self.blocks.iter().map(Block::bytes).sum::<usize>()
+    }
+
     /// An empty cache for a batch padded as `padding` says.
     pub fn cache(&self, padding: Padding) -> KeyValueCache {
         KeyValueCache::new(&self.config, padding)
@@ -113,7 +120,7 @@ impl Decoder {
         if let Some(&token) = ids.to_vec1::<u32>()?.iter().find(|token| **token as usize >= vocabulary) {
             return Err(ModelError::Token { token, vocabulary });
         }
-        Ok(self.embedding.index_select(&ids, 0)?.reshape((b, t, self.config.width))?)
+        Ok(self.embedding.rows(&ids)?.reshape((b, t, self.config.width))?)
     }
 
     /// The hidden states after the final norm, `[b, t, d]`, of positions that follow those in `cache`, which keeps
@@ -200,19 +207,11 @@ impl Decoder {
         if start + t > self.config.context {
             return Err(ModelError::Context { needed: start + t, limit: self.config.context });
         }
-        let rotary = self.rotary.tables(&padding.rotary_positions(start, t), x.device())?;
-        let mut masks: Vec<(Option<usize>, Option<Tensor>)> = Vec::new();
+        let rotary = self.rotary.tables(&padding.rotary_positions(start, t));
         let mut pass = Pass { rotary: &rotary, cache: cache.as_deref_mut() };
         for (index, (block, &window)) in self.blocks.iter().zip(&self.config.windows).enumerate() {
             observe(&x);
-            let known = match masks.iter().position(|(of, _)| *of == window) {
-                Some(known) => known,
-                None => {
-                    masks.push((window, padding.mask(start, t, window, x.device())?));
-                    masks.len() - 1
-                }
-            };
-            x = block.forward(&x, masks[known].1.as_ref(), index, &mut pass)?;
+            x = block.forward(&x, &padding.sight(start, window), index, &mut pass)?;
         }
         if let Some(cache) = cache {
             cache.advance(t);

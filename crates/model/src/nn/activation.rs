@@ -1,7 +1,11 @@
 //! Activation functions, under the names that Hugging Face configurations give them.
 
-use candle_core::Tensor;
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use foveate_kernels as kernels;
 use serde::{Deserialize, Serialize};
+
+use super::cpu::{result, rows, slice, with_slice, wrap};
+use crate::threads::pool;
 
 /// An element-wise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,11 +26,38 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The same for the kernels.
+    pub(super) fn kernel(self) -> kernels::Activation {
+        match self {
+            Self::QuickGelu => kernels::Activation::QuickGelu,
+            Self::Gelu => kernels::Activation::Gelu,
+            Self::GeluTanh => kernels::Activation::GeluTanh,
+            Self::Silu => kernels::Activation::Silu,
+        }
+    }
+
     /// Applies the function to each element.
     ///
     /// # Errors
     /// Only those of the tensor library.
     pub fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(Each(self)) } else { self.composed(x) }
+    }
+
+    /// `f(gate) · up`, where each row holds its gates first: `[.., 2 · hidden] -> [.., hidden]`.
+    ///
+    /// # Errors
+    /// An odd last dimension.
+    pub fn gate(self, joined: &Tensor) -> candle_core::Result<Tensor> {
+        if joined.device().is_cpu() {
+            return joined.contiguous()?.apply_op1(Gate(self));
+        }
+        let halves = joined.chunk(2, candle_core::D::Minus1)?;
+        self.composed(&halves[0])? * &halves[1]
+    }
+
+    /// In operations that every device has.
+    pub(super) fn composed(self, x: &Tensor) -> candle_core::Result<Tensor> {
         const QUICK: f64 = 1.702;
         match self {
             // silu(c·x) / c is the same function, and silu has a backward pass.
@@ -35,6 +66,59 @@ impl Activation {
             Self::GeluTanh => x.gelu(),
             Self::Silu => x.silu(),
         }
+    }
+}
+
+struct Each(Activation);
+
+impl CustomOp1 for Each {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let x = slice(x, layout)?;
+        let mut out = vec![0.0; x.len()];
+        self.0.kernel().run(x, &mut out, &pool()).map_err(wrap)?;
+        Ok(result(out, layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let mut dx = vec![0.0; x.elem_count()];
+        with_slice(x, |x| {
+            with_slice(dy, |dy| self.0.kernel().backward(x, dy, &mut dx, &pool()).map_err(wrap))
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
+    }
+}
+
+struct Gate(Activation);
+
+impl CustomOp1 for Gate {
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+
+    fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (rows, width) = rows(layout.shape());
+        let mut out = vec![0.0; rows * (width / 2)];
+        self.0.kernel().gate(slice(joined, layout)?, width / 2, &mut out, &pool()).map_err(wrap)?;
+        let mut shape = layout.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = width / 2;
+        }
+        Ok(result(out, shape))
+    }
+
+    fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let (_, width) = rows(joined.shape());
+        let mut dx = vec![0.0; joined.elem_count()];
+        with_slice(joined, |joined| {
+            with_slice(dy, |dy| {
+                self.0.kernel().gate_backward(joined, width / 2, dy, &mut dx, &pool()).map_err(wrap)
+            })
+        })?;
+        Ok(Some(Tensor::from_vec(dx, joined.shape().clone(), joined.device())?))
     }
 }
 

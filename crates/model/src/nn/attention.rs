@@ -1,8 +1,305 @@
 //! Scaled dot-product attention with grouped heads: the one entry point for vision towers and language models.
 
-use candle_core::{D, Tensor};
+use std::sync::Arc;
 
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Tensor};
+use foveate_kernels as kernels;
+use kernels::{Mask, Strided};
+
+use super::cpu::{result, slice, with_slice, wrap};
+use crate::threads::pool;
 use crate::{ModelError, Result};
+
+/// A score that no softmax lets through. Finite, so that a row without any allowed key (a padding position) does not
+/// turn into NaN.
+const FORBIDDEN: f32 = -1e30;
+
+/// How the rows of an attention layer are cut into heads. A row holds the queries of all heads, then the keys of all
+/// groups, then their values; the scores are multiplied by 1 / √width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Heads of the queries and of the output.
+    pub heads: usize,
+    /// Heads of keys and values; divides `heads`, and head `h` reads group `h / (heads / groups)`.
+    pub groups: usize,
+    /// Numbers in a head.
+    pub width: usize,
+}
+
+/// Which keys a query may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// All of them.
+    Full,
+    /// Those not behind it, not padding, and within the last `window` positions, its own included.
+    Causal {
+        /// Positions before the first query's.
+        start: usize,
+        /// How many keys a query reads at most.
+        window: Option<usize>,
+        /// How many positions of padding each row of the batch starts with. What padding itself reads is not defined.
+        padding: Arc<[usize]>,
+    },
+}
+
+impl Heads {
+    /// The width of the queries, and of the output.
+    pub fn queries(&self) -> usize {
+        self.heads * self.width
+    }
+
+    /// The width of the keys, and of the values.
+    pub fn keys(&self) -> usize {
+        self.groups * self.width
+    }
+
+    /// The width of a row: queries, keys, values.
+    pub fn joined(&self) -> usize {
+        self.queries() + 2 * self.keys()
+    }
+
+    fn scale(&self) -> f64 {
+        (self.width as f64).powf(-0.5)
+    }
+
+    fn check(&self, joined: &Tensor) -> Result<()> {
+        if self.groups == 0 || !self.heads.is_multiple_of(self.groups) {
+            return Err(ModelError::shape("attention heads over key groups", &[self.groups], &[self.heads]));
+        }
+        let found = joined.dim(D::Minus1)?;
+        if found == self.joined() {
+            return Ok(());
+        }
+        Err(ModelError::shape("joined queries, keys and values", &[self.joined()], &[found]))
+    }
+
+    /// Attention of positions to each other: joined rows `[b, t, joined] -> [b, t, queries]`.
+    ///
+    /// # Errors
+    /// Another last dimension, or heads that are no multiple of the groups.
+    pub fn attend(&self, joined: &Tensor, sight: &Sight) -> Result<Tensor> {
+        self.check(joined)?;
+        let (_, t, _) = joined.dims3()?;
+        crate::count::attention(self, joined, t, sight)?;
+        if joined.device().is_cpu() {
+            return Ok(joined.contiguous()?.apply_op1(Attend { heads: *self, sight: sight.clone() })?);
+        }
+        let keys_values = joined.narrow(2, self.queries(), 2 * self.keys())?;
+        self.composed(joined, &keys_values, t, sight)
+    }
+
+    /// Attention of new positions to all that are kept: joined rows `[b, t, joined]`, of which the queries count, and
+    /// keys with values `[b, capacity, 2 · keys]` whose first `n` positions count; `-> [b, t, queries]`. For inference:
+    /// no gradient passes.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
+    pub fn attend_kept(&self, joined: &Tensor, kept: &Tensor, n: usize, sight: &Sight) -> Result<Tensor> {
+        self.check(joined)?;
+        crate::count::attention(self, joined, n, sight)?;
+        if joined.device().is_cpu() {
+            let op = AttendKept { heads: *self, sight: sight.clone(), n };
+            return Ok(joined.contiguous()?.apply_op2_no_bwd(kept, &op)?);
+        }
+        self.composed(joined, &kept.narrow(1, 0, n)?, n, sight)
+    }
+
+    /// In operations that every device has.
+    pub(super) fn composed(
+        &self,
+        joined: &Tensor,
+        keys_values: &Tensor,
+        n: usize,
+        sight: &Sight,
+    ) -> Result<Tensor> {
+        let (b, t, _) = joined.dims3()?;
+        let split = |rows: &Tensor, at: usize, heads: usize, length: usize| -> Result<Tensor> {
+            let part = rows.narrow(2, at, heads * self.width)?.reshape((b, length, heads, self.width))?;
+            Ok(part.transpose(1, 2)?.contiguous()?)
+        };
+        let q = split(joined, 0, self.heads, t)?; // [b, heads, t, width]
+        let k = split(keys_values, 0, self.groups, n)?; // [b, groups, n, width]
+        let v = split(keys_values, self.keys(), self.groups, n)?; // [b, groups, n, width]
+        let mask = sight.mask(b, t, n, joined.device())?; // [b or 1, t, n]
+        let mixed = attention(&q, &k, &v, mask.as_ref(), self.scale())?; // [b, heads, t, width]
+        Ok(mixed.transpose(1, 2)?.reshape((b, t, self.queries()))?)
+    }
+
+    fn kernel(&self, mask: Mask) -> kernels::Attention {
+        let (heads, key_heads, head_size) = (self.heads, self.groups, self.width);
+        kernels::Attention { heads, key_heads, head_size, scale: self.scale() as f32, mask }
+    }
+}
+
+impl Sight {
+    /// Whether `query` (counted from the first new one) of batch row `row` may read `key`.
+    fn sees(&self, row: usize, query: usize, key: usize) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Causal { start, window, padding } => {
+                let own = start + query;
+                let nearest = window.map_or(0, |window| (own + 1).saturating_sub(window));
+                (nearest.max(padding.get(row).copied().unwrap_or(0))..=own).contains(&key)
+            }
+        }
+    }
+
+    /// The pairs of query and key in a batch of `b` that are allowed.
+    #[cfg(feature = "count")]
+    pub(crate) fn pairs(&self, b: usize, t: usize, n: usize) -> usize {
+        let of_row =
+            |row| (0..t).map(|query| (0..n).filter(|&key| self.sees(row, query, key)).count()).sum::<usize>();
+        (0..b).map(of_row).sum()
+    }
+
+    /// What is added to the scores, `[b or 1, t, n]`; `None` where all is allowed.
+    fn mask(&self, b: usize, t: usize, n: usize, device: &Device) -> Result<Option<Tensor>> {
+        let rows = match self {
+            Self::Full => return Ok(None),
+            Self::Causal { padding, .. } if padding.iter().all(|&pad| pad == 0) => 1,
+            Self::Causal { .. } => b,
+        };
+        let places = (0..rows).flat_map(|row| (0..t).map(move |query| (row, query)));
+        let score = |row, query, key| if self.sees(row, query, key) { 0.0 } else { FORBIDDEN };
+        let scores: Vec<f32> =
+            places.flat_map(|(row, query)| (0..n).map(move |key| score(row, query, key))).collect();
+        Ok(Some(Tensor::from_vec(scores, (rows, t, n), device)?))
+    }
+
+    /// For row `row` of a batch of `t` queries: the first query that is not padding, the first key that is not, and the
+    /// mask from there on.
+    fn of_row(&self, row: usize) -> (usize, usize, Mask) {
+        match self {
+            Self::Full => (0, 0, Mask::Full),
+            Self::Causal { start, window, padding } => {
+                let pad = padding.get(row).copied().unwrap_or(0);
+                let first = pad.saturating_sub(*start);
+                (first, pad, Mask::Causal { offset: start + first - pad, window: *window })
+            }
+        }
+    }
+}
+
+/// Rows `first..` of heads that start at column `at` of rows `width` wide.
+fn strided(rows: &[f32], first: usize, at: usize, width: usize, head: usize) -> Strided<'_> {
+    Strided {
+        numbers: rows.get(first * width + at..).unwrap_or_default(),
+        row_stride: width,
+        head_stride: head,
+    }
+}
+
+struct Attend {
+    heads: Heads,
+    sight: Sight,
+}
+
+impl CustomOp1 for Attend {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (b, t, width) = layout.shape().dims3()?;
+        let joined = slice(joined, layout)?;
+        let Heads { width: head, .. } = self.heads;
+        let (queries, keys) = (self.heads.queries(), self.heads.keys());
+        let mut out = vec![0.0; b * t * queries];
+        for row in 0..b {
+            let joined = &joined[row * t * width..][..t * width];
+            let (first, pad, mask) = self.sight.of_row(row);
+            let part = |first, at| strided(joined, first, at, width, head);
+            let out = &mut out[(row * t + first.min(t)) * queries..(row + 1) * t * queries];
+            let (q, k, v) = (part(first, 0), part(pad, queries), part(pad, queries + keys));
+            let count = t.saturating_sub(first);
+            if count > 0 {
+                self.heads.kernel(mask).run(q, count, k, v, t - pad, out, &pool()).map_err(wrap)?;
+            }
+        }
+        Ok(result(out, (b, t, queries)))
+    }
+
+    fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let (b, t, width) = joined.dims3()?;
+        let Heads { width: head, .. } = self.heads;
+        let (queries, keys) = (self.heads.queries(), self.heads.keys());
+        let mut gradient = vec![0.0; b * t * width];
+        with_slice(joined, |joined| {
+            with_slice(dy, |dy| {
+                for row in 0..b {
+                    let joined = &joined[row * t * width..][..t * width];
+                    let (first, pad, mask) = self.sight.of_row(row);
+                    let count = t.saturating_sub(first);
+                    if count == 0 {
+                        continue;
+                    }
+                    let part = |first, at| strided(joined, first, at, width, head);
+                    let (q, k, v) = (part(first, 0), part(pad, queries), part(pad, queries + keys));
+                    let dy = strided(&dy[row * t * queries..][..t * queries], first, 0, queries, head);
+                    let mut dq = vec![0.0; count * queries];
+                    let (mut dk, mut dv) = (vec![0.0; (t - pad) * keys], vec![0.0; (t - pad) * keys]);
+                    let layer = self.heads.kernel(mask);
+                    layer
+                        .backward(q, count, k, v, t - pad, dy, &mut dq, &mut dk, &mut dv, &pool())
+                        .map_err(wrap)?;
+                    let rows = gradient[row * t * width..][..t * width].chunks_exact_mut(width);
+                    for (at, joined) in rows.enumerate() {
+                        if let Some(query) = at.checked_sub(first) {
+                            joined[..queries].copy_from_slice(&dq[query * queries..][..queries]);
+                        }
+                        if let Some(key) = at.checked_sub(pad) {
+                            let (to_k, to_v) = joined[queries..].split_at_mut(keys);
+                            to_k.copy_from_slice(&dk[key * keys..][..keys]);
+                            to_v.copy_from_slice(&dv[key * keys..][..keys]);
+                        }
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(Some(Tensor::from_vec(gradient, (b, t, width), joined.device())?))
+    }
+}
+
+struct AttendKept {
+    heads: Heads,
+    sight: Sight,
+    n: usize,
+}
+
+impl CustomOp2 for AttendKept {
+    fn name(&self) -> &'static str {
+        "attention-with-cache"
+    }
+
+    fn cpu_fwd(
+        &self,
+        joined: &CpuStorage,
+        layout: &Layout,
+        kept: &CpuStorage,
+        of_kept: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (b, t, width) = layout.shape().dims3()?;
+        let (_, capacity, pair) = of_kept.shape().dims3()?;
+        let (joined, kept) = (slice(joined, layout)?, slice(kept, of_kept)?);
+        let Heads { width: head, .. } = self.heads;
+        let (queries, keys) = (self.heads.queries(), self.heads.keys());
+        let mut out = vec![0.0; b * t * queries];
+        for row in 0..b {
+            let (first, pad, mask) = self.sight.of_row(row);
+            let count = t.saturating_sub(first);
+            if count == 0 {
+                continue;
+            }
+            let kept = &kept[row * capacity * pair..][..capacity * pair];
+            let q = strided(&joined[row * t * width..][..t * width], first, 0, width, head);
+            let (k, v) = (strided(kept, pad, 0, pair, head), strided(kept, pad, keys, pair, head));
+            let out = &mut out[(row * t + first) * queries..(row + 1) * t * queries];
+            self.heads.kernel(mask).run(q, count, k, v, self.n - pad, out, &pool()).map_err(wrap)?;
+        }
+        Ok(result(out, (b, t, queries)))
+    }
+}
 
 /// `softmax(q kᵀ · scale + mask) v`.
 ///
@@ -15,13 +312,12 @@ use crate::{ModelError, Result};
 ///
 /// # Errors
 /// Shapes that do not fit together.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
     let (b, heads, t, width) = q.dims4()?;
     let (_, groups, n, _) = k.dims4()?;
     if groups == 0 || !heads.is_multiple_of(groups) {
         return Err(ModelError::shape("attention heads over key groups", &[groups], &[heads]));
     }
-    crate::count::attention(q, n, mask)?;
     let each = heads / groups;
     // The queries of one group stand below each other, so that its keys need no copy per head.
     let q = (q * scale)?.reshape((b, groups, each * t, width))?; // [b, groups, each·t, width]

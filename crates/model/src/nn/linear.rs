@@ -1,15 +1,32 @@
 //! The linear layer, and the one matrix product behind every projection.
 
-use candle_core::{D, Tensor};
+use std::sync::Arc;
 
-use crate::weights::Weights;
+use candle_core::{D, Tensor};
+use foveate_kernels::Matrix;
+
+use super::Activation;
+use super::product::{DenseProduct, PackedProduct, PackedSum};
+use crate::weights::{Kept, Weights};
 use crate::{ModelError, Result};
 
 /// `x · weightᵀ + bias`, with `weight` stored `[out, in]` as PyTorch does.
+///
+/// The weight is a tensor, which may be trained and lie on any device, or packed for the kernels of the CPU, frozen.
+/// Gradients with respect to `x` pass through both.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
+}
+
+/// What a layer multiplies with.
+#[derive(Clone, Debug)]
+pub(crate) enum Weight {
+    /// `[out, in]`.
+    Tensor(Tensor),
+    /// The same, and its bias, as the kernels want them.
+    Packed { matrix: Arc<Matrix>, bias: Option<Arc<[f32]>> },
 }
 
 impl Linear {
@@ -18,20 +35,46 @@ impl Linear {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(weights: &Weights, input: usize, output: usize, bias: bool) -> Result<Self> {
-        Ok(Self {
-            weight: weights.get((output, input), "weight")?,
-            bias: bias.then(|| weights.get(output, "bias")).transpose()?,
-        })
+        Ok(Stacked::load(&[(weights.clone(), output)], input, bias, None)?.into_single())
     }
 
-    /// Joins a weight `[out, in]` and a bias `[out]` that are already at hand, such as a tied output head.
+    /// The same, with every output channel multiplied by its entry of `gains` `[output]`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_gains(
+        weights: &Weights,
+        input: usize,
+        output: usize,
+        bias: bool,
+        gains: Option<&Tensor>,
+    ) -> Result<Self> {
+        Ok(Stacked::load(&[(weights.clone(), output)], input, bias, gains)?.into_single())
+    }
+
+    /// Joins a weight `[out, in]` and a bias `[out]` that are already at hand.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight: Weight::Tensor(weight), bias }
+    }
+
+    pub(crate) fn packed(matrix: Arc<Matrix>, bias: Option<Tensor>) -> Result<Self> {
+        let numbers = bias.as_ref().map(|bias| bias.to_vec1::<f32>()).transpose()?;
+        Ok(Self { weight: Weight::Packed { matrix, bias: numbers.map(Arc::from) }, bias })
     }
 
     /// The width of what [`forward`](Self::forward) returns.
     pub fn output_width(&self) -> usize {
-        self.weight.dims()[0]
+        match &self.weight {
+            Weight::Tensor(weight) => weight.dims()[0],
+            Weight::Packed { matrix, .. } => matrix.n(),
+        }
+    }
+
+    fn input_width(&self) -> usize {
+        match &self.weight {
+            Weight::Tensor(weight) => weight.dims().get(1).copied().unwrap_or(0),
+            Weight::Packed { matrix, .. } => matrix.k(),
+        }
     }
 
     /// `[.., in] -> [.., out]`
@@ -39,52 +82,158 @@ impl Linear {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = product(x, &self.weight)?;
-        match &self.bias {
-            Some(bias) => Ok(y.broadcast_add(bias)?),
-            None => Ok(y),
+        self.count(x)?;
+        match &self.weight {
+            Weight::Tensor(weight) => dense(x, weight, self.bias.as_ref()),
+            Weight::Packed { matrix, bias } => {
+                let product = PackedProduct::new(matrix, bias.as_ref(), None);
+                Ok(x.contiguous()?.apply_op1(product)?)
+            }
         }
     }
 
-    /// The layers that one fused matrix holds, cut at `widths` along its outputs (Phi-3: q, k, v and gate, up).
+    /// `activation(forward(x))`
     ///
     /// # Errors
-    /// Widths that do not add up to the layer's output.
-    pub fn split<const N: usize>(&self, widths: [usize; N]) -> Result<[Self; N]> {
-        let total: usize = widths.iter().sum();
-        if total != self.output_width() {
-            return Err(ModelError::shape("fused projection", &[total], &[self.output_width()]));
+    /// As [`forward`](Self::forward).
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        match &self.weight {
+            // Its gradient would need the product once more, so it is kept where one will be asked for.
+            Weight::Packed { matrix, bias } if !x.track_op() => {
+                self.count(x)?;
+                let product = PackedProduct::new(matrix, bias.as_ref(), Some(activation));
+                Ok(x.contiguous()?.apply_op1(product)?)
+            }
+            _ => Ok(activation.forward(&self.forward(x)?)?),
         }
-        let mut start = 0;
-        let mut parts = Vec::with_capacity(N);
-        for width in widths {
-            let bias = self.bias.as_ref().map(|bias| bias.narrow(0, start, width)).transpose()?;
-            parts.push(Self { weight: self.weight.narrow(0, start, width)?, bias });
-            start += width;
+    }
+
+    /// `forward(x) + residual`
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and a residual of another shape.
+    pub fn forward_added(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Packed { matrix, bias } => {
+                self.count(x)?;
+                let sum = PackedSum::new(matrix, bias.as_ref());
+                Ok(x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
+            }
+            Weight::Tensor(_) => Ok((residual + self.forward(x)?)?),
         }
-        parts.try_into().map_err(|_| ModelError::shape("fused projection", &[N], &[0]))
+    }
+
+    fn count(&self, x: &Tensor) -> Result<()> {
+        let (input, width) = (self.input_width(), x.dim(D::Minus1)?);
+        if width != input {
+            return Err(ModelError::shape("input of a linear layer", &[input], &[width]));
+        }
+        crate::count::dots(x.elem_count() / input.max(1) * self.output_width(), input);
+        Ok(())
+    }
+
+    /// The rows of the weight that stand for `ids` (u32, any shape), as an embedding reads them: `[count, in]`.
+    pub(crate) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Tensor(weight) => Ok(weight.index_select(&ids.flatten_all()?, 0)?),
+            Weight::Packed { matrix, .. } => {
+                let ids = ids.flatten_all()?.to_vec1::<u32>()?;
+                let mut rows = vec![0.0; ids.len() * matrix.k()];
+                matrix.rows(&ids, &mut rows).map_err(ModelError::Kernels)?;
+                Ok(Tensor::from_vec(rows, (ids.len(), matrix.k()), &candle_core::Device::Cpu)?)
+            }
+        }
+    }
+
+    /// Bytes that the weight takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Tensor(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+            Weight::Packed { matrix, .. } => matrix.bytes(),
+        }
     }
 }
 
-/// `x [.., in] · weight [out, in]ᵀ -> [.., out]`: the only place where an activation meets a weight matrix.
-///
-/// # Errors
-/// Widths that differ.
-pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (output, input) = weight.dims2()?;
-    let width = x.dim(D::Minus1)?;
-    if width != input {
-        return Err(ModelError::shape("input of a linear layer", &[input], &[width]));
+/// Layers with one input, whose outputs stand side by side: query, key and value; gate and up. One product where their
+/// weights are stored alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Stacked(Vec<Linear>);
+
+impl Stacked {
+    /// Takes `weight` `[output, input]` and `bias` `[output]` of each part; `gains` multiply the outputs of a single one.
+    pub(crate) fn load(
+        parts: &[(Weights, usize)],
+        input: usize,
+        bias: bool,
+        gains: Option<&Tensor>,
+    ) -> Result<Self> {
+        let scaled = |bias: Tensor| match gains {
+            Some(gains) => Ok(bias.mul(gains)?),
+            None => Ok::<_, ModelError>(bias),
+        };
+        let biases = |parts: &[(Weights, usize)]| -> Result<Option<Tensor>> {
+            if !bias {
+                return Ok(None);
+            }
+            let all = parts.iter().map(|(weights, output)| Ok(weights.get(*output, "bias")?));
+            match &all.collect::<Result<Vec<_>>>()?[..] {
+                [bias] => Ok(Some(scaled(bias.clone())?)),
+                several => Ok(Some(Tensor::cat(several, 0)?)),
+            }
+        };
+        let mut layers = Vec::new();
+        for parts in Weights::alike(parts, input) {
+            let layer = match Weights::matrix(parts, input, gains)? {
+                Kept::Tensor(weight) => Linear::new(weight, biases(parts)?),
+                Kept::Packed(matrix) => Linear::packed(Arc::new(matrix), biases(parts)?)?,
+            };
+            layers.push(layer);
+        }
+        Ok(Self(layers))
     }
+
+    /// `[.., in] -> [.., sum of outputs]`
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.0[..] {
+            [layer] => layer.forward(x),
+            layers => {
+                let parts = layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?;
+                Ok(Tensor::cat(&parts, D::Minus1)?)
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(Linear::bytes).sum()
+    }
+
+    /// Only called on what was loaded as one part, which is never cut.
+    fn into_single(self) -> Linear {
+        self.0.into_iter().next().unwrap_or_else(|| unreachable!("one part makes one layer"))
+    }
+}
+
+/// `x [.., in] · weight [out, in]ᵀ + bias [out] -> [.., out]`
+fn dense(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+        return Ok(match bias {
+            Some(bias) => x.apply_op3(&weight, bias, DenseProduct)?,
+            None => x.apply_op2(&weight, DenseProduct)?,
+        });
+    }
+    let (output, input) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
-    let rows = x.elem_count() / input.max(1);
-    crate::count::dots(rows * output, input);
     // One large product instead of one per batch row: candle would copy the weight for each.
-    let y = x.reshape((rows, input))?.matmul(&weight.t()?)?;
+    let y = x.reshape((x.elem_count() / input.max(1), input))?.matmul(&weight.t()?)?;
     if let Some(last) = shape.last_mut() {
         *last = output;
     }
-    Ok(y.reshape(shape)?)
+    let y = y.reshape(shape)?;
+    match bias {
+        Some(bias) => Ok(y.broadcast_add(bias)?),
+        None => Ok(y),
+    }
 }
 
 #[cfg(test)]
@@ -103,15 +252,6 @@ mod tests {
         let x = Tensor::new(&[[[1.0_f32, 1.0], [0.0, 1.0]]], &Device::Cpu).unwrap();
         let y = layer().forward(&x).unwrap();
         assert_eq!(y.to_vec3::<f32>().unwrap(), [[[3.5, 7.0, 10.5], [2.5, 4.0, 5.5]]]);
-    }
-
-    #[test]
-    fn split_parts_give_the_slices_of_the_whole() {
-        let x = Tensor::new(&[[1.0_f32, -1.0]], &Device::Cpu).unwrap();
-        let [first, rest] = layer().split([1, 2]).unwrap();
-        assert_eq!(first.forward(&x).unwrap().to_vec2::<f32>().unwrap(), [[-0.5]]);
-        assert_eq!(rest.forward(&x).unwrap().to_vec2::<f32>().unwrap(), [[-1.0, -1.5]]);
-        assert!(layer().split([1, 1]).unwrap_err().to_string().contains('3'));
     }
 
     #[test]

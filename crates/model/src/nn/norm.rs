@@ -1,9 +1,12 @@
 //! Layer and root-mean-square normalisation over the last dimension.
 
-use candle_core::{D, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Shape, Tensor};
+use foveate_kernels::Norm;
 
-use crate::Result;
+use super::cpu::{result, slice, with_slice, wrap};
+use crate::threads::pool;
 use crate::weights::Weights;
+use crate::{ModelError, Result};
 
 /// `(x − mean) / sqrt(variance + eps) · weight + bias`.
 #[derive(Clone, Debug)]
@@ -27,6 +30,10 @@ impl LayerNorm {
     /// # Errors
     /// Another last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        expect_width(x, &self.weight)?;
+        if x.device().is_cpu() {
+            return Ok(x.contiguous()?.apply_op3(&self.weight, &self.bias, Layer(self.eps as f32))?);
+        }
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
         Ok(centred.broadcast_div(&deviation)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
@@ -54,8 +61,104 @@ impl RmsNorm {
     /// # Errors
     /// Another last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        expect_width(x, &self.weight)?;
+        if x.device().is_cpu() {
+            return Ok(x.contiguous()?.apply_op2(&self.weight, RootMeanSquare(self.eps as f32))?);
+        }
         let size = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
         Ok(x.broadcast_div(&size)?.broadcast_mul(&self.weight)?)
+    }
+}
+
+fn expect_width(x: &Tensor, weight: &Tensor) -> Result<()> {
+    let (width, found) = (weight.elem_count(), x.dim(D::Minus1)?);
+    if width == found { Ok(()) } else { Err(ModelError::shape("input of a norm", &[width], &[found])) }
+}
+
+fn run(norm: Norm<'_>, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+    let x = slice(x, layout)?;
+    let mut out = vec![0.0; x.len()];
+    norm.run(x, &mut out, &pool()).map_err(wrap)?;
+    Ok(result(out, layout.shape().clone()))
+}
+
+/// The gradients of input, weight and bias.
+fn backward(norm: Norm<'_>, x: &Tensor, weight: &Tensor, dy: &Tensor) -> candle_core::Result<[Tensor; 3]> {
+    let width = weight.elem_count();
+    let (mut dx, mut dw, mut db) = (vec![0.0; x.elem_count()], vec![0.0; width], vec![0.0; width]);
+    with_slice(x, |x| {
+        with_slice(dy, |dy| norm.backward(x, dy, &mut dx, &mut dw, &mut db, &pool()).map_err(wrap))
+    })?;
+    let device = x.device();
+    Ok([
+        Tensor::from_vec(dx, x.shape().clone(), device)?,
+        Tensor::from_vec(dw, width, device)?,
+        Tensor::from_vec(db, width, device)?,
+    ])
+}
+
+struct RootMeanSquare(f32);
+
+impl CustomOp2 for RootMeanSquare {
+    fn name(&self) -> &'static str {
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        run(Norm::RootMeanSquare { weight: slice(weight, of_weight)?, eps: self.0 }, x, layout)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradients = |w: &[f32]| backward(Norm::RootMeanSquare { weight: w, eps: self.0 }, x, weight, dy);
+        let [dx, dw, _] = with_slice(weight, gradients)?;
+        Ok((Some(dx), Some(dw)))
+    }
+}
+
+struct Layer(f32);
+
+impl CustomOp3 for Layer {
+    fn name(&self) -> &'static str {
+        "layer-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+        bias: &CpuStorage,
+        of_bias: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (weight, bias) = (slice(weight, of_weight)?, slice(bias, of_bias)?);
+        run(Norm::Layer { weight, bias, eps: self.0 }, x, layout)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dx, dw, db] = with_slice(weight, |w| {
+            with_slice(bias, |b| backward(Norm::Layer { weight: w, bias: b, eps: self.0 }, x, weight, dy))
+        })?;
+        Ok((Some(dx), Some(dw), Some(db)))
     }
 }
 

@@ -1,9 +1,14 @@
 //! Rotary position embedding (Su et al., arXiv 2104.09864) in the half-split form of Hugging Face checkpoints:
 //! channel `i` turns together with channel `i + width/2`.
 
-use candle_core::{D, Device, Tensor};
+use std::sync::Arc;
 
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use foveate_kernels::Turn;
+
+use super::cpu::{result, slice, with_slice, wrap};
 use crate::Result;
+use crate::threads::pool;
 
 /// How the rotation frequencies are changed to reach beyond the trained context.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,11 +42,12 @@ pub struct Rotary {
     frequencies: Vec<f32>,
 }
 
-/// Cosines and sines for the positions of one call, each `[1 or b, 1, t, width/2]`.
+/// Cosines and sines for the positions of one call, each `[1 or b, t, 1, width/2]`.
 #[derive(Clone, Debug)]
 pub struct RotaryTables {
-    cos: Tensor,
-    sin: Tensor,
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
+    shape: (usize, usize, usize, usize),
 }
 
 impl Rotary {
@@ -54,37 +60,79 @@ impl Rotary {
     }
 
     /// The tables for `positions`: one list of equal length per batch row, or a single list for all rows.
-    ///
-    /// # Errors
-    /// Lists of different lengths.
-    pub fn tables(&self, positions: &[Vec<u32>], device: &Device) -> Result<RotaryTables> {
+    pub fn tables(&self, positions: &[Vec<u32>]) -> RotaryTables {
         let columns = positions.first().map_or(0, Vec::len);
         let angles =
             positions.iter().flatten().flat_map(|&at| self.frequencies.iter().map(move |f| at as f32 * f));
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
-        let shape = (positions.len(), 1, columns, self.frequencies.len());
-        Ok(RotaryTables {
-            cos: Tensor::from_vec(cos, shape, device)?,
-            sin: Tensor::from_vec(sin, shape, device)?,
-        })
+        let shape = (positions.len(), columns, 1, self.frequencies.len());
+        RotaryTables { cos: cos.into(), sin: sin.into(), shape }
     }
 }
 
 impl RotaryTables {
-    /// Turns each head: `[b, heads, t, head width] -> [b, heads, t, head width]`.
+    /// Turns the first `heads` heads of `head_width` numbers in each row: `[b, t, width] -> [b, t, width]`. What lies
+    /// behind them stays.
     ///
     /// # Errors
     /// A shape that does not fit the tables.
-    pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let (width, half) = (x.dim(D::Minus1)?, self.cos.dim(D::Minus1)?);
+    pub fn rotate(&self, x: &Tensor, heads: usize, head_width: usize) -> Result<Tensor> {
+        if x.device().is_cpu() {
+            return Ok(x.contiguous()?.apply_op1(Rotate { tables: self.clone(), heads, head_width })?);
+        }
+        let (b, t, width) = x.dims3()?;
+        let turning = x.narrow(2, 0, heads * head_width)?.reshape((b, t, heads, head_width))?;
+        let turned = self.composed(&turning)?.reshape((b, t, heads * head_width))?;
+        let rest = x.narrow(2, heads * head_width, width - heads * head_width)?;
+        Ok(Tensor::cat(&[turned, rest], 2)?)
+    }
+
+    /// `[b, t, heads, head width]` in operations that every device has.
+    pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let table = |numbers: &[f32]| Tensor::from_slice(numbers, self.shape, x.device());
+        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?); // [1 or b, t, 1, half]
+        let (width, half) = (x.dim(D::Minus1)?, self.shape.3);
         let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
-        let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
-        let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
+        let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+        let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
         let mut parts = vec![turned_first, turned_second];
         if width > 2 * half {
             parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
         }
         Ok(Tensor::cat(&parts, D::Minus1)?)
+    }
+}
+
+struct Rotate {
+    tables: RotaryTables,
+    heads: usize,
+    head_width: usize,
+}
+
+impl Rotate {
+    fn run(&self, x: &[f32], width: usize, back: bool) -> candle_core::Result<Vec<f32>> {
+        let RotaryTables { cos, sin, shape } = &self.tables;
+        let (head_size, heads) = (self.head_width, self.heads);
+        let turn = Turn { cos, sin, half: shape.3, head_size, heads, width };
+        let mut out = vec![0.0; x.len()];
+        turn.run(x, &mut out, back, &pool()).map_err(wrap)?;
+        Ok(out)
+    }
+}
+
+impl CustomOp1 for Rotate {
+    fn name(&self) -> &'static str {
+        "rotary"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (_, _, width) = layout.shape().dims3()?;
+        Ok(result(self.run(slice(x, layout)?, width, false)?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let dx = with_slice(dy, |dy| self.run(dy, x.dim(D::Minus1)?, true))?;
+        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
     }
 }
 
@@ -112,16 +160,16 @@ fn scaled(pair: usize, frequency: f32, scaling: &RotaryScaling) -> f32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use candle_core::Device;
 
     fn rotate(x: &Tensor, at: u32) -> Vec<f32> {
         let rotary = Rotary::new(4, 10_000.0, &RotaryScaling::None);
-        let tables = rotary.tables(&[vec![at]], &Device::Cpu).unwrap();
-        tables.rotate(x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        rotary.tables(&[vec![at]]).rotate(x, 1, 4).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
     #[test]
     fn pairs_channels_half_a_width_apart() {
-        let x = Tensor::new(&[1.0_f32, 0.0, 0.0, 1.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let x = Tensor::new(&[1.0_f32, 0.0, 0.0, 1.0], &Device::Cpu).unwrap().reshape((1, 1, 4)).unwrap();
         let got = rotate(&x, 2);
         let (fast, slow) = (2.0_f32, 0.02_f32);
         let expected = [fast.cos(), -slow.sin(), fast.sin(), slow.cos()];
@@ -132,8 +180,8 @@ mod tests {
 
     #[test]
     fn products_depend_on_the_distance_alone() {
-        let q = Tensor::new(&[0.3_f32, -1.2, 0.7, 0.1], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
-        let k = Tensor::new(&[1.1_f32, 0.4, -0.6, 0.9], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
+        let q = Tensor::new(&[0.3_f32, -1.2, 0.7, 0.1], &Device::Cpu).unwrap().reshape((1, 1, 4)).unwrap();
+        let k = Tensor::new(&[1.1_f32, 0.4, -0.6, 0.9], &Device::Cpu).unwrap().reshape((1, 1, 4)).unwrap();
         let dot = |a: u32, b: u32| rotate(&q, a).iter().zip(rotate(&k, b)).map(|(x, y)| x * y).sum::<f32>();
         assert!((dot(7, 3) - dot(1004, 1000)).abs() < 1e-4);
         assert!((dot(7, 3) - dot(7, 4)).abs() > 1e-2);
@@ -141,9 +189,9 @@ mod tests {
 
     #[test]
     fn channels_beyond_the_rotary_width_stay() {
-        let x = Tensor::new(&[1.0_f32, 0.0, 7.0, 8.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 4)).unwrap();
-        let tables = Rotary::new(2, 10_000.0, &RotaryScaling::None).tables(&[vec![1]], &Device::Cpu).unwrap();
-        let got = tables.rotate(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let x = Tensor::new(&[1.0_f32, 0.0, 7.0, 8.0], &Device::Cpu).unwrap().reshape((1, 1, 4)).unwrap();
+        let tables = Rotary::new(2, 10_000.0, &RotaryScaling::None).tables(&[vec![1]]);
+        let got = tables.rotate(&x, 1, 4).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, [1.0_f32.cos(), 1.0_f32.sin(), 7.0, 8.0]);
     }
 

@@ -7,7 +7,7 @@ use candle_core::{D, Tensor};
 
 use super::{BlockIndex, HiddenState, Queries, VisionStates, Wanted};
 use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
-use crate::nn::{Activation, LayerNorm, Linear, attention, softmax};
+use crate::nn::{Activation, Heads, LayerNorm, Linear, Sight, Stacked, softmax};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 
@@ -41,15 +41,13 @@ pub(super) struct BlockShape {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     norm1: LayerNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    joined: Stacked,
+    /// `scale1` is part of it.
     output: Linear,
-    scale1: Option<Tensor>,
     norm2: LayerNorm,
     fc1: Linear,
+    /// `scale2` is part of it.
     fc2: Linear,
-    scale2: Option<Tensor>,
     shape: BlockShape,
 }
 
@@ -105,56 +103,55 @@ impl Block {
 
     fn load(weights: &Weights, shape: BlockShape, names: &BlockNames) -> Result<Self> {
         let BlockShape { width, hidden, eps, .. } = shape;
-        let square = |name: &str| Linear::load(&weights.pp(name), width, width, true);
-        let scale = |name: Option<&str>| name.map(|name| weights.get(width, name)).transpose();
+        let inputs = [names.query, names.key, names.value].map(|name| (weights.pp(name), width));
+        let load = |name, input, output, scale: Option<&str>| -> Result<Linear> {
+            let gains = scale.map(|name| weights.get(output, name)).transpose()?;
+            Linear::load_with_gains(&weights.pp(name), input, output, true, gains.as_ref())
+        };
         Ok(Self {
             norm1: LayerNorm::load(&weights.pp(names.norm1), width, eps)?,
-            query: square(names.query)?,
-            key: square(names.key)?,
-            value: square(names.value)?,
-            output: square(names.output)?,
-            scale1: scale(names.scale1)?,
+            joined: Stacked::load(&inputs, width, true, None)?,
+            output: load(names.output, width, width, names.scale1)?,
             norm2: LayerNorm::load(&weights.pp(names.norm2), width, eps)?,
-            fc1: Linear::load(&weights.pp(names.fc1), width, hidden, true)?,
-            fc2: Linear::load(&weights.pp(names.fc2), hidden, width, true)?,
-            scale2: scale(names.scale2)?,
+            fc1: load(names.fc1, width, hidden, None)?,
+            fc2: load(names.fc2, hidden, width, names.scale2)?,
             shape,
         })
     }
 
-    /// The queries and keys of this block for its input `x` `[b, n, width]`. Nothing else of the block runs.
-    fn attention_inputs(&self, x: &Tensor, wanted: Queries) -> Result<BlockAttention> {
-        let normed = self.norm1.forward(x)?;
+    fn heads(&self) -> Heads {
+        let BlockShape { width, heads, .. } = self.shape;
+        Heads { heads, groups: heads, width: width / heads }
+    }
+
+    /// The queries and keys in joined rows `[b, n, 3 · width]`, copied out.
+    fn attention_of(&self, joined: &Tensor, wanted: Queries) -> Result<BlockAttention> {
+        let BlockShape { width, heads, .. } = self.shape;
+        let queries = joined.narrow(2, 0, width)?;
         let queries = match wanted {
-            Queries::All => self.query.forward(&normed)?,
-            Queries::ClassToken => self.query.forward(&normed.narrow(1, 0, 1)?)?,
+            Queries::All => queries,
+            Queries::ClassToken => queries.narrow(1, 0, 1)?,
         };
-        Ok(BlockAttention { queries, keys: self.key.forward(&normed)?, heads: self.shape.heads })
+        let keys = joined.narrow(2, width, width)?.force_contiguous()?;
+        Ok(BlockAttention { queries: queries.force_contiguous()?, keys, heads })
     }
 
-    /// `[b, n, width] -> [b, n, width]`, with the queries and keys that the block made on its way.
-    fn forward(&self, x: &Tensor) -> Result<(Tensor, BlockAttention)> {
-        let (b, n, width) = x.dims3()?;
-        let (heads, head) = (self.shape.heads, width / self.shape.heads);
-        let normed = self.norm1.forward(x)?;
-        let (queries, keys) = (self.query.forward(&normed)?, self.key.forward(&normed)?);
-        let split = |x: &Tensor| -> Result<Tensor> {
-            Ok(x.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?)
-        };
-        let (q, k, v) = (split(&queries)?, split(&keys)?, split(&self.value.forward(&normed)?)?); // [b, heads, n, head]
-        let mixed = attention(&q, &k, &v, None, (head as f64).powf(-0.5))?; // [b, heads, n, head]
-        let mixed = self.output.forward(&mixed.transpose(1, 2)?.reshape((b, n, width))?)?; // [b, n, width]
-        let x = (x + gain(mixed, self.scale1.as_ref())?)?;
-        let inner = self.fc1.forward(&self.norm2.forward(&x)?)?; // [b, n, hidden]
-        let inner = self.fc2.forward(&self.shape.activation.forward(&inner)?)?; // [b, n, width]
-        Ok(((x + gain(inner, self.scale2.as_ref())?)?, BlockAttention { queries, keys, heads }))
+    /// `[b, n, width] -> [b, n, 3 · width]`: queries, keys and values.
+    fn join(&self, x: &Tensor) -> Result<Tensor> {
+        self.joined.forward(&self.norm1.forward(x)?)
     }
-}
 
-fn gain(x: Tensor, scale: Option<&Tensor>) -> Result<Tensor> {
-    match scale {
-        Some(scale) => Ok(x.broadcast_mul(scale)?),
-        None => Ok(x),
+    /// `[b, n, width] -> [b, n, width]`, given the joined rows for `x`.
+    fn forward(&self, x: &Tensor, joined: &Tensor) -> Result<Tensor> {
+        let mixed = self.heads().attend(joined, &Sight::Full)?; // [b, n, width]
+        let x = self.output.forward_added(&mixed, x)?;
+        let inner = self.fc1.forward_activated(&self.norm2.forward(&x)?, self.shape.activation)?; // [b, n, hidden]
+        self.fc2.forward_added(&inner, &x)
+    }
+
+    /// Bytes that the matrices take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.joined.bytes() + self.output.bytes() + self.fc1.bytes() + self.fc2.bytes()
     }
 }
 
@@ -178,19 +175,16 @@ pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Resu
         if states_at.contains(&index) {
             kept.insert(index, x.clone());
         }
-        let (next, inputs) = block.forward(&x)?;
+        let joined = block.join(&x)?;
         if attention_at.contains(&index) {
-            let queries = match wanted.queries {
-                Queries::All => inputs.queries,
-                Queries::ClassToken => inputs.queries.narrow(1, 0, 1)?.force_contiguous()?,
-            };
-            attention.insert(index, BlockAttention { queries, ..inputs });
+            attention.insert(index, block.attention_of(&joined, wanted.queries)?);
         }
-        x = next;
+        x = block.forward(&x, &joined)?;
     }
     // The one block that did not run in full.
     if attention_at.contains(&last) {
-        attention.insert(last, blocks[last].attention_inputs(&x, wanted.queries)?);
+        let block = &blocks[last];
+        attention.insert(last, block.attention_of(&block.join(&x)?, wanted.queries)?);
     }
     kept.insert(last, x);
     Ok(VisionStates {

@@ -137,6 +137,10 @@ impl Clip {
         &self.config
     }
 
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// See [`VisionTower::resized`](super::VisionTower::resized).
     pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
         let config = ClipConfig { image_size, ..self.config.clone() };

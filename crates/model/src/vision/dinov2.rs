@@ -180,6 +180,10 @@ impl Dinov2 {
         &self.config
     }
 
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// See [`VisionTower::resized`](super::VisionTower::resized).
     pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
         let config = Dinov2Config { image_size, ..self.config.clone() };

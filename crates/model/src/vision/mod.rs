@@ -15,6 +15,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use block::Block;
 pub use block::BlockAttention;
 pub use clip::{Clip, ClipConfig};
 pub use dinov2::{Dinov2, Dinov2Config};
@@ -24,7 +25,7 @@ pub use state::{BlockIndex, HiddenState};
 
 use crate::checkpoint::{harmless_in_tower, read_config, refuse_unused};
 use crate::weights::Weights;
-use crate::{ModelError, Result};
+use crate::{Dtype, ModelError, Result};
 
 /// What a call of a tower should return.
 #[derive(Clone, Copy, Debug, Default)]
@@ -210,13 +211,14 @@ pub enum VisionTower {
 }
 
 impl VisionTower {
-    /// Opens a folder with `config.json` and weights of a tower alone or of a two-tower model, or an ONNX file of DINOv2.
+    /// Opens a folder with `config.json` and weights of a tower alone or of a two-tower model, or an ONNX file of DINOv2,
+    /// and keeps its matrices as `dtype`.
     ///
     /// # Errors
     /// A file that cannot be read, a configuration that is not a tower's, a tensor that is missing, has another shape or
     /// is not part of the model. What an ONNX file holds besides the tower (a head, constants) is not looked at.
-    pub fn open(path: &Path) -> Result<Self> {
-        let mut weights = Weights::open(path)?;
+    pub fn open(path: &Path, dtype: Dtype) -> Result<Self> {
+        let mut weights = Weights::open(path)?.packed(dtype);
         // Below these prefixes a classifier's file or an export keeps the tower, beside layers of its own.
         let prefix = ["dinov2", "backbone"].into_iter().find(|prefix| !weights.pp(prefix).names().is_empty());
         if let Some(prefix) = prefix {
@@ -239,6 +241,7 @@ impl VisionTower {
     /// A configuration that no tower can have, or a tensor that is missing or has another shape.
     pub fn load(config: VisionConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
+        let weights = &weights.by_row();
         Ok(match config {
             VisionConfig::Clip(config) => Self::Clip(Clip::load(config, weights)?),
             VisionConfig::Siglip(config) => Self::Siglip(Siglip::load(config, weights)?),
@@ -271,6 +274,16 @@ impl VisionTower {
             Self::Siglip(tower) => Self::Siglip(tower.resized(image_size)?),
             Self::Dinov2(tower) => Self::Dinov2(tower.resized(image_size)?),
         })
+    }
+
+    /// Bytes that the matrices of the blocks take in memory.
+    pub fn bytes(&self) -> usize {
+        let blocks = match self {
+            Self::Clip(tower) => tower.blocks(),
+            Self::Siglip(tower) => tower.blocks(),
+            Self::Dinov2(tower) => tower.blocks(),
+        };
+        blocks.iter().map(Block::bytes).sum()
     }
 
     /// The configuration that the tower was built from.

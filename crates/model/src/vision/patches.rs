@@ -1,17 +1,18 @@
 //! Pixels to patch embeddings, and position tables resized to another grid.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 pub use foveate_compress::Grid;
 
-use crate::nn::product;
-use crate::weights::Weights;
+use crate::nn::Linear;
+use crate::weights::{Kept, Weights};
 use crate::{ModelError, Result};
 
 /// A convolution whose stride equals its window, written as one matrix product over the flattened windows.
 #[derive(Clone, Debug)]
 pub(super) struct PatchEmbedding {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    projection: Linear,
     patch: usize,
 }
 
@@ -20,7 +21,12 @@ impl PatchEmbedding {
     pub(super) fn load(weights: &Weights, width: usize, patch: usize, bias: bool) -> Result<Self> {
         let weight = weights.get((width, 3, patch, patch), "weight")?;
         let bias = bias.then(|| weights.get(width, "bias")).transpose()?;
-        Ok(Self { weight: weight.reshape((width, 3 * patch * patch))?, bias, patch })
+        let kept = weights.without_int8().keep(weight.reshape((width, 3 * patch * patch))?)?;
+        let projection = match kept {
+            Kept::Tensor(weight) => Linear::new(weight, bias),
+            Kept::Packed(matrix) => Linear::packed(Arc::new(matrix), bias)?,
+        };
+        Ok(Self { projection, patch })
     }
 
     /// `[b, 3, height, width] -> [b, rows · columns, d]` in row-major order. Pixels beyond the last whole patch are left
@@ -35,12 +41,7 @@ impl PatchEmbedding {
             .reshape(&[b, channels, rows, p, columns, p][..])?
             .permute(vec![0, 2, 4, 1, 3, 5])?
             .reshape((b, rows * columns, channels * p * p))?; // [b, patches, 3·p·p]
-        let patches = product(&windows, &self.weight)?; // [b, patches, d]
-        let patches = match &self.bias {
-            Some(bias) => patches.broadcast_add(bias)?,
-            None => patches,
-        };
-        Ok((patches, grid))
+        Ok((self.projection.forward(&windows)?, grid)) // [b, patches, d]
     }
 }
 

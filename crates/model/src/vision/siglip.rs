@@ -114,6 +114,10 @@ impl Siglip {
         &self.config
     }
 
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// See [`VisionTower::resized`](super::VisionTower::resized).
     pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
         let config = SiglipConfig { image_size, ..self.config.clone() };

@@ -13,9 +13,10 @@
 //! # use std::path::Path;
 //! # use candle_core::{DType, Device, Tensor};
 //! use foveate_compress::{Budget, Method};
+//! use foveate_model::Dtype;
 //! use foveate_model::vlm::{Image, Vlm};
 //!
-//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None)?;
+//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None, Dtype::F32)?;
 //! let model = model.with_compressor(Method::AveragePooling)?;
 //! let image = Image::Single(Tensor::zeros((3, 28, 28), DType::F32, &Device::Cpu)?); // 4 x 4 patches
 //! model.check(&image, Budget::Tokens(4))?; // before anything runs

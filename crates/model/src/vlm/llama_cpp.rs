@@ -7,31 +7,31 @@
 use std::path::Path;
 
 use super::{FeatureSelect, ImageLayout, Vlm, VlmConfig};
-use crate::Result;
 use crate::checkpoint::{harmless_in_decoder, refuse_unused};
 use crate::llm::DecoderConfig;
 use crate::nn::Activation;
 use crate::vision::{ClipConfig, HiddenState, VisionConfig, VisionTower};
 use crate::weights::gguf::{self, GgufFile, ImageEncoderConfig};
+use crate::{Dtype, Result};
 
 impl Vlm {
-    /// Opens a pair of GGUF files.
+    /// Opens a pair of GGUF files and keeps their matrices as `dtype`.
     ///
     /// # Errors
     /// A file that cannot be read or holds another model; a tensor that is missing, has another shape or is not part of
     /// the model, such as LLaVA-NeXT's `image_newline`.
-    pub fn open_llama_cpp(language: &Path, projector: &Path) -> Result<Self> {
-        Self::from_llama_cpp(&GgufFile::open(language)?, &GgufFile::open(projector)?)
+    pub fn open_llama_cpp(language: &Path, projector: &Path, dtype: Dtype) -> Result<Self> {
+        Self::from_llama_cpp(&GgufFile::open(language)?, &GgufFile::open(projector)?, dtype)
     }
 
     /// As [`open_llama_cpp`](Self::open_llama_cpp), from files that are open.
     ///
     /// # Errors
     /// As [`open_llama_cpp`](Self::open_llama_cpp).
-    pub fn from_llama_cpp(language: &GgufFile, projector: &GgufFile) -> Result<Self> {
+    pub fn from_llama_cpp(language: &GgufFile, projector: &GgufFile, dtype: Dtype) -> Result<Self> {
         let config = VlmConfig::from_llama_cpp(language, projector)?;
         let vision = VisionConfig::Clip(ClipConfig::from(&projector.image_encoder()?));
-        let (language, projector) = (language.weights()?, projector.weights()?);
+        let (language, projector) = (language.weights()?.packed(dtype), projector.weights()?.packed(dtype));
         let tower = VisionTower::load(vision, &projector.pp("vision_tower"))?;
         let tied = config.text.tied;
         let model = Self::join(config, tower, &projector, &language)?;

@@ -8,10 +8,11 @@
 //! ```
 //! # use std::{ops::ControlFlow, path::Path};
 //! # use candle_core::{DType, Device, Tensor};
+//! use foveate_model::Dtype;
 //! use foveate_model::generate::{GenerateOptions, Session};
 //! use foveate_model::vlm::{Segment, Vlm};
 //!
-//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None)?;
+//! let model = Vlm::open(Path::new("../../fixtures/models/llava-1.5"), None, Dtype::F32)?;
 //! let pixels = Tensor::zeros((3, 28, 28), DType::F32, &Device::Cpu)?; // 4 x 4 patches
 //! let features = model.encode(&pixels.unsqueeze(0)?, &[], &[])?;
 //! assert_eq!(features.rows.dims(), [1, 16, 32]); // a compressor would make fewer of them
@@ -62,7 +63,7 @@ use crate::generate::{Part, Prompt};
 use crate::llm::Decoder;
 use crate::vision::{BlockIndex, Grid, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
 use crate::weights::Weights;
-use crate::{ModelError, Result};
+use crate::{Dtype, ModelError, Result};
 
 /// A stretch of a prompt before images are put in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,14 +121,14 @@ static LOADED: AtomicU64 = AtomicU64::new(0);
 impl Vlm {
     /// Opens a folder with `config.json` and weights in any of the three layouts. `tower` is the folder of the vision
     /// tower, for checkpoints of the original layout that do not include it; where it is `None`, the name in the
-    /// configuration is tried as a folder, seen from `folder`.
+    /// configuration is tried as a folder, seen from `folder`. Matrices are kept as `dtype`.
     ///
     /// # Errors
     /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
     /// is not part of the model.
-    pub fn open(folder: &Path, tower: Option<&Path>) -> Result<Self> {
+    pub fn open(folder: &Path, tower: Option<&Path>, dtype: Dtype) -> Result<Self> {
         let mut config = VlmConfig::from_json(&read_config(folder)?)?;
-        let weights = published_names(Weights::open(folder)?);
+        let weights = published_names(Weights::open(folder)?).packed(dtype);
         let beside = config.tower_name.as_ref().map(|name| folder.join(name)).filter(|path| path.is_dir());
         let Some(tower) = tower.or(beside.as_deref()).filter(|_| config.vision.is_none()) else {
             return Self::load(config, &weights);
@@ -137,7 +138,7 @@ impl Vlm {
         // Original checkpoints may hold a tower that was trained along; that one counts.
         let included = weights.pp("vision_tower");
         let tower = if included.names().is_empty() {
-            VisionTower::open(tower)?
+            VisionTower::open(tower, dtype)?
         } else {
             VisionTower::load(vision, &included)?
         };

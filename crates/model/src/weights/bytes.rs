@@ -29,6 +29,13 @@ impl Bytes {
         Self { file: file.into(), content: Content::Held(content.into()) }
     }
 
+    /// Lets the system have the memory of bytes that were copied, where they are mapped.
+    pub(crate) fn release(&self, range: std::ops::Range<usize>) {
+        if let Content::Mapped(map) = &self.content {
+            map.release(range);
+        }
+    }
+
     /// [`WeightsError::Malformed`] for this file.
     pub(crate) fn malformed(&self, field: impl Into<String>, reason: impl Into<String>) -> WeightsError {
         WeightsError::malformed(&self.file, field, reason)

@@ -9,8 +9,10 @@ mod error;
 pub mod gguf;
 mod memory;
 mod onnx;
+mod packing;
 mod protobuf;
 mod pytorch;
+mod random;
 mod safetensors;
 mod shards;
 mod tokens;
@@ -24,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
+pub(crate) use packing::Kept;
+use packing::Packing;
 pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.
@@ -42,6 +46,16 @@ pub(crate) trait Source: Send + Sync {
     fn stored(&self, name: &str) -> Option<Stored>;
     /// A stored tensor as f32 on the CPU; only called with a name that [`Source::names`] lists.
     fn read(&self, name: &str) -> Result<Tensor, WeightsError>;
+    /// The bytes of a stored tensor whose numbers lie in blocks, rows first; `None` for all others.
+    fn blocks(&self, _name: &str) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+    /// Tells the system that a tensor was copied and will hardly be read again.
+    fn release(&self, _name: &str) {}
+    /// A tensor that is made up as it is asked for; `None` for all real checkpoints.
+    fn make(&self, _name: &str, _shape: &Shape) -> Option<Result<Tensor, WeightsError>> {
+        None
+    }
 }
 
 /// How the numbers of a tensor are stored.
@@ -85,6 +99,8 @@ pub struct Weights {
     shared: Arc<Shared>,
     /// Empty, or ends with a dot.
     prefix: String,
+    /// `None`: matrices are tensors.
+    packing: Option<Packing>,
 }
 
 struct Shared {
@@ -145,12 +161,13 @@ impl Weights {
     pub(crate) fn from_source(source: Arc<dyn Source>) -> Self {
         let names = source.names().into_iter().map(|name| (name.clone(), name)).collect();
         let shared = Shared { source, names, requested: Mutex::default(), device: Device::Cpu };
-        Self { shared: Arc::new(shared), prefix: String::new() }
+        Self { shared: Arc::new(shared), prefix: String::new(), packing: None }
     }
 
     /// The weights below `segment`: `weights.pp("encoder").get(shape, "bias")` reads `encoder.bias`.
     pub fn pp(&self, segment: impl Display) -> Self {
-        Self { shared: Arc::clone(&self.shared), prefix: format!("{}{segment}.", self.prefix) }
+        let prefix = format!("{}{segment}.", self.prefix);
+        Self { shared: Arc::clone(&self.shared), prefix, packing: self.packing }
     }
 
     /// The same weights, with tensors placed on `device`. The record of requests starts afresh.
@@ -161,7 +178,8 @@ impl Weights {
             requested: Mutex::default(),
             device,
         };
-        Self { shared: Arc::new(shared), prefix: self.prefix }
+        let packing = self.packing.filter(|_| shared.device.is_cpu());
+        Self { shared: Arc::new(shared), prefix: self.prefix, packing }
     }
 
     /// The tensor `name` as f32.
@@ -170,33 +188,73 @@ impl Weights {
     /// [`WeightsError::Missing`] with the nearest existing name, [`WeightsError::WrongShape`] with both shapes, or the
     /// reader's error.
     pub fn get(&self, shape: impl Into<Shape>, name: &str) -> Result<Tensor, WeightsError> {
-        let expected = shape.into();
-        let full = format!("{}{name}", self.prefix);
+        let (expected, full) = (shape.into(), format!("{}{name}", self.prefix));
         let source = &self.shared.source;
-        let Some(stored) = self.shared.names.get(&full) else {
-            return Err(WeightsError::Missing {
-                nearest: self.nearest(&full),
-                file: source.origin(),
-                name: full,
-                expected: Some(expected),
-            });
-        };
-        self.requested().insert(full.clone());
-        let wrong_shape = |found: Shape| WeightsError::WrongShape {
-            file: source.file_of(stored),
-            name: full.clone(),
-            found,
-            expected: expected.clone(),
-        };
-        // Before reading: a wrong shape should not cost the dequantisation of a gigabyte.
-        if let Some(found) = source.shape(stored).filter(|found| *found != expected) {
-            return Err(wrong_shape(found));
+        if let Some(made) = source.make(&full, &expected) {
+            return made?
+                .to_device(&self.shared.device)
+                .map_err(WeightsError::tensor(source.origin(), &full));
         }
+        let stored = self.find(&expected, &full)?;
         let tensor = source.read(stored)?;
+        source.release(stored);
         if *tensor.shape() != expected {
-            return Err(wrong_shape(tensor.shape().clone()));
+            return Err(self.wrong_shape(stored, &full, tensor.shape().clone(), expected));
         }
         tensor.to_device(&self.shared.device).map_err(WeightsError::tensor(source.file_of(stored), &full))
+    }
+
+    /// The stored blocks of the tensor `name`, rows first; `None` where it is not stored in blocks.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub(crate) fn blocks(
+        &self,
+        shape: impl Into<Shape>,
+        name: &str,
+    ) -> Result<Option<Cow<'_, [u8]>>, WeightsError> {
+        let stored = self.find(&shape.into(), &format!("{}{name}", self.prefix))?;
+        Ok(self.shared.source.blocks(stored))
+    }
+
+    /// Tells the system that the tensor `name` was copied, so that no file is in memory twice.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(stored) = self.shared.names.get(&format!("{}{name}", self.prefix)) {
+            self.shared.source.release(stored);
+        }
+    }
+
+    /// The stored name of the tensor `full`, whose shape is checked where it can be told without reading.
+    fn find(&self, expected: &Shape, full: &str) -> Result<&str, WeightsError> {
+        let source = &self.shared.source;
+        let Some(stored) = self.shared.names.get(full) else {
+            return Err(WeightsError::Missing {
+                nearest: self.nearest(full),
+                file: source.origin(),
+                name: full.to_owned(),
+                expected: Some(expected.clone()),
+            });
+        };
+        self.requested().insert(full.to_owned());
+        // Before reading: a wrong shape should not cost the dequantisation of a gigabyte.
+        match source.shape(stored).filter(|found| found != expected) {
+            Some(found) => Err(self.wrong_shape(stored, full, found, expected.clone())),
+            None => Ok(stored),
+        }
+    }
+
+    fn wrong_shape(&self, stored: &str, full: &str, found: Shape, expected: Shape) -> WeightsError {
+        WeightsError::WrongShape {
+            file: self.shared.source.file_of(stored),
+            name: full.to_owned(),
+            found,
+            expected,
+        }
+    }
+
+    /// Whether tensors are placed on the CPU.
+    pub(crate) fn on_cpu(&self) -> bool {
+        self.shared.device.is_cpu()
     }
 
     /// The shape of the tensor `name`, if there is one; it does not count as asked for.
@@ -254,7 +312,7 @@ impl Weights {
             requested: Mutex::default(),
             device: self.shared.device.clone(),
         };
-        Self { shared: Arc::new(shared), prefix: String::new() }
+        Self { shared: Arc::new(shared), prefix: String::new(), packing: self.packing }
     }
 
     /// Names below the prefix without it, and the stored names.

@@ -223,6 +223,12 @@ impl Source for Shards {
         Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
             .map_err(WeightsError::tensor(&file.bytes.file, name))
     }
+
+    fn release(&self, name: &str) {
+        if let Some((file, entry)) = self.entry(name) {
+            file.bytes.release(entry.at.clone());
+        }
+    }
 }
 
 /// The numbers of a tensor, rows first. The reader of the file has seen to it that all lie in `stored`.

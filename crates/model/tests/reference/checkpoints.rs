@@ -7,9 +7,9 @@ use candle_core::{DType, Device, Tensor};
 use foveate_compress::{
     Budget, CompressError, CompressorConfig, Fresh, Method, Parameters, QueCCConfig, StateDepth,
 };
-use foveate_model::ModelError;
 use foveate_model::vlm::{CarriedCompressor, Image, Vlm, VlmConfig, published_names, save_checkpoint};
 use foveate_model::weights::Weights;
+use foveate_model::{Dtype, ModelError};
 
 use crate::common::{Expected, apart, config, folder, tensors};
 use crate::compressed::{image, open, rows};
@@ -41,7 +41,7 @@ fn a_checkpoint_of_ours_survives_the_disk() {
             std::fs::read_dir(&target).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
     }
-    let model = Vlm::open(&target, None).unwrap();
+    let model = Vlm::open(&target, None, Dtype::F32).unwrap();
     assert_eq!(model.config().compressor, Some(CarriedCompressor::Configured(compressor)));
     assert_eq!(model.ladder().values(), [9, 1]);
     let expected = Expected::of("compressed-elastic");
@@ -54,7 +54,7 @@ fn a_checkpoint_of_ours_survives_the_disk() {
     let error =
         save_checkpoint(&target, &serde_json::json!({"model_type": "bert"}), None, &stored).unwrap_err();
     assert!(error.to_string().contains("bert"), "{error}");
-    Vlm::open(&target, None).unwrap();
+    Vlm::open(&target, None, Dtype::F32).unwrap();
 }
 
 /// A fixture's model after `change` to its tensors and the text of its configuration.
@@ -165,7 +165,7 @@ fn compressors_that_do_not_go_with_a_model_are_named() {
     // A file of llama.cpp without the tower's last block: VisionZip reads the block before the projector's state, which
     // is there, PruMerge the one after it.
     let files = folder("llava-gguf");
-    let cut = Vlm::open_llama_cpp(&files.join("model.gguf"), &files.join("mmproj.gguf")).unwrap();
+    let cut = Vlm::open_llama_cpp(&files.join("model.gguf"), &files.join("mmproj.gguf"), Dtype::F32).unwrap();
     let whole = open("llava-original");
     let pixels = Expected::of("llava-original").get("in.pixel_values").get(0).unwrap();
     let zipped = |model: &Vlm| {

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use candle_core::Tensor;
 use foveate_compress::{Budget, Method};
+use foveate_model::Dtype;
 use foveate_model::generate::{GenerateOptions, Part, Session};
 use foveate_model::llm::{Input, Padding};
 use foveate_model::vlm::{Image, Segment, Vlm, VlmConfig, published_names};
@@ -45,7 +46,7 @@ const CASES: [(&str, &[&str]); 5] = [
 
 pub(crate) fn open(name: &str) -> Vlm {
     println!("{name}");
-    Vlm::open(&folder(name), None).unwrap()
+    Vlm::open(&folder(name), None, Dtype::F32).unwrap()
 }
 
 /// `method.V` or `method.adaptive`.

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use foveate_model::ModelError;
 use foveate_model::generate::{Draw, Finish, GenerateOptions, Generated, Prompt, Sampling, Session};
 use foveate_model::llm::{Decoder, DecoderConfig, Input, Padding};
 use foveate_model::weights::Weights;
+use foveate_model::{Dtype, ModelError};
 use proptest::prelude::*;
 use tokenizers::Tokenizer;
 
@@ -25,7 +25,7 @@ struct Setting {
 fn setting() -> Setting {
     let expected = Expected::of(MODEL);
     Setting {
-        decoder: Arc::new(Decoder::open(&folder(MODEL)).unwrap()),
+        decoder: Arc::new(Decoder::open(&folder(MODEL), Dtype::F32).unwrap()),
         tokenizer: Tokenizer::from_file(folder(MODEL).join("tokenizer.json")).unwrap(),
         prompt: expected.ids("in.prompt_ids"),
         greedy: expected.ids("out.greedy_ids"),
@@ -124,7 +124,7 @@ fn the_context_is_a_limit_with_a_name() {
 fn a_prompt_read_in_chunks_equals_one_pass() {
     // Longer than a session reads at once.
     let prompt: Vec<u32> = (0..700).map(|at| 6 + (at * at + 5 * at) % 378).collect();
-    let decoder = Arc::new(Decoder::open(&folder("llama3-rope")).unwrap());
+    let decoder = Arc::new(Decoder::open(&folder("llama3-rope"), Dtype::F32).unwrap());
     let tokens = Tensor::new(&prompt[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let hidden = decoder.forward_uncached(Input::Tokens(&tokens), &Padding::none(1)).unwrap();
     let scores = decoder.last_logits(&hidden).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use foveate_model::Dtype;
 use foveate_model::generate::{GenerateOptions, Prompt, Session};
 use foveate_model::llm::{Decoder, Input, Padding};
 use tokenizers::Tokenizer;
@@ -14,7 +15,7 @@ use crate::common::{Expected, TOLERANCE, apart, folder};
 const MODELS: [&str; 6] = ["llama-tied", "llama-untied", "llama3-rope", "mistral", "qwen2", "phi3"];
 
 fn open(name: &str) -> Decoder {
-    Decoder::open(&folder(name)).unwrap()
+    Decoder::open(&folder(name), Dtype::F32).unwrap()
 }
 
 fn each(check: impl Fn(&Decoder, &Expected)) {
@@ -92,7 +93,7 @@ fn a_padded_row_equals_the_row_alone() {
 #[test]
 fn a_llama_in_k_quants() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf");
-    let decoder = Arc::new(Decoder::open(&folder.join("llama-q4km.gguf")).unwrap());
+    let decoder = Arc::new(Decoder::open(&folder.join("llama-q4km.gguf"), Dtype::F32).unwrap());
     let expected = Expected::read(&folder.join("llama-q4km.expected.safetensors"));
     let prompt = expected.ids("in.prompt_ids");
     let tokens = Tensor::new(&prompt[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
@@ -113,7 +114,7 @@ fn relatives_of_llama_from_gguf() {
     for name in ["qwen2", "phi3"] {
         println!("{name}");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/gguf/{name}.gguf"));
-        let (decoder, expected) = (Arc::new(Decoder::open(&path).unwrap()), Expected::of(name));
+        let (decoder, expected) = (Arc::new(Decoder::open(&path, Dtype::F32).unwrap()), Expected::of(name));
         check_states(&decoder, &expected);
         let options = GenerateOptions { max_tokens: 32, ..GenerateOptions::default() };
         let prompt = Prompt::tokens(expected.ids("in.prompt_ids"));

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, Var};
-use foveate_model::Weights;
 use foveate_model::vision::{
     BlockIndex, Dinov2Config, HiddenState, Queries, VisionConfig, VisionOutput, VisionTower, Wanted,
 };
+use foveate_model::{Dtype, Weights};
 
 use crate::common::{Expected, TOLERANCE, apart, config, folder, tensors};
 
@@ -14,7 +14,7 @@ const TOWERS: [&str; 4] = ["clip", "clip-full", "siglip", "dinov2"];
 
 fn open(name: &str) -> (VisionTower, Expected) {
     println!("{name}");
-    (VisionTower::open(&folder(name)).unwrap(), Expected::of(name))
+    (VisionTower::open(&folder(name), Dtype::F32).unwrap(), Expected::of(name))
 }
 
 fn forward(tower: &VisionTower, pixels: &Tensor, states: &[HiddenState]) -> VisionOutput {

@@ -8,7 +8,7 @@ use foveate_model::generate::{GenerateOptions, Part, Prompt, Session};
 use foveate_model::llm::{Input, Padding};
 use foveate_model::vision::HiddenState;
 use foveate_model::vlm::{Image, ImageLayout, Segment, Tiling, Vlm, VlmConfig, published_names};
-use foveate_model::{ModelError, Weights};
+use foveate_model::{Dtype, ModelError, Weights};
 use serde_json::{Value, json};
 
 use crate::common::{Expected, apart, config, folder, tensors};
@@ -27,7 +27,7 @@ const LLAVA: [(&str, &str); 5] = [
 
 fn open(name: &str) -> Vlm {
     println!("{name}");
-    Vlm::open(&folder(name), None).unwrap()
+    Vlm::open(&folder(name), None, Dtype::F32).unwrap()
 }
 
 /// The expanded token list cut at its placeholders: a run of them is one image after the other.
@@ -127,10 +127,11 @@ fn llava_from_a_pair_of_llama_cpp_files() {
     // Of the second, the blocks that are read are named; in the first the two halves of the MLP go by each other's name.
     for projector in ["mmproj.gguf", "mmproj-feature-layer.gguf"] {
         println!("{projector}");
-        let model = Vlm::open_llama_cpp(&folder.join("model.gguf"), &folder.join(projector)).unwrap();
+        let model =
+            Vlm::open_llama_cpp(&folder.join("model.gguf"), &folder.join(projector), Dtype::F32).unwrap();
         check_llava(&model, &Expected::of("llava-original"), &[2, 0]);
     }
-    let swapped = Vlm::open_llama_cpp(&folder.join("mmproj.gguf"), &folder.join("model.gguf"));
+    let swapped = Vlm::open_llama_cpp(&folder.join("mmproj.gguf"), &folder.join("model.gguf"), Dtype::F32);
     let message = swapped.unwrap_err().to_string();
     assert!(message.contains("model.gguf") && message.contains("general.architecture"), "{message}");
 }
@@ -175,7 +176,7 @@ fn llava_next_in_the_other_layouts() {
             })
             .collect();
         candle_core::safetensors::save(&renamed, folder.path().join("model.safetensors")).unwrap();
-        check_llava_next(&Vlm::open(folder.path(), None).unwrap());
+        check_llava_next(&Vlm::open(folder.path(), None, Dtype::F32).unwrap());
     }
 }
 

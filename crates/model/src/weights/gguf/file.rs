@@ -3,6 +3,7 @@
 //! Everything in the header is checked when the file is opened, so that reading a tensor later cannot run out of
 //! bounds, and nothing is allocated that is not in proportion to bytes of the file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -93,6 +94,32 @@ impl File {
             entry.quantisation.expand_rows(&self.bytes[entry.at.clone()], rows, row_length, source_row);
         Tensor::from_vec(values, Shape::from(entry.shape.clone()), &Device::Cpu)
             .map_err(WeightsError::tensor(file(), name))
+    }
+
+    /// The bytes of a tensor stored in blocks, its rows in the order of [`File::tensor`]; `None` for numbers without
+    /// blocks.
+    pub(super) fn blocks(
+        &self,
+        name: &str,
+        source_row: Option<&dyn Fn(usize) -> usize>,
+    ) -> Option<Cow<'_, [u8]>> {
+        let entry = self.tensors.get(name)?;
+        let (length, bytes) = entry.quantisation.block();
+        let row_length = *entry.shape.last()?;
+        if length == 1 || row_length == 0 {
+            return None;
+        }
+        let stored = &self.bytes[entry.at.clone()];
+        let Some(source_row) = source_row else { return Some(Cow::Borrowed(stored)) };
+        let row_bytes = row_length / length * bytes;
+        let rows = (0..stored.len() / row_bytes).map(source_row);
+        Some(rows.flat_map(|row| &stored[row * row_bytes..][..row_bytes]).copied().collect())
+    }
+
+    pub(super) fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.bytes.release(entry.at.clone());
+        }
     }
 }
 

@@ -221,6 +221,22 @@ impl Source for GgufSource {
             }
         }
     }
+
+    fn blocks(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let recipe = self.tensors.get(name)?;
+        match recipe.head_rows {
+            None => self.file.blocks(&recipe.stored, None),
+            Some(head_rows) => {
+                self.file.blocks(&recipe.stored, Some(&|row| names::rotary_source_row(row, head_rows)))
+            }
+        }
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(recipe) = self.tensors.get(name) {
+            self.file.release(&recipe.stored);
+        }
+    }
 }
 
 #[cfg(test)]

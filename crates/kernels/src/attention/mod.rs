@@ -4,6 +4,8 @@
 //!
 //! The products are those of [`crate::tile`]: keys are transposed and values copied into panels, once per block of 128.
 
+mod backward;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -347,22 +349,9 @@ impl Group<'_> {
     fn pack(&self, keys: &Range<usize>, scratch: &mut Scratch) {
         let size = self.layer.head_size;
         let transposed = scratch.keys.view_mut::<f32>();
-        for (panel, to) in transposed[..KEYS * size].chunks_exact_mut(PANEL * size).enumerate() {
-            for j in (0..PANEL).step_by(4) {
-                let first = keys.start + panel * PANEL + j;
-                let row = |i: usize| {
-                    // Rows lie far apart, where no hardware expects the next one.
-                    let ahead = (first + i + 8).min(keys.end - 1);
-                    prefetch_all(self.k.get(ahead, self.key_head, size));
-                    if first + i < keys.end {
-                        self.k.get(first + i, self.key_head, size)
-                    } else {
-                        &ZEROS[..size]
-                    }
-                };
-                let rows = [row(0), row(1), row(2), row(3)];
-                transpose(rows, j, to);
-            }
+        let needed = keys.len().div_ceil(PANEL) * PANEL;
+        for (panel, to) in transposed[..needed * size].chunks_exact_mut(PANEL * size).enumerate() {
+            transposed_panel(self.k, self.key_head, size, keys.start + panel * PANEL..keys.end, to);
         }
         for (panel, to) in scratch.values.view_mut::<f32>().chunks_exact_mut(PANEL * KEYS).enumerate() {
             let numbers = panel * PANEL..size.min((panel + 1) * PANEL);
@@ -370,15 +359,7 @@ impl Group<'_> {
                 break;
             }
             for (key, to) in keys.clone().zip(to.chunks_exact_mut(PANEL)) {
-                let from = &self.v.get(key, self.key_head, size)[numbers.clone()];
-                // A whole panel, the usual case, is a copy of fixed size.
-                match (<&[f32; PANEL]>::try_from(from), <&mut [f32; PANEL]>::try_from(&mut *to)) {
-                    (Ok(from), Ok(to)) => *to = *from,
-                    _ => {
-                        to[..from.len()].copy_from_slice(from);
-                        to[from.len()..].fill(0.0);
-                    }
-                }
+                padded(&self.v.get(key, self.key_head, size)[numbers.clone()], to);
             }
         }
     }
@@ -428,6 +409,33 @@ impl Group<'_> {
     }
 }
 
+/// The first 32 of these rows of a head, transposed: `[number][32]`, zeros past the last row.
+fn transposed_panel(from: Strided<'_>, head: usize, size: usize, rows: Range<usize>, to: &mut [f32]) {
+    for j in (0..PANEL).step_by(4) {
+        let row = |i: usize| {
+            let row = rows.start + j + i;
+            if row >= rows.end {
+                return &ZEROS[..size];
+            }
+            // Rows lie far apart, where no hardware expects the next one.
+            prefetch_all(from.get((row + 8).min(rows.end - 1), head, size));
+            from.get(row, head, size)
+        };
+        transpose([row(0), row(1), row(2), row(3)], j, to);
+    }
+}
+
+/// Up to 32 numbers and zeros after them; a whole panel, the usual case, is a copy of fixed size.
+fn padded(from: &[f32], to: &mut [f32]) {
+    match (<&[f32; PANEL]>::try_from(from), <&mut [f32; PANEL]>::try_from(&mut *to)) {
+        (Ok(from), Ok(to)) => *to = *from,
+        _ => {
+            to[..from.len()].copy_from_slice(from);
+            to[from.len()..].fill(0.0);
+        }
+    }
+}
+
 /// What stands for the keys past the last one.
 static ZEROS: [f32; CHUNK] = [0.0; CHUNK];
 
@@ -471,38 +479,45 @@ fn transpose_block(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
 }
 
+/// The largest number, as integers in the order of the floats: the compiler may take their maximum in any order. NaN ends
+/// up first or last; −∞ if there is no number.
+#[inline(always)]
+fn largest_of(numbers: &[f32]) -> f32 {
+    let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
+    let none = ordered(f32::NEG_INFINITY.to_bits().cast_signed());
+    let most = numbers.iter().fold(none, |most, number| most.max(ordered(number.to_bits().cast_signed())));
+    f32::from_bits(ordered(most).cast_unsigned())
+}
+
+/// The sum by halves, which is a fixed order that vectorises; N is a power of two.
+#[inline(always)]
+fn sum_of<const N: usize>(mut numbers: [f32; N]) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        let (left, right) = numbers.split_at_mut(half);
+        for (left, right) in left.iter_mut().zip(right) {
+            *left += *right;
+        }
+        half /= 2;
+    }
+    numbers[0]
+}
+
 crate::tile::by_width! {
     /// Turns the scores of one row into weights relative to the largest score so far, zero outside `from..to`; returns
     /// what everything summed before must be multiplied by.
     fn softmax(scores: &mut [f32; KEYS], from: usize, to: usize, largest: &mut f32, sum: &mut f32) -> f32 {
         scores[..from].fill(f32::NEG_INFINITY);
         scores[to..].fill(f32::NEG_INFINITY);
-        // As integers in the order of the floats: the compiler may take their maximum in any order. NaN ends up first or
-        // last and comes back through the exponential either way.
-        let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
-        let mut most = i32::MIN;
-        for score in scores.iter() {
-            most = most.max(ordered(score.to_bits().cast_signed()));
-        }
-        let most = f32::from_bits(ordered(most).cast_unsigned());
+        let most = largest_of(scores);
         let most = if most > *largest { most } else { *largest };
         // All −∞: there is nothing to subtract, and every weight is zero.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
         for score in scores.iter_mut() {
             *score = exp::<FUSED>(*score - base);
         }
-        // By halves, which is a fixed order that vectorises.
-        let mut sums = *scores;
-        let mut half = KEYS / 2;
-        while half > 0 {
-            let (left, right) = sums.split_at_mut(half);
-            for (left, right) in left.iter_mut().zip(right) {
-                *left += *right;
-            }
-            half /= 2;
-        }
         let factor = if *largest == most { 1.0 } else { exp::<FUSED>(*largest - base) };
-        *sum = *sum * factor + sums[0];
+        *sum = *sum * factor + sum_of(*scores);
         *largest = most;
         factor
     }

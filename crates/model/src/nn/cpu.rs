@@ -1,0 +1,42 @@
+//! Between tensors and the slices that kernels work on.
+
+use candle_core::{CpuStorage, Layout, Shape, Storage, Tensor};
+use foveate_kernels::Error;
+
+/// The numbers of an operand. Operands are made contiguous before an operation gets them.
+pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let numbers = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&numbers[start..end]),
+        None => candle_core::bail!("operand of shape {:?} is not contiguous", layout.shape()),
+    }
+}
+
+/// Calls `read` with the numbers of a tensor on the CPU.
+pub(crate) fn with_slice<T>(
+    tensor: &Tensor,
+    read: impl FnOnce(&[f32]) -> candle_core::Result<T>,
+) -> candle_core::Result<T> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => read(slice(storage, layout)?),
+        _ => candle_core::bail!("tensor of shape {:?} is not on the CPU", tensor.shape()),
+    }
+}
+
+/// Numbers as the result of an operation.
+pub(super) fn result(numbers: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (CpuStorage::F32(numbers), shape.into())
+}
+
+/// An error of the kernels as one of the tensor library, whose operations may return no other.
+pub(super) fn wrap(error: Error) -> candle_core::Error {
+    candle_core::Error::wrap(error)
+}
+
+/// The last dimension, and how many rows of it there are.
+pub(super) fn rows(shape: &Shape) -> (usize, usize) {
+    let width = shape.dims().last().copied().unwrap_or(1);
+    (shape.elem_count() / width.max(1), width)
+}

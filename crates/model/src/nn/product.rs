@@ -1,0 +1,223 @@
+//! The products of linear layers as operations that gradients pass through.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use foveate_kernels::{Epilogue, Matrix, Residual, View, product};
+
+use super::Activation;
+use super::cpu::{result, rows, slice, with_slice, wrap};
+use crate::threads::pool;
+
+type Storage = (CpuStorage, Shape);
+
+/// The shape `like` with another last dimension.
+fn widened(like: &Shape, width: usize) -> Vec<usize> {
+    let mut shape = like.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = width;
+    }
+    shape
+}
+
+/// `activation(x · weightᵀ + bias)` with frozen packed weights.
+pub(super) struct PackedProduct {
+    matrix: Arc<Matrix>,
+    bias: Option<Arc<[f32]>>,
+    activation: Option<Activation>,
+}
+
+impl PackedProduct {
+    pub(super) fn new(
+        matrix: &Arc<Matrix>,
+        bias: Option<&Arc<[f32]>>,
+        activation: Option<Activation>,
+    ) -> Self {
+        Self { matrix: Arc::clone(matrix), bias: bias.cloned(), activation }
+    }
+}
+
+impl CustomOp1 for PackedProduct {
+    fn name(&self) -> &'static str {
+        "packed-product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
+        let (rows, _) = rows(layout.shape());
+        let mut out = vec![0.0; rows * self.matrix.n()];
+        let activation = self.activation.map(Activation::kernel).unwrap_or_default();
+        let epilogue = Epilogue { bias: self.bias.as_deref(), activation, ..Epilogue::default() };
+        self.matrix.multiply(slice(x, layout)?, rows, &mut out, &epilogue, &pool()).map_err(wrap)?;
+        Ok(result(out, widened(layout.shape(), self.matrix.n())))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if self.activation.is_some() {
+            // Layers apply the activation on its own where a gradient is wanted.
+            return Err(candle_core::Error::BackwardNotSupported { op: self.name() });
+        }
+        input_gradient(&self.matrix, x, dy).map(Some)
+    }
+}
+
+/// `x · weightᵀ + bias + residual` with frozen packed weights.
+pub(super) struct PackedSum {
+    matrix: Arc<Matrix>,
+    bias: Option<Arc<[f32]>>,
+}
+
+impl PackedSum {
+    pub(super) fn new(matrix: &Arc<Matrix>, bias: Option<&Arc<[f32]>>) -> Self {
+        Self { matrix: Arc::clone(matrix), bias: bias.cloned() }
+    }
+}
+
+impl CustomOp2 for PackedSum {
+    fn name(&self) -> &'static str {
+        "packed-sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        residual: &CpuStorage,
+        of_residual: &Layout,
+    ) -> candle_core::Result<Storage> {
+        let (rows, _) = rows(layout.shape());
+        let mut out = vec![0.0; rows * self.matrix.n()];
+        let residual = Residual::Add(slice(residual, of_residual)?);
+        let epilogue = Epilogue { bias: self.bias.as_deref(), residual, ..Epilogue::default() };
+        self.matrix.multiply(slice(x, layout)?, rows, &mut out, &epilogue, &pool()).map_err(wrap)?;
+        Ok(result(out, widened(layout.shape(), self.matrix.n())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(input_gradient(&self.matrix, x, dy)?), Some(dy.clone())))
+    }
+}
+
+fn input_gradient(matrix: &Matrix, x: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+    let (rows, _) = rows(x.shape());
+    let mut dx = vec![0.0; x.elem_count()];
+    with_slice(dy, |dy| {
+        matrix.multiply_transposed(dy, rows, &mut dx, Residual::None, &pool()).map_err(wrap)
+    })?;
+    Tensor::from_vec(dx, x.shape().clone(), x.device())
+}
+
+/// `x · weightᵀ`, with `+ bias` as an operation of three, all of which may be trained.
+#[derive(Clone, Copy)]
+pub(super) struct DenseProduct;
+
+impl DenseProduct {
+    fn run(
+        (x, layout): (&CpuStorage, &Layout),
+        (weight, of_weight): (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
+    ) -> candle_core::Result<Storage> {
+        let (rows, input) = rows(layout.shape());
+        let (output, _) = of_weight.shape().dims2()?;
+        let mut out = vec![0.0; rows * output];
+        let (x, weight) = (slice(x, layout)?, slice(weight, of_weight)?);
+        let epilogue = Epilogue { bias, ..Epilogue::default() };
+        let (x, weight) = (View::rows(x, input), View::rows(weight, input).transposed());
+        product(x, weight, [rows, input, output], &mut out, &epilogue, &pool()).map_err(wrap)?;
+        Ok(result(out, widened(layout.shape(), output)))
+    }
+
+    /// Gradients of `x` and `weight`, where they are wanted.
+    fn gradients(
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((rows, input), output) = (rows(x.shape()), weight.dim(0)?);
+        let of_x = || {
+            let mut dx = vec![0.0; x.elem_count()];
+            with_slice(dy, |dy| {
+                with_slice(weight, |weight| {
+                    let (dy, weight) = (View::rows(dy, output), View::rows(weight, input));
+                    product(dy, weight, [rows, output, input], &mut dx, &Epilogue::default(), &pool())
+                        .map_err(wrap)
+                })
+            })?;
+            Tensor::from_vec(dx, x.shape().clone(), x.device())
+        };
+        let of_weight = || {
+            let mut dw = vec![0.0; weight.elem_count()];
+            with_slice(dy, |dy| {
+                with_slice(x, |x| {
+                    let (dy, x) = (View::rows(dy, output).transposed(), View::rows(x, input));
+                    product(dy, x, [output, rows, input], &mut dw, &Epilogue::default(), &pool())
+                        .map_err(wrap)
+                })
+            })?;
+            Tensor::from_vec(dw, weight.shape().clone(), weight.device())
+        };
+        Ok((x.track_op().then(of_x).transpose()?, weight.track_op().then(of_weight).transpose()?))
+    }
+}
+
+impl CustomOp2 for DenseProduct {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+    ) -> candle_core::Result<Storage> {
+        Self::run((x, layout), (weight, of_weight), None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Self::gradients(x, weight, dy)
+    }
+}
+
+impl CustomOp3 for DenseProduct {
+    fn name(&self) -> &'static str {
+        "product-with-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+        bias: &CpuStorage,
+        of_bias: &Layout,
+    ) -> candle_core::Result<Storage> {
+        Self::run((x, layout), (weight, of_weight), Some(slice(bias, of_bias)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = Self::gradients(x, weight, dy)?;
+        let of_bias = || dy.reshape(((), bias.elem_count()))?.sum(0);
+        Ok((dx, dw, bias.track_op().then(of_bias).transpose()?))
+    }
+}
