@@ -126,6 +126,10 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     })
 }
 
+/// The filter of windows of one patch: a query that has one key to look at gets that key's value whatever it is, so that
+/// nothing about it can be learnt.
+const ONE_PATCH: [&str; 2] = ["q_downsample.1.weight", "q_downsample.1.bias"];
+
 /// Fresh weights of the compressor, which knows how they start, and of the projector where there is one. Returns tables
 /// that belong to the checkpoint and are not trained.
 fn compressor_and_projector(
@@ -135,7 +139,8 @@ fn compressor_and_projector(
 ) -> Result<BTreeMap<String, Tensor>> {
     let fresh = Fresh::new(recipe.seed, Device::Cpu);
     let compressor = recipe.parts.compressor.load(&Parameters::new(&fresh, "compressor"))?;
-    let variables = fresh.variables();
+    let mut variables = fresh.variables();
+    variables.retain(|name, _| !ONE_PATCH.iter().any(|filter| name.ends_with(filter)));
     let tables = fresh.tensors().into_iter().filter(|(name, _)| !variables.contains_key(name)).collect();
     for (name, variable) in variables {
         all.insert(name, (Group::Compressor, variable.as_detached_tensor()));

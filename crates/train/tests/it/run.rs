@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use foveate_data::baseline::QuestionOnly;
 use foveate_data::image::decode_file;
+use foveate_model::Dtype;
 use foveate_model::vlm::Vlm;
 use foveate_train::evaluate::evaluate;
 use foveate_train::features::FeatureCache;
@@ -88,7 +89,7 @@ fn a_minute_of_training_beats_guessing_at_every_rung() {
 fn exported_answers_alike(trainer: &Trainer, to: &Path, data: &Path) {
     let student = trainer.student();
     student.save(to, Storage::F32, Scope::Whole).unwrap();
-    let (own, opened) = (student.vlm(&[]).unwrap(), Vlm::open(to, None).unwrap());
+    let (own, opened) = (student.vlm(&[]).unwrap(), Vlm::open(to, None, Dtype::F32).unwrap());
     let image = decode_file(&data.join("validation/1003.bmp"), &Default::default()).unwrap();
     let pixels = student.preprocessor.apply(&image).unwrap().tiles.remove(0);
     let pixels =
@@ -98,7 +99,10 @@ fn exported_answers_alike(trainer: &Trainer, to: &Path, data: &Path) {
         let depth = vlm.compressor().needs().states[0];
         features.patches(depth).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
-    assert_eq!(states(&own), states(&opened));
+    // Packed products round in another order.
+    for (own, opened) in states(&own).iter().zip(states(&opened)) {
+        assert!((own - opened).abs() < 1e-4, "{own} {opened}");
+    }
     let tokenizer = tokenizers::Tokenizer::from_file(to.join("tokenizer.json")).unwrap();
     assert_eq!(tokenizer.to_string(false).unwrap(), student.tokenizer.to_string(false).unwrap());
 }
