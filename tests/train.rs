@@ -33,7 +33,7 @@ fn a_recipe_becomes_a_model_that_answers() {
     assert_eq!(document["scores"].as_array().unwrap().len(), 3);
     let model = document["model"].as_str().unwrap();
 
-    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/images/photo.png");
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/images/cat.png");
     let answer = json(&[
         "ask",
         model,

@@ -142,7 +142,7 @@ mod tests {
 
     fn vlm() -> Vlm {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/compressed-elastic");
-        Vlm::open(&folder, None).unwrap()
+        Vlm::open(&folder, None, foveate_model::Dtype::F32).unwrap()
     }
 
     fn pixels(vlm: &Vlm, pictures: usize) -> Tensor {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
-use foveate_train::estimate::{Estimate, estimate};
+use foveate_law::plot::Unit;
+use foveate_train::estimate::{Estimate, StageEstimate, estimate};
 use foveate_train::evaluate::Score;
 use foveate_train::log::{Event, Observer};
 use foveate_train::recipe::Recipe;
@@ -17,10 +17,10 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::generation::Threads;
 use crate::output::{print, print_json};
+use crate::text::table;
 
 /// Train a model by a recipe.
 ///
@@ -198,21 +198,13 @@ fn told(document: &Document) -> String {
         seconds / 60.0
     );
     if !document.scores.is_empty() {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(["data", "visual tokens", "right", "questions"]);
-        for row in &document.scores {
+        let row = |row: &ScoreRow| {
             let right = format!("{:.1} %", 100.0 * row.accuracy);
-            table.add_row([
-                row.data.clone(),
-                row.visual_tokens.to_string(),
-                right,
-                row.questions.to_string(),
-            ]);
-        }
-        (1..4)
-            .filter_map(|at| table.column_mut(at).map(|c| c.set_cell_alignment(CellAlignment::Right)))
-            .count();
-        text += &format!("{table}\n");
+            vec![row.data.clone(), row.visual_tokens.to_string(), right, row.questions.to_string()]
+        };
+        let rows: Vec<Vec<String>> = document.scores.iter().map(row).collect();
+        text += &table(&["data", "visual tokens", "right", "questions"], &rows, 1);
+        text.push('\n');
     }
     text + &match &document.model {
         Some(model) => format!("model: {model}"),
@@ -221,26 +213,26 @@ fn told(document: &Document) -> String {
 }
 
 fn told_cost(cost: &Estimate) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["stage", "steps", "TFLOP a step", "s a step", "hours"]);
-    for stage in &cost.stages {
-        table.add_row([
+    let row = |stage: &StageEstimate| {
+        let hours = stage.seconds_per_step * stage.steps as f64 / 3600.0;
+        vec![
             stage.name.clone(),
             stage.steps.to_string(),
-            format!("{:.3}", stage.flops_per_step / 1e12),
+            Unit::Flops.format(stage.flops_per_step),
             format!("{:.2}", stage.seconds_per_step),
-            format!("{:.2}", stage.seconds_per_step * stage.steps as f64 / 3600.0),
-        ]);
-    }
-    (1..5).filter_map(|at| table.column_mut(at).map(|c| c.set_cell_alignment(CellAlignment::Right))).count();
+            format!("{hours:.2}"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = cost.stages.iter().map(row).collect();
+    let table = table(&["stage", "steps", "a step", "s a step", "hours"], &rows, 1);
     let peak = cost
         .peak_bytes
         .map_or(String::new(), |bytes| format!(", {:.2} GB at most while trying", bytes as f64 / 1e9));
     format!(
-        "{} of {} parameters are trained\n{table}\n{:.1} TFLOP, {:.2} hours; weights, gradients and moments {:.2} GB{peak}",
+        "{} of {} parameters are trained\n{table}\n{}, {:.2} hours; weights, gradients and moments {:.2} GB{peak}",
         cost.trained_parameters,
         cost.parameters,
-        cost.flops / 1e12,
+        Unit::Flops.format(cost.flops),
         cost.hours,
         cost.state_bytes as f64 / 1e9,
     )
