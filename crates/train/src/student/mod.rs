@@ -6,6 +6,7 @@
 
 mod export;
 mod parts;
+mod positions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use super::export::{processor_json, tokenizer_json};
+use super::positions;
 use super::{Adapter, Parameter, Resolver, Student};
 use crate::initialise::Start;
 use crate::recipe::{Group, Recipe, Source, Tokens};
@@ -47,7 +48,7 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
         (source, _) => fresh_language(source, recipe.seed, vocabulary, &tokenizer)?,
     };
     let tower = match &parts.tower {
-        Source::From(word) => open_tower(word, &located("tower", word)?)?,
+        Source::From(word) => open_tower(word, &located("tower", word)?, parts.image.side as usize)?,
         Source::Fresh(table) => fresh_tower(table, recipe.seed)?,
     };
     let template = match (&parts.template, &folder) {
@@ -260,7 +261,7 @@ fn fresh_language(source: &Source, seed: u64, vocabulary: usize, tokenizer: &Tok
     Ok(Part { config, tensors: tensors.collect::<Result<_>>()? })
 }
 
-fn open_tower(word: &str, path: &Path) -> Result<Part> {
+fn open_tower(word: &str, path: &Path, side: usize) -> Result<Part> {
     let mut weights = Weights::open(path)?;
     // Below these prefixes a classifier's file or an export keeps the tower.
     let prefix = ["dinov2", "backbone"].into_iter().find(|prefix| !weights.pp(prefix).names().is_empty());
@@ -280,7 +281,8 @@ fn open_tower(word: &str, path: &Path) -> Result<Part> {
         let shape = weights.shape(&name).map(candle_core::Shape::into_dims).unwrap_or_default();
         Ok((name.clone(), weights.get(shape, &name)?))
     });
-    let tensors = tensors.collect::<Result<_>>()?;
+    let mut tensors = tensors.collect::<Result<_>>()?;
+    let config = positions::resize(config, side, &mut tensors)?;
     let json = serde_json::to_value(&config);
     let json = json.map_err(|error| TrainError::Part {
         part: "tower",

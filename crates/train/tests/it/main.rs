@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod halves;
+mod parts;
 mod recipes;
 mod resume;
 mod run;
