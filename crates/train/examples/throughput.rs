@@ -1,7 +1,9 @@
-//! Takes some steps of a recipe and says how long they took: for choosing sizes.
+//! Takes some steps of a recipe's first stage and says what they cost, part by part: for choosing sizes.
+//!
+//! CPU seconds are those of all threads; unlike seconds they mean something on a machine that is not idle.
 //!
 //! ```text
-//! cargo run --release --workspace --example throughput -- recipes/foveate-nano.toml 10 stages.0.batch=8
+//! CANDLE_NUM_THREADS=1 cargo run --release --workspace --example throughput -- recipes/foveate-nano.toml 2 stages.0.batch=8
 //! ```
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -10,7 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use foveate_train::feed::{Feed, FeedState};
+use cpu_time::ProcessTime;
+use foveate_train::estimate::step_flops;
+use foveate_train::feed::{Feed, FeedState, Part};
+use foveate_train::forward;
 use foveate_train::recipe::{Group, Recipe};
 use foveate_train::student::Student;
 use foveate_train::trainer::gradients;
@@ -25,20 +30,67 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("parameters {:?} {:?}", student.sizes(), student.trained_sizes());
     let groups: Vec<Group> = recipe.stages[0].rates.keys().copied().collect();
     let vlm = student.vlm(&groups)?;
-    let started = Instant::now();
+    let count = steps.parse::<u64>()?.max(1);
     let mut feed = Feed::new(Arc::new(recipe.clone()), &student, FeedState::new())?;
-    let prepared: Vec<_> = (0..steps.parse()?).map(|step| feed.prepare(step)).collect::<Result<_, _>>()?;
-    println!("data: {:.4} s a step", started.elapsed().as_secs_f64() / prepared.len() as f64);
+    let mut prepared = Vec::new();
+    measure("data", count, || {
+        prepared = (0..count).map(|step| feed.prepare(step)).collect::<Result<_, _>>()?;
+        Ok(())
+    })?;
+    let parts: Vec<&Part> = prepared.iter().flat_map(|prepared| &prepared.parts).collect();
     for (tokens, _) in &recipe.stages[0].ladder {
-        for threads in [1, 2] {
-            let started = Instant::now();
-            for prepared in &prepared {
-                let visual = vec![*tokens; prepared.parts.len()];
-                gradients(&vlm, &student, None, &prepared.parts, &visual, threads)?;
+        let visual = vec![*tokens; prepared[0].parts.len()];
+        let flops = step_flops(&vlm, &groups, &prepared[0], &visual)?;
+        println!("{tokens} visual tokens, {:.1} GFLOP a step", flops / 1e9);
+        let seen =
+            |part: &Part| part.pixels.as_ref().map(|pixels| forward::features(&vlm, pixels)).transpose();
+        measure("  tower, forward", count, || {
+            for part in &parts {
+                seen(part)?;
             }
-            let seconds = started.elapsed().as_secs_f64() / prepared.len() as f64;
-            println!("{tokens:>4} visual tokens, {threads} threads: {seconds:.3} s a step");
+            Ok(())
+        })?;
+        measure("  and all before the loss, forward", count, || {
+            for part in &parts {
+                if let Some(features) = seen(part)? {
+                    forward::scores(&vlm, &features, &part.examples, *tokens)?;
+                }
+            }
+            Ok(())
+        })?;
+        let without = |left_out: &[Group]| -> Vec<Group> {
+            groups.iter().copied().filter(|group| !left_out.contains(group)).collect()
+        };
+        for (what, groups, threads) in [
+            (
+                "  step, language model alone trained",
+                without(&[Group::Tower, Group::Compressor, Group::Projector]),
+                1,
+            ),
+            ("  step, tower frozen", without(&[Group::Tower]), 1),
+            ("  step", groups.clone(), 1),
+            ("  step, 2 threads", groups.clone(), 2),
+        ] {
+            let vlm = student.vlm(&groups)?;
+            measure(what, count, || {
+                for prepared in &prepared {
+                    gradients(&vlm, &student, None, &prepared.parts, &visual, threads)?;
+                }
+                Ok(())
+            })?;
         }
     }
+    Ok(())
+}
+
+fn measure(
+    what: &str,
+    count: u64,
+    work: impl FnOnce() -> Result<(), foveate_train::TrainError>,
+) -> Result<(), Box<dyn Error>> {
+    let (started, used) = (Instant::now(), ProcessTime::try_now()?);
+    work()?;
+    let (seconds, used) = (started.elapsed().as_secs_f64(), used.try_elapsed()?.as_secs_f64());
+    println!("{what:<40} {:>8.3} s {:>8.3} CPU s", seconds / count as f64, used / count as f64);
     Ok(())
 }
