@@ -147,7 +147,7 @@ pub fn step_flops(vlm: &Vlm, groups: &[Group], prepared: &Prepared, visual: &[us
             }
             let visual = if example.picture.is_some() { *visual } else { 0 };
             let text = example.slots.len() - usize::from(example.picture.is_some());
-            let stages = llm.stages(&Workload::new(text, 1), visual, Dtype::F32);
+            let stages = llm.stages(&Workload::new(text + visual, 1), 0, Dtype::F32);
             let stages = stages
                 .map_err(|error| TrainError::field("parts.language", "its sizes", error.to_string()))?;
             let prefill = stages.iter().filter(|stage| stage.stage == CostStage::Prefill);

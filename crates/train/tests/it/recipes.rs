@@ -124,6 +124,13 @@ fn an_estimate_counts_steps_and_leaves_the_student_alone() {
     let frozen = halves::recipe(folder.path(), &["stages.0.rates={ compressor = 1e-3 }"]);
     let cheaper = estimate(&frozen, &halves::student(&frozen), 1).unwrap();
     assert!(cheaper.flops < 0.8 * once.flops, "{} {}", cheaper.flops, once.flops);
+    let flops = |ladder: &str| {
+        let recipe = halves::recipe(folder.path(), &[&format!("stages.0.ladder={ladder}")]);
+        estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops
+    };
+    let (one, four, both) = (flops("[[1, 1.0]]"), flops("[[4, 1.0]]"), flops("[[1, 1.0], [4, 3.0]]"));
+    assert!(four > 1.05 * one, "more visual tokens cost more: {one} {four}");
+    assert!((both - (0.25 * one + 0.75 * four)).abs() < 1e-6 * both);
     let longer = halves::recipe(folder.path(), &["stages.0.steps=24"]);
     let longer = estimate(&longer, &halves::student(&longer), 1).unwrap();
     assert!((longer.flops / once.flops - 2.0).abs() < 1e-9);
