@@ -14,6 +14,7 @@ mod plan;
 mod pull;
 #[path = "../crates/hub/tests/stand_in/mod.rs"]
 mod stand_in;
+mod train;
 
 use std::path::Path;
 use std::process::{Command, Output};

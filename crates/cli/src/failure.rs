@@ -91,6 +91,13 @@ impl From<foveate_model::ModelError> for Failure {
     }
 }
 
+/// Some failures of training are the numbers' own.
+impl From<foveate_train::TrainError> for Failure {
+    fn from(error: foveate_train::TrainError) -> Failure {
+        if error.is_users() { Failure::User(error.into()) } else { Failure::Other(error.into()) }
+    }
+}
+
 /// Some failures of fetching are the network's or the hub's.
 impl From<foveate_hub::HubError> for Failure {
     fn from(error: foveate_hub::HubError) -> Failure {

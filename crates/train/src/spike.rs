@@ -1,0 +1,121 @@
+//! The guard against loss spikes: a step whose loss or gradient is far out of what was seen lately is not taken.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::Spikes;
+use crate::{Result, TrainError};
+
+/// What the guard has seen. It is part of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpikeGuard {
+    losses: VecDeque<f64>,
+    norms: VecDeque<f64>,
+    /// Steps that were skipped.
+    pub skipped: u64,
+    /// Of them, those since the last step that was taken.
+    in_a_row: u64,
+}
+
+/// Whether a step may be taken.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It may.
+    Take,
+    /// It may not, because of this.
+    Skip(String),
+}
+
+impl SpikeGuard {
+    /// Judges a step by its loss and the norm of its gradient before clipping, and remembers both if it is taken.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] after too many steps in a row that may not be taken.
+    pub fn judge(&mut self, settings: &Spikes, step: u64, loss: f64, norm: f64) -> Result<Verdict> {
+        let found = unusable("loss", loss, &self.losses, settings)
+            .or_else(|| unusable("gradient norm", norm, &self.norms, settings));
+        let Some(reason) = found else {
+            self.in_a_row = 0;
+            for (seen, value) in [(&mut self.losses, loss), (&mut self.norms, norm)] {
+                seen.push_back(value);
+                while seen.len() > settings.window {
+                    seen.pop_front();
+                }
+            }
+            return Ok(Verdict::Take);
+        };
+        self.skipped += 1;
+        self.in_a_row += 1;
+        if self.in_a_row > settings.in_a_row {
+            return Err(TrainError::Diverged { step, count: self.in_a_row, reason });
+        }
+        Ok(Verdict::Skip(reason))
+    }
+}
+
+fn unusable(what: &str, value: f64, seen: &VecDeque<f64>, settings: &Spikes) -> Option<String> {
+    if !value.is_finite() {
+        return Some(format!("its {what} is {value}"));
+    }
+    // A distribution of a few steps says nothing; the first are the wildest.
+    if seen.len() < settings.window {
+        return None;
+    }
+    let count = seen.len() as f64;
+    let mean = seen.iter().sum::<f64>() / count;
+    let variance = seen.iter().map(|seen| (seen - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let limit = (mean + settings.deviations * variance.sqrt()).max(settings.factor * mean);
+    (value > limit)
+        .then(|| format!("its {what} is {value:.4}, more than {limit:.4} after {mean:.4} on average"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SETTINGS: Spikes = Spikes { window: 10, deviations: 6.0, factor: 2.0, in_a_row: 2 };
+
+    fn trained() -> SpikeGuard {
+        let mut guard = SpikeGuard::default();
+        for step in 0..10 {
+            let loss = 2.0 + 0.1 * (step % 2) as f64;
+            assert_eq!(guard.judge(&SETTINGS, step, loss, 1.0).unwrap(), Verdict::Take);
+        }
+        guard
+    }
+
+    #[test]
+    fn spikes_are_skipped_and_leave_the_distribution_alone() {
+        let mut guard = trained();
+        let before = guard.clone();
+        assert!(
+            matches!(guard.judge(&SETTINGS, 10, 9.0, 1.0).unwrap(), Verdict::Skip(reason) if reason.contains("9.0000"))
+        );
+        assert!(
+            matches!(guard.judge(&SETTINGS, 11, 2.0, 50.0).unwrap(), Verdict::Skip(reason) if reason.contains("gradient"))
+        );
+        assert_eq!((guard.skipped, &guard.losses, &guard.norms), (2, &before.losses, &before.norms));
+        // Below twice the mean nothing is a spike, however narrow the distribution.
+        assert_eq!(guard.judge(&SETTINGS, 12, 4.0, 2.0).unwrap(), Verdict::Take);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_skipped_from_the_first_step_on() {
+        let mut guard = SpikeGuard::default();
+        assert!(matches!(guard.judge(&SETTINGS, 0, f64::NAN, 1.0).unwrap(), Verdict::Skip(_)));
+        assert!(matches!(guard.judge(&SETTINGS, 1, 1.0, f64::INFINITY).unwrap(), Verdict::Skip(_)));
+        assert_eq!(guard.judge(&SETTINGS, 2, 1e9, 1.0).unwrap(), Verdict::Take);
+    }
+
+    #[test]
+    fn too_many_in_a_row_end_the_run() {
+        let mut guard = trained();
+        for step in [10, 11] {
+            guard.judge(&SETTINGS, step, f64::NAN, 1.0).unwrap();
+        }
+        let error = guard.judge(&SETTINGS, 12, f64::NAN, 1.0).unwrap_err().to_string();
+        assert!(error.contains("step 12: 3 steps in a row") && error.contains("NaN"), "{error}");
+    }
+}

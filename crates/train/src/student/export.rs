@@ -1,0 +1,151 @@
+//! A student as a folder that [`foveate_model::vlm::Vlm::open`] and other programs read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use foveate_data::image::Preprocessor;
+use foveate_model::vlm::save_checkpoint;
+use serde_json::json;
+use tokenizers::Tokenizer;
+
+use super::Student;
+use crate::recipe::{Group, ImagePreset, ImageSteps};
+use crate::tokenizer::{END_TOKEN, IMAGE_TOKEN};
+use crate::{Result, TrainError, atomic};
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, 11 bits of precision.
+    F16,
+    /// 2 bytes, 8 bits of precision, the range of f32.
+    BF16,
+}
+
+/// What is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole model, adapters merged.
+    Whole,
+    /// Trainable tensors alone; adapters as `lora_A` and `lora_B`.
+    Trained,
+}
+
+impl Student {
+    /// Writes the model to `folder`: `config.json`, `model.safetensors`, tokenizer and image processor.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn save(&self, folder: &Path, storage: Storage, scope: Scope) -> Result<()> {
+        let (dtype, dtype_name) = match storage {
+            Storage::F32 => (DType::F32, "float32"),
+            Storage::F16 => (DType::F16, "float16"),
+            Storage::BF16 => (DType::BF16, "bfloat16"),
+        };
+        let tensors: BTreeMap<String, Tensor> = match scope {
+            Scope::Whole => self.tensors(&[])?.into_iter().collect(),
+            Scope::Trained => {
+                let own = |(name, parameter): (&String, &super::Parameter)| {
+                    (name.clone(), parameter.variable.as_detached_tensor())
+                };
+                self.parameters.iter().map(own).collect()
+            }
+        };
+        let stored = |(name, tensor): (String, Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?));
+        let tensors = tensors.into_iter().map(stored).collect::<Result<BTreeMap<_, _>>>()?;
+        let mut json = self.json.clone();
+        json["torch_dtype"] = dtype_name.into();
+        std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+        for (name, content) in &self.files {
+            atomic::replace_bytes(&folder.join(name), content)?;
+        }
+        save_checkpoint(folder, &json, Some(&self.compressor), &tensors)?;
+        Ok(())
+    }
+
+    /// Numbers of elements of each group that is trained.
+    pub fn trained_sizes(&self) -> BTreeMap<Group, usize> {
+        let mut sizes = BTreeMap::new();
+        for parameter in self.parameters.values() {
+            *sizes.entry(parameter.group).or_default() += parameter.variable.elem_count();
+        }
+        sizes
+    }
+}
+
+/// The files of a tokenizer of our own.
+pub(super) fn tokenizer_json(
+    tokenizer: &Tokenizer,
+    template: &str,
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
+    let text = tokenizer.to_string(true).map_err(|error| TrainError::Tokenizer(error.to_string()))?;
+    files.insert("tokenizer.json".to_owned(), text.into_bytes());
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_TOKEN,
+        "image_token": IMAGE_TOKEN,
+        "chat_template": template,
+        "clean_up_tokenization_spaces": false,
+    });
+    files.insert("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes());
+    Ok(())
+}
+
+/// `preprocessor_config.json` for the steps of a recipe.
+pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) -> Vec<u8> {
+    let side = steps.side;
+    let square = json!({"height": side, "width": side});
+    let mut json = json!({
+        "do_resize": true,
+        "resample": 3,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": preprocessor.mean,
+        "image_std": preprocessor.std,
+    });
+    match (steps.preset, steps.pad_to_square) {
+        (ImagePreset::Siglip, false) => {
+            json["image_processor_type"] = "SiglipImageProcessor".into();
+            json["size"] = square;
+        }
+        (_, pad) => {
+            // LLaVA's is CLIP's with the padding in front.
+            let class = if pad { "LlavaImageProcessor" } else { "CLIPImageProcessor" };
+            json["image_processor_type"] = class.into();
+            json["do_pad"] = pad.into();
+            json["size"] = json!({"shortest_edge": side});
+            json["do_center_crop"] = true.into();
+            json["crop_size"] = square;
+        }
+    }
+    format!("{json:#}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn image_steps_are_read_back_as_they_were() {
+        for preset in [ImagePreset::Siglip, ImagePreset::Clip, ImagePreset::Dinov2] {
+            for pad_to_square in [false, true] {
+                let steps = ImageSteps { preset, side: 168, pad_to_square };
+                let made = steps.preprocessor().unwrap();
+                let text = String::from_utf8(processor_json(&steps, &made)).unwrap();
+                let read = Preprocessor::from_json("preprocessor_config.json", &text).unwrap();
+                // A square that was padded is squeezed and cropped alike.
+                if preset == ImagePreset::Siglip && pad_to_square {
+                    assert_eq!((read.mean, read.std, read.pad_to_square), (made.mean, made.std, true));
+                } else {
+                    assert_eq!(read, made, "{preset:?}");
+                }
+            }
+        }
+    }
+}

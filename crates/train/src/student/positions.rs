@@ -1,0 +1,91 @@
+//! A tower for images of another size: its table of positions is resized once, when the model is put together, so that
+//! the model that comes out of training says the size that it was trained for.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use foveate_model::vision::VisionConfig;
+
+use crate::{Result, TrainError};
+
+/// Resizes the table of positions among a tower's `tensors` from the grid of `config` to that of images of `side` pixels,
+/// and returns the configuration for these: bicubic with a = −0.75, half-pixel centres, border clamped, as
+/// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized).
+pub(super) fn resize(
+    config: VisionConfig,
+    side: usize,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Result<VisionConfig> {
+    let patch = config.patch_size();
+    if side == 0 || !side.is_multiple_of(patch) {
+        let allowed = format!("a multiple of the tower's patch of {patch} pixels");
+        return Err(TrainError::field("parts.image.side", side, allowed));
+    }
+    let (from, to) = (config.grid().rows, side / patch);
+    let name = match config {
+        VisionConfig::Dinov2(_) => "embeddings.position_embeddings",
+        _ => "vision_model.embeddings.position_embedding.weight",
+    };
+    if from != to
+        && let Some(table) = tensors.get_mut(name)
+    {
+        let shape = table.dims().to_vec();
+        let (rows, width) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+        let extra = rows - from * from;
+        let values = table.flatten_all()?.to_vec1::<f32>()?;
+        let mut resized = values[..extra * width].to_vec();
+        resized.extend(bicubic(&values[extra * width..], from, to, width));
+        let mut shape = shape;
+        let rank = shape.len();
+        shape[rank - 2] = extra + to * to;
+        *table = Tensor::from_vec(resized, shape, table.device())?;
+    }
+    Ok(match config {
+        VisionConfig::Clip(config) => {
+            VisionConfig::Clip(foveate_model::vision::ClipConfig { image_size: side, ..config })
+        }
+        VisionConfig::Siglip(config) => {
+            VisionConfig::Siglip(foveate_model::vision::SiglipConfig { image_size: side, ..config })
+        }
+        VisionConfig::Dinov2(config) => {
+            VisionConfig::Dinov2(foveate_model::vision::Dinov2Config { image_size: side, ..config })
+        }
+        other => other,
+    })
+}
+
+/// A table `[from · from, width]` as `[to · to, width]`.
+fn bicubic(table: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
+    let taps: Vec<[(usize, f64); 4]> = (0..to).map(|at| taps(at, from, to)).collect();
+    let mut out = Vec::with_capacity(to * to * width);
+    for down in &taps {
+        for across in &taps {
+            for channel in 0..width {
+                let value =
+                    |row: usize, column: usize| f64::from(table[(row * from + column) * width + channel]);
+                let cell = down.iter().map(|(row, weight)| {
+                    weight * across.iter().map(|(column, weight)| weight * value(*row, *column)).sum::<f64>()
+                });
+                out.push(cell.sum::<f64>() as f32);
+            }
+        }
+    }
+    out
+}
+
+/// What the `at`-th of `to` new samples takes from `from` old ones.
+fn taps(at: usize, from: usize, to: usize) -> [(usize, f64); 4] {
+    const A: f64 = -0.75;
+    let centre = (at as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+    let first = centre.floor() - 1.0;
+    [0.0, 1.0, 2.0, 3.0].map(|nth| {
+        let place = first + nth;
+        let x = (centre - place).abs();
+        let weight = if x <= 1.0 {
+            1.0 - x * x * ((A + 3.0) - (A + 2.0) * x)
+        } else {
+            -A * (4.0 - x * (8.0 - x * (5.0 - x)))
+        };
+        (place.clamp(0.0, from as f64 - 1.0) as usize, weight)
+    })
+}

@@ -1,0 +1,322 @@
+//! The loop: data, gradients, one step of the optimiser, a line in the log, now and then an evaluation and a checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::Tensor;
+use foveate_model::vlm::Vlm;
+
+use crate::checkpoint::{Checkpoints, State};
+use crate::evaluate::{Score, evaluate};
+use crate::features::FeatureCache;
+use crate::feed::{Feed, Part, Prepared};
+use crate::ladder::Rungs;
+use crate::log::{Event, Log, Observer, StepReport};
+use crate::optimiser::{self, AdamW, Update};
+use crate::recipe::{Group, Recipe, Stage};
+use crate::schedule::Schedule;
+use crate::spike::{SpikeGuard, Verdict};
+use crate::student::Student;
+use crate::{Result, TrainError, batch::Batch, forward, parallel};
+
+/// Steps over which the remaining time is judged.
+const RECENT: usize = 20;
+
+/// How a run came to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps are done; the scores of the last evaluation.
+    Finished(Vec<Score>),
+    /// It was asked to stop, and saved itself.
+    Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// A run in a folder.
+pub struct Trainer {
+    recipe: Arc<Recipe>,
+    student: Student,
+    optimiser: AdamW,
+    state: State,
+    folder: PathBuf,
+    checkpoints: Checkpoints,
+    threads: usize,
+}
+
+/// The gradients of one step, by the name of the parameter.
+pub type Gradients = BTreeMap<String, Tensor>;
+
+/// What one step computed before anything is changed.
+pub struct Computed {
+    /// Mean of −log p over the answers' tokens.
+    pub loss: f64,
+    /// Judged tokens.
+    pub targets: usize,
+    /// Summed over the parts. Tensors that took no part have none.
+    pub gradients: Gradients,
+}
+
+impl Trainer {
+    /// A run in `folder`: a new one, or with `resume` the one that is there, from its last checkpoint on. `threads` work on
+    /// the parts of a step at the same time; results do not depend on their number.
+    ///
+    /// # Errors
+    /// A folder with another run or, with `resume`, a checkpoint that cannot be used.
+    pub fn new(
+        recipe: Recipe,
+        student: Student,
+        folder: &Path,
+        resume: bool,
+        threads: usize,
+    ) -> Result<Trainer> {
+        let checkpoints = Checkpoints::open(&folder.join("checkpoints"))?;
+        let resumed = if resume { checkpoints.resume(&student, &recipe)? } else { None };
+        if !resume && let Some(step) = checkpoints.steps()?.last() {
+            let reason =
+                format!("holds a run of {step} steps; go on with it (resume), or choose another folder");
+            return Err(TrainError::checkpoint(folder, reason));
+        }
+        let (state, optimiser) = resumed.unwrap_or_else(|| {
+            let state = State {
+                step: 0,
+                feed: BTreeMap::new(),
+                spikes: SpikeGuard::default(),
+                updates: BTreeMap::new(),
+                seconds: 0.0,
+                questions: 0,
+                recipe: recipe.clone(),
+            };
+            (state, AdamW::default())
+        });
+        let folder = folder.to_owned();
+        Ok(Trainer { recipe: Arc::new(recipe), student, optimiser, state, folder, checkpoints, threads })
+    }
+
+    /// The model.
+    pub fn student(&self) -> &Student {
+        &self.student
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Seconds of training and questions so far, those before a resumption included.
+    pub fn spent(&self) -> (f64, u64) {
+        (self.state.seconds, self.state.questions)
+    }
+
+    /// Runs to the end, or until `interrupt` is set: then the step at hand is finished and the run is saved.
+    ///
+    /// # Errors
+    /// Whatever stops it; the last checkpoint is then whole.
+    pub fn run(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
+        let recipe = self.recipe.clone();
+        let end = recipe.steps();
+        let mut log = Log::open(&self.folder, self.state.step)?;
+        let feed = Feed::new(recipe.clone(), &self.student, self.state.feed.clone())?;
+        let mut data = feed.ahead(self.state.step, end)?;
+        let mut current: Option<InStage> = None;
+        let mut recent: Vec<f64> = Vec::new();
+        let mut scores = Vec::new();
+        let mut saved = self.state.step;
+        while let Some((index, within)) = recipe.stage_of(self.state.step) {
+            let started = Instant::now();
+            let stage = match current.take().filter(|stage| stage.index == index) {
+                Some(stage) => stage,
+                None => InStage::enter(&recipe, index, &self.student, &self.folder)?,
+            };
+            let prepared = data
+                .next()
+                .unwrap_or_else(|| Err(TrainError::field("data", "ended", "data for every step")))?;
+            let waited = started.elapsed().as_secs_f64();
+            let mut report = self.take(&stage, within, &prepared)?;
+            current = Some(stage);
+            report.seconds = started.elapsed().as_secs_f64();
+            report.waited = waited;
+            recent.push(report.seconds);
+            let last = &recent[recent.len().saturating_sub(RECENT)..];
+            report.eta = (end - self.state.step) as f64 * last.iter().sum::<f64>() / last.len() as f64;
+            self.state.seconds += report.seconds;
+            log.step(&report)?;
+            observer.on(Event::Step(&report));
+            let step = self.state.step;
+            let done = step == end;
+            let evaluation = &recipe.evaluation;
+            if evaluation.questions > 0
+                && (done || (evaluation.every > 0 && step.is_multiple_of(evaluation.every)))
+            {
+                scores = evaluate(&recipe, &self.student, self.threads)?;
+                log.evaluation(step, &scores)?;
+                observer.on(Event::Evaluated { step, scores: &scores });
+            }
+            let interrupted = interrupt.load(Ordering::Relaxed);
+            if done || interrupted || step.is_multiple_of(recipe.checkpoints.every) {
+                self.save()?;
+                saved = step;
+                observer.on(Event::Saved { step });
+            }
+            if interrupted && !done {
+                return Ok(Outcome::Interrupted { step });
+            }
+        }
+        debug_assert!(saved == self.state.step);
+        Ok(Outcome::Finished(scores))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let updates = self.optimiser.moments().iter().map(|(name, moments)| (name.clone(), moments.steps));
+        self.state.updates = updates.collect();
+        self.checkpoints.save(&self.student, &self.optimiser, &self.state, self.recipe.checkpoints.keep)
+    }
+
+    /// One step: computes, judges, changes the weights unless the guard says no.
+    fn take(&mut self, stage: &InStage, within: u64, prepared: &Prepared) -> Result<StepReport> {
+        let recipe = self.recipe.clone();
+        let settings = &recipe.stages[stage.index];
+        let rebuilt = self.student.is_recomputed().then(|| self.student.vlm(&stage.groups)).transpose()?;
+        let vlm = rebuilt.as_ref().unwrap_or(&stage.vlm);
+        let visual: Vec<usize> =
+            (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
+        let computed =
+            gradients(vlm, &self.student, stage.cache.as_ref(), &prepared.parts, &visual, self.threads)?;
+        let norm = optimiser::norm(computed.gradients.values())?;
+        let verdict = self.state.spikes.judge(&recipe.spikes, prepared.step, computed.loss, norm)?;
+        let factor = stage.schedule.at(within);
+        let rates: BTreeMap<Group, f64> =
+            settings.rates.iter().map(|(group, rate)| (*group, rate * factor)).collect();
+        if verdict == Verdict::Take {
+            self.update(settings, &rates, &computed.gradients, norm)?;
+        }
+        let questions = prepared.parts.iter().map(|part| part.examples.len()).sum();
+        self.state.step = prepared.step + 1;
+        self.state.feed.clone_from(&prepared.after);
+        self.state.questions += questions as u64;
+        Ok(StepReport {
+            step: self.state.step,
+            of: recipe.steps(),
+            stage: settings.name.clone(),
+            loss: computed.loss,
+            gradient_norm: norm,
+            skipped: if let Verdict::Skip(reason) = verdict { Some(reason) } else { None },
+            rates,
+            visual_tokens: visual,
+            questions,
+            targets: computed.targets,
+            seconds: 0.0,
+            waited: 0.0,
+            eta: 0.0,
+        })
+    }
+
+    fn update(
+        &mut self,
+        settings: &Stage,
+        rates: &BTreeMap<Group, f64>,
+        gradients: &Gradients,
+        norm: f64,
+    ) -> Result<()> {
+        let scale = optimiser::clip_scale(norm, settings.clip);
+        for (name, parameter) in self.student.parameters() {
+            let (Some(rate), Some(gradient)) = (rates.get(&parameter.group), gradients.get(name)) else {
+                continue;
+            };
+            let update = Update {
+                rate: *rate,
+                decay: if parameter.decays() { settings.weight_decay } else { 0.0 },
+                betas: settings.betas,
+                epsilon: settings.epsilon,
+                scale,
+            };
+            self.optimiser.update(name, &parameter.variable, gradient, &update)?;
+        }
+        Ok(())
+    }
+}
+
+/// What stays the same during a stage.
+struct InStage {
+    index: usize,
+    groups: Vec<Group>,
+    vlm: Vlm,
+    rungs: Rungs,
+    schedule: Schedule,
+    cache: Option<FeatureCache>,
+}
+
+impl InStage {
+    fn enter(recipe: &Recipe, index: usize, student: &Student, folder: &Path) -> Result<InStage> {
+        let stage = &recipe.stages[index];
+        let groups: Vec<Group> = stage.rates.keys().copied().collect();
+        let vlm = student.vlm(&groups)?;
+        let field = format!("stages.{index}.ladder");
+        let rungs = Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?;
+        let cache = match recipe.feature_cache_bytes {
+            0 => None,
+            most => Some(FeatureCache::open(&folder.join("features"), most, student, &vlm)?),
+        };
+        let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
+        Ok(InStage { index, groups, vlm, rungs, schedule, cache })
+    }
+}
+
+/// The mean loss over all answers' tokens of `parts`, and its gradients. `visual` has the number of visual tokens of each
+/// part. The result is the same for any number of `threads`, to the bit.
+///
+/// # Errors
+/// Those of the model.
+pub fn gradients(
+    vlm: &Vlm,
+    student: &Student,
+    cache: Option<&FeatureCache>,
+    parts: &[Part],
+    visual: &[usize],
+    threads: usize,
+) -> Result<Computed> {
+    let targets: usize =
+        parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
+    let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
+    let results =
+        parallel::map(&work, threads, |(part, visual)| one_part(vlm, student, cache, part, *visual, targets));
+    let mut sum = Computed { loss: 0.0, targets, gradients: BTreeMap::new() };
+    for result in results {
+        let (loss, gradients) = result?;
+        sum.loss += loss;
+        for (name, gradient) in gradients {
+            let total = match sum.gradients.remove(&name) {
+                Some(total) => (total + gradient)?,
+                None => gradient,
+            };
+            sum.gradients.insert(name, total);
+        }
+    }
+    Ok(sum)
+}
+
+fn one_part(
+    vlm: &Vlm,
+    student: &Student,
+    cache: Option<&FeatureCache>,
+    part: &Part,
+    visual: usize,
+    targets: usize,
+) -> Result<(f64, Gradients)> {
+    let features = match (&part.pixels, cache) {
+        (Some(pixels), Some(cache)) => cache.features(vlm, pixels)?,
+        (Some(pixels), None) => forward::features(vlm, pixels)?,
+        (None, _) => foveate_compress::Features::new(vlm.grid()),
+    };
+    let (batch, scores): (Batch, Tensor) = forward::scores(vlm, &features, &part.examples, visual)?;
+    let loss = (forward::loss(&batch, &scores)? / targets.max(1) as f64)?;
+    let mut store = loss.backward()?;
+    let own = student.parameters().iter();
+    let gradients =
+        own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
+    Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))
+}

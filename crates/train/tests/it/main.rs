@@ -1,0 +1,9 @@
+//! Training as a whole: tiny models, real runs.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod halves;
+mod parts;
+mod recipes;
+mod resume;
+mod run;
+mod steps;

@@ -1,0 +1,123 @@
+//! Models put together from published parts: what is taken over, what is fresh, what is stored.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use candle_core::{DType, Device, Tensor};
+use foveate_model::Weights;
+use foveate_model::vision::{HiddenState, VisionTower, Wanted};
+use foveate_model::vlm::{Vlm, VlmConfig};
+use foveate_train::recipe::{Group, Recipe};
+use foveate_train::student::{Scope, Storage, Student};
+use foveate_train::trainer::Trainer;
+
+use crate::halves;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name)
+}
+
+/// A DINOv2 for images of another size than it was trained for, a language model with adapters, both as published.
+fn recipe(folder: &Path, more: &[&str]) -> Recipe {
+    let joined = [
+        "parts.tower={ from = 'dinov2' }",
+        "parts.language={ from = 'llama-tied' }",
+        "parts.image={ preset = 'dinov2', side = 28 }",
+        "parts.compressor={ method = 'quecc', width = 32, text_width = 48, heads = 4, filters = { elastic = [2, 4] }, query_state = -2, states = [1, -2] }",
+        "parts.feature_state=-2",
+        "lora={ rank = 2, alpha = 4.0, projections = ['query', 'value'] }",
+        "stages.0.rates={ compressor = 1e-3, projector = 1e-3, adapters = 1e-3 }",
+        "stages.0.ladder=[[4, 1.0], [1, 1.0]]",
+        "stages.0.steps=4",
+    ];
+    let text = toml::to_string(&halves::recipe(folder, &[])).unwrap();
+    // The tokenizer and the template are those of the language model.
+    let mut table: toml::Table = toml::from_str(&text).unwrap();
+    let parts = table["parts"].as_table_mut().unwrap();
+    parts.remove("tokenizer");
+    parts.remove("template");
+    let overrides: Vec<&str> = joined.iter().chain(more).copied().collect();
+    Recipe::parse("joined.toml", &toml::to_string(&table).unwrap(), &overrides).unwrap()
+}
+
+fn student(recipe: &Recipe) -> Student {
+    Student::new(recipe, &|word| Ok(fixture(word))).unwrap()
+}
+
+fn apart(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn a_tower_is_taken_over_for_another_image_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = student(&recipe(folder.path(), &[]));
+    let vlm = student.vlm(&[]).unwrap();
+    assert_eq!((vlm.grid().rows, vlm.grid().patches()), (4, 16));
+    let weights = Weights::open(&fixture("dinov2")).unwrap();
+    let published = VisionTower::load(vlm.tower().config(), &weights);
+    assert!(published.is_err(), "the stored table is for 6 x 6 patches");
+    let config = foveate_model::vision::VisionConfig::from_json(
+        &std::fs::read_to_string(fixture("dinov2").join("config.json")).unwrap(),
+    );
+    let resized = VisionTower::load(config.unwrap(), &weights).unwrap().resized(28).unwrap();
+    let values: Vec<f32> = (0..3 * 28 * 28).map(|at| (at % 37) as f32 / 20.0 - 1.0).collect();
+    let pixels = Tensor::from_vec(values, (1, 3, 28, 28), &Device::Cpu).unwrap();
+    let states = [HiddenState::new(0), HiddenState::from_end(1)];
+    let run = |tower: &VisionTower| tower.forward(&pixels, &Wanted::states(&states)).unwrap().states;
+    for (own, expected) in run(vlm.tower()).iter().zip(run(&resized)) {
+        assert!(apart(own, &expected) < 1e-5, "{}", apart(own, &expected));
+    }
+}
+
+#[test]
+fn adapters_change_the_language_model_and_nothing_else_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), &[]);
+    let before = student(&recipe);
+    assert_eq!(before.trained_sizes()[&Group::Adapters], 3 * 2 * (48 + 48 + 48 + 16));
+    let untouched = Weights::open(&fixture("llama-tied")).unwrap();
+    let query = "model.layers.1.self_attn.q_proj.weight";
+
+    let mut trainer =
+        Trainer::new(recipe.clone(), student(&recipe), &folder.path().join("run"), false, 2).unwrap();
+    trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    let out = folder.path().join("model");
+    trainer.student().save(&out, Storage::F32, Scope::Whole).unwrap();
+    let saved = Weights::open(&out).unwrap().pp("language_model");
+    let stored = untouched.get((48, 48), query).unwrap();
+    assert!(apart(&saved.get((48, 48), query).unwrap(), &stored) > 1e-7, "adapters are merged");
+    for name in ["model.layers.1.self_attn.k_proj.weight", "model.norm.weight"] {
+        let shape = untouched.shape(name).unwrap();
+        assert_eq!(
+            apart(&saved.get(shape.clone(), name).unwrap(), &untouched.get(shape, name).unwrap()),
+            0.0
+        );
+    }
+    // The folder is whole: every tensor has its place, and what the language model needs lies beside them.
+    let config = std::fs::read_to_string(out.join("config.json")).unwrap();
+    Vlm::load(VlmConfig::from_json(&config).unwrap(), &Weights::open(&out).unwrap()).unwrap();
+    assert!(out.join("tokenizer_config.json").is_file() && out.join("preprocessor_config.json").is_file());
+
+    // What is trained alone is small, and nothing frozen is in it.
+    let part = folder.path().join("part");
+    trainer.student().save(&part, Storage::F16, Scope::Trained).unwrap();
+    let tensors = candle_core::safetensors::load(part.join("model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(tensors.len(), trainer.student().parameters().len());
+    assert!(tensors.keys().all(|name| !name.starts_with("vision_tower.")));
+    assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F16));
+}
+
+#[test]
+fn parts_that_cannot_be_had_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), &["parts.image.side=30"]);
+    let refused =
+        |recipe: &Recipe| Student::new(recipe, &|word| Ok(fixture(word))).err().unwrap().to_string();
+    assert!(
+        refused(&recipe)
+            .contains("`parts.image.side` is 30, allowed is a multiple of the tower's patch of 7")
+    );
+    let missing = Student::new(&recipe, &|word| Err(format!("no {word} here"))).err().unwrap().to_string();
+    assert_eq!(missing, "part `language` from `llama-tied`: no llama-tied here");
+}

@@ -1,0 +1,137 @@
+//! The recipes in `recipes/`: each can be read, and everything that it trains learns.
+
+use std::path::{Path, PathBuf};
+
+use foveate_train::estimate::estimate;
+use foveate_train::gradients::check;
+use foveate_train::recipe::{Recipe, Source};
+use foveate_train::student::{Scope, Storage, Student};
+
+use crate::halves;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes")
+}
+
+fn all() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect()
+}
+
+#[test]
+fn each_can_be_read_and_written_and_read_again() {
+    let recipes = all();
+    assert!(!recipes.is_empty());
+    for path in recipes {
+        let recipe = Recipe::open(&path, &[] as &[&str]).unwrap();
+        let text = toml::to_string(&recipe).unwrap();
+        assert_eq!(Recipe::parse("again", &text, &[] as &[&str]).unwrap(), recipe, "{}", path.display());
+        assert_eq!(recipe.name, path.file_stem().unwrap().to_str().unwrap());
+    }
+}
+
+#[test]
+fn everything_that_a_recipe_trains_from_scratch_learns() {
+    for path in all() {
+        // Two pictures are enough to see a gradient; the sizes are the recipe's own.
+        let small = [
+            "stages.0.batch=2",
+            "stages.0.accumulation=1",
+            "questions=2",
+            "stages.0.ladder=[[1, 1.0], [4, 1.0], [16, 1.0]]",
+        ];
+        let recipe = Recipe::open(&path, &small).unwrap();
+        if !matches!((&recipe.parts.tower, &recipe.parts.language), (Source::Fresh(_), Source::Fresh(_))) {
+            continue;
+        }
+        let mut recipe = recipe;
+        // Filters of rungs that are not drawn here would have no gradient.
+        if let foveate_compress::CompressorConfig::QueCC(quecc) = &mut recipe.parts.compressor {
+            let side = recipe.parts.image.side as usize / patch(&recipe.parts.tower);
+            quecc.filters = foveate_compress::Filters::Elastic([1, 2, 4].map(|rows| side / rows).to_vec());
+        }
+        let student = halves::student(&recipe);
+        check(&recipe, &student).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+fn patch(tower: &Source) -> usize {
+    match tower {
+        Source::Fresh(table) => table["patch_size"].as_integer().unwrap() as usize,
+        Source::From(_) => 14,
+    }
+}
+
+#[test]
+fn nano_fits_into_its_place() {
+    let recipe = Recipe::open(&folder().join("foveate-nano.toml"), &[] as &[&str]).unwrap();
+    let student: Student = halves::student(&recipe);
+    let saved = tempfile::tempdir().unwrap();
+    student.save(saved.path(), Storage::F16, Scope::Whole).unwrap();
+    let bytes = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
+    let total: u64 = std::fs::read_dir(saved.path()).unwrap().map(bytes).sum();
+    assert!(total <= 12_000_000, "{total} bytes");
+}
+
+#[test]
+fn wrong_recipes_are_told_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = toml::to_string(&halves::recipe(folder.path(), &[])).unwrap();
+    let refused =
+        |text: &str, overrides: &[&str]| Recipe::parse("r.toml", text, overrides).unwrap_err().to_string();
+    let error = refused(&text.replace("warm_up", "warmup"), &[]);
+    assert!(error.starts_with("r.toml:") && error.contains("`warmup`") && error.contains("line "), "{error}");
+    for (set, parts) in [
+        ("stages.0.steps=0", ["stages.0.steps", "one step"]),
+        ("stages.0.accumulation=3", ["stages.0.accumulation` is 3", "divisor of the batch of 8"]),
+        ("stages.0.mix={ heads = 1.0 }", ["`stages.0.mix.heads`", "halves, halves-validation"]),
+        ("stages.0.mix={ halves-validation = 1.0 }", ["halves-validation", "not one that is held out"]),
+        ("stages.0.rates={ tower = -1.0 }", ["stages.0.rates.tower` is -1", "positive"]),
+        ("stages.0.rates={ adapters = 1.0 }", ["stages.0.rates.adapters", "[lora]"]),
+        ("stages.0.betas=[0.9, 1.0]", ["stages.0.betas", "below 1"]),
+        ("checkpoints.keep=0", ["checkpoints.keep` is 0", "1 to"]),
+        ("evaluation.data=['halves']", ["evaluation.data", "held out"]),
+        ("parts.tokenizer.trained.vocabulary=200", ["vocabulary` is 200", "300 to 65536"]),
+        (
+            "data.halves-validation.cut.fraction=1.0",
+            ["data.halves-validation.cut.fraction", "between 0 and 1"],
+        ),
+        ("data.halves.colour=1", ["colour", "unknown"]),
+    ] {
+        let error = refused(&text, &[set]);
+        assert!(parts.iter().all(|part| error.contains(part)), "{set}: {error}");
+    }
+    // What only the model can tell.
+    let recipe = halves::recipe(folder.path(), &["stages.0.ladder=[[9, 1.0]]"]);
+    let error = estimate(&recipe, &halves::student(&recipe), 1).unwrap_err().to_string();
+    assert!(error.contains("stages.0.ladder` is 9") && error.contains("4, 1"), "{error}");
+}
+
+#[test]
+fn an_estimate_counts_steps_and_leaves_the_student_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = halves::recipe(folder.path(), &[]);
+    let student = halves::student(&recipe);
+    let before: Vec<Vec<f32>> =
+        student.parameters().values().map(|p| p.variable.flatten_all().unwrap().to_vec1().unwrap()).collect();
+    let once = estimate(&recipe, &student, 1).unwrap();
+    let after: Vec<Vec<f32>> =
+        student.parameters().values().map(|p| p.variable.flatten_all().unwrap().to_vec1().unwrap()).collect();
+    assert_eq!(before, after);
+    assert_eq!(once.stages[0].questions_per_step, 16.0);
+    assert!(once.hours > 0.0 && once.flops > 0.0);
+    // Frozen parts cost one pass less or two.
+    let frozen = halves::recipe(folder.path(), &["stages.0.rates={ compressor = 1e-3 }"]);
+    let cheaper = estimate(&frozen, &halves::student(&frozen), 1).unwrap();
+    assert!(cheaper.flops < 0.8 * once.flops, "{} {}", cheaper.flops, once.flops);
+    let flops = |ladder: &str| {
+        let recipe = halves::recipe(folder.path(), &[&format!("stages.0.ladder={ladder}")]);
+        estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops
+    };
+    let (one, four, both) = (flops("[[1, 1.0]]"), flops("[[4, 1.0]]"), flops("[[1, 1.0], [4, 3.0]]"));
+    assert!(four > 1.05 * one, "more visual tokens cost more: {one} {four}");
+    assert!((both - (0.25 * one + 0.75 * four)).abs() < 1e-6 * both);
+    let longer = halves::recipe(folder.path(), &["stages.0.steps=24"]);
+    let longer = estimate(&longer, &halves::student(&longer), 1).unwrap();
+    assert!((longer.flops / once.flops - 2.0).abs() < 1e-9);
+}

@@ -1,0 +1,88 @@
+//! `foveate train`: a recipe, its cost, a run that is stopped and goes on, and the model that comes out of it.
+
+use std::path::Path;
+
+use tempfile::tempdir;
+
+use crate::{foveate, json, succeeds};
+
+fn recipe() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/smoke.toml").display().to_string()
+}
+
+/// Six small steps.
+const SHORT: [&str; 8] = [
+    "--set",
+    "stages.0.steps=6",
+    "--set",
+    "stages.0.batch=4",
+    "--set",
+    "checkpoints.every=2",
+    "--set",
+    "evaluation.questions=20",
+];
+
+#[test]
+fn a_recipe_becomes_a_model_that_answers() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let recipe = recipe();
+    let arguments = [&["train", &recipe, "--out", &out, "--json"][..], &SHORT].concat();
+    let document = json(&arguments);
+    assert_eq!((document["step"].as_u64(), document["questions"].as_u64()), (Some(6), Some(6 * 4 * 4)));
+    assert_eq!(document["scores"].as_array().unwrap().len(), 3);
+    let model = document["model"].as_str().unwrap();
+
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/images/cat.png");
+    let answer = json(&[
+        "ask",
+        model,
+        "How many stars are there?",
+        "--image",
+        image,
+        "--visual-tokens",
+        "4",
+        "--max-new-tokens",
+        "2",
+        "--json",
+    ]);
+    assert_eq!((answer["visual_tokens"].as_u64(), answer["compressor"].as_str()), (Some(4), Some("quecc")));
+
+    // The folder holds a run: another one is refused, and going on finds nothing left to do.
+    let again = foveate(&[&["train", &recipe, "--out", &out][..], &SHORT].concat());
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("holds a run of 6 steps"));
+    let resumed = json(&[&arguments[..], &["--resume"]].concat());
+    assert_eq!(resumed["step"], document["step"]);
+}
+
+#[test]
+fn the_cost_is_told_before_anything_is_written() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let recipe = recipe();
+    let cost = json(&["train", &recipe, "--dry-run", "--out", &out, "--set", "stages.0.batch=4", "--json"]);
+    assert!(cost["flops"].as_f64().unwrap() > 1e9 && cost["hours"].as_f64().unwrap() > 0.0);
+    assert_eq!(cost["trained_parameters"], cost["parameters"].as_u64().unwrap() - 2 * 48);
+    let text = succeeds(&["train", &recipe, "--dry-run", "--set", "stages.0.batch=4"]);
+    assert!(text.contains("hours") && text.contains("together"), "{text}");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_named() {
+    let recipe = recipe();
+    for (arguments, part) in [
+        (&["train", "no-such.toml"][..], "no-such.toml"),
+        (&["train", &recipe, "--set", "stages.0.steps"], "key=value"),
+        (&["train", &recipe, "--set", "stages.0.stepz=3"], "stepz"),
+        (&["train", &recipe, "--set", "stages.0.warm_up=3"], "`stages.0.warm_up` is 3"),
+        (&["train", &recipe, "--dry-run", "--set", "stages.0.ladder=[[7, 1.0]]"], "16, 4, 1"),
+        (&["train", &recipe, "--set", "parts.language={ from = './nowhere' }"], "nowhere"),
+    ] {
+        let output = foveate(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(part), "{errors}");
+    }
+}
