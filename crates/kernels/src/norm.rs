@@ -82,8 +82,8 @@ impl<'a> Norm<'a> {
         Ok(())
     }
 
-    /// Gradients for the gradient `dy` `[rows, width]` of the output: `dx` `[rows, width]`, and those of weight and bias,
-    /// `[width]` each. Sums over rows run in their order, whatever the number of threads.
+    /// Gradients for the gradient `dy` `[rows, width]` of the output: `dx` `[rows, width]`, and where wanted those of weight
+    /// and bias, `[width]` each. Sums over rows run in their order, whatever the number of threads.
     ///
     /// # Errors
     /// As [`Norm::run`].
@@ -92,16 +92,17 @@ impl<'a> Norm<'a> {
         x: &[f32],
         dy: &[f32],
         dx: &mut [f32],
-        d_weight: &mut [f32],
-        d_bias: &mut [f32],
+        parameters: Option<(&mut [f32], &mut [f32])>,
         pool: &Pool,
     ) -> Result<()> {
         self.check(x, dx)?;
         let weight = self.weight();
         let width = weight.len();
         check_length("the gradient", dy.len(), x.len(), || format!("[rows, width {width}]"))?;
-        check_length("the weight's gradient", d_weight.len(), width, || format!("[width {width}]"))?;
-        check_length("the bias' gradient", d_bias.len(), width, || format!("[width {width}]"))?;
+        if let Some((d_weight, d_bias)) = &parameters {
+            check_length("the weight's gradient", d_weight.len(), width, || format!("[width {width}]"))?;
+            check_length("the bias' gradient", d_bias.len(), width, || format!("[width {width}]"))?;
+        }
         let (centred, eps) = match *self {
             Self::RootMeanSquare { eps, .. } => (false, eps),
             Self::Layer { eps, .. } => (true, eps),
@@ -115,9 +116,11 @@ impl<'a> Norm<'a> {
             let (x, dy) = (&x[at..][..dx.len()], &dy[at..][..dx.len()]);
             backward_rows(path, x, dy, weight, (centred, eps), dx, moments);
         });
-        pool.chunk_pairs(d_weight, d_bias, (COLUMNS, COLUMNS), |task, d_weight, d_bias| {
-            backward_columns(path, x, dy, &moments, task * COLUMNS, d_weight, d_bias);
-        });
+        if let Some((d_weight, d_bias)) = parameters {
+            pool.chunk_pairs(d_weight, d_bias, (COLUMNS, COLUMNS), |task, d_weight, d_bias| {
+                backward_columns(path, x, dy, &moments, task * COLUMNS, d_weight, d_bias);
+            });
+        }
         Ok(())
     }
 }
@@ -287,7 +290,11 @@ mod tests {
                 Norm::RootMeanSquare { weight: &weight, eps: 1e-5 }
             };
             let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; width], vec![0.0; width]);
-            norm.backward(&x, &dy, &mut dx, &mut dw, &mut db, &Pool::new(2).unwrap()).unwrap();
+            let pool = Pool::new(2).unwrap();
+            norm.backward(&x, &dy, &mut dx, Some((&mut dw, &mut db)), &pool).unwrap();
+            let mut alone = vec![0.0; x.len()];
+            norm.backward(&x, &dy, &mut alone, None, &pool).unwrap();
+            assert_eq!(alone, dx);
             let close = |got: f32, up: f64, down: f64| {
                 let expected = (up - down) / f64::from(2.0 * step);
                 assert!((f64::from(got) - expected).abs() < 2e-3, "{centred}: {got} {expected}");

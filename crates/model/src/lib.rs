@@ -1,5 +1,6 @@
 //! Vision towers, language models and the vision-language models that join them, run from published checkpoints.
 
+pub mod atomic;
 pub mod cache;
 mod checkpoint;
 #[cfg(feature = "count")]

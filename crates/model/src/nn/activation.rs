@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use foveate_kernels as kernels;
 use serde::{Deserialize, Serialize};
 
-use super::cpu::{result, rows, slice, with_slice, wrap};
+use super::cpu::{result, rows, slice, widened, with_slice, wrap};
 use crate::threads::pool;
 
 /// An element-wise non-linearity.
@@ -100,11 +100,7 @@ impl CustomOp1 for Gate {
     fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (_, width) = rows(layout.shape());
         let out = self.0.kernel().gate_new(slice(joined, layout)?, width / 2, &pool()).map_err(wrap)?;
-        let mut shape = layout.dims().to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = width / 2;
-        }
-        Ok(result(out, shape))
+        Ok(result(out, widened(layout.shape(), width / 2)))
     }
 
     fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {

@@ -195,6 +195,51 @@ fn strided(rows: &[f32], first: usize, at: usize, width: usize, head: usize) -> 
     }
 }
 
+/// The keys and values that queries meet: of each batch row `length` rows `width` wide, keys from column `at` on and values
+/// behind them. The first `n` count.
+struct KeysValues<'a> {
+    numbers: &'a [f32],
+    length: usize,
+    width: usize,
+    at: usize,
+    n: usize,
+}
+
+/// The queries at the front of joined rows `[b, t, joined]` over `keys_values`: `[b, t, queries]`. Padding gives zeros.
+fn run(
+    heads: &Heads,
+    sight: &Sight,
+    joined: &[f32],
+    (b, t): (usize, usize),
+    keys_values: &KeysValues<'_>,
+) -> candle_core::Result<(CpuStorage, Shape)> {
+    let &KeysValues { numbers, length, width, at, n } = keys_values;
+    let (head, queries) = (heads.width, heads.queries());
+    let inputs = |row: usize, first: usize, pad: usize| {
+        let joined = &joined[row * t * heads.joined()..][..t * heads.joined()];
+        let kept = &numbers[row * length * width..][..length * width];
+        let part = |at| strided(kept, pad, at, width, head);
+        (strided(joined, first, 0, heads.joined(), head), part(at), part(at + heads.keys()))
+    };
+    if let (1, (0, 0, mask)) = (b, sight.of_row(0)) {
+        let (q, k, v) = inputs(0, 0, 0);
+        let out = heads.kernel(mask).run_new(q, t, k, v, n, &pool()).map_err(wrap)?;
+        return Ok(result(out, (b, t, queries)));
+    }
+    let mut out = vec![0.0; b * t * queries];
+    for row in 0..b {
+        let (first, pad, mask) = sight.of_row(row);
+        let count = t.saturating_sub(first);
+        if count == 0 {
+            continue;
+        }
+        let (q, k, v) = inputs(row, first, pad);
+        let out = &mut out[(row * t + first) * queries..(row + 1) * t * queries];
+        heads.kernel(mask).run(q, count, k, v, n - pad, out, &pool()).map_err(wrap)?;
+    }
+    Ok(result(out, (b, t, queries)))
+}
+
 struct Attend {
     heads: Heads,
     sight: Sight,
@@ -208,27 +253,8 @@ impl CustomOp1 for Attend {
     fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (b, t, width) = layout.shape().dims3()?;
         let joined = slice(joined, layout)?;
-        let Heads { width: head, .. } = self.heads;
-        let (queries, keys) = (self.heads.queries(), self.heads.keys());
-        if let (1, (0, 0, mask)) = (b, self.sight.of_row(0)) {
-            let part = |at| strided(joined, 0, at, width, head);
-            let (q, k, v) = (part(0), part(queries), part(queries + keys));
-            let out = self.heads.kernel(mask).run_new(q, t, k, v, t, &pool()).map_err(wrap)?;
-            return Ok(result(out, (b, t, queries)));
-        }
-        let mut out = vec![0.0; b * t * queries];
-        for row in 0..b {
-            let joined = &joined[row * t * width..][..t * width];
-            let (first, pad, mask) = self.sight.of_row(row);
-            let part = |first, at| strided(joined, first, at, width, head);
-            let out = &mut out[(row * t + first.min(t)) * queries..(row + 1) * t * queries];
-            let (q, k, v) = (part(first, 0), part(pad, queries), part(pad, queries + keys));
-            let count = t.saturating_sub(first);
-            if count > 0 {
-                self.heads.kernel(mask).run(q, count, k, v, t - pad, out, &pool()).map_err(wrap)?;
-            }
-        }
-        Ok(result(out, (b, t, queries)))
+        let keys_values = KeysValues { numbers: joined, length: t, width, at: self.heads.queries(), n: t };
+        run(&self.heads, &self.sight, joined, (b, t), &keys_values)
     }
 
     fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -291,31 +317,10 @@ impl CustomOp2 for AttendKept {
         kept: &CpuStorage,
         of_kept: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, t, width) = layout.shape().dims3()?;
-        let (_, capacity, pair) = of_kept.shape().dims3()?;
-        let (joined, kept) = (slice(joined, layout)?, slice(kept, of_kept)?);
-        let Heads { width: head, .. } = self.heads;
-        let (queries, keys) = (self.heads.queries(), self.heads.keys());
-        if let (1, (0, 0, mask)) = (b, self.sight.of_row(0)) {
-            let q = strided(joined, 0, 0, width, head);
-            let (k, v) = (strided(kept, 0, 0, pair, head), strided(kept, 0, keys, pair, head));
-            let out = self.heads.kernel(mask).run_new(q, t, k, v, self.n, &pool()).map_err(wrap)?;
-            return Ok(result(out, (b, t, queries)));
-        }
-        let mut out = vec![0.0; b * t * queries];
-        for row in 0..b {
-            let (first, pad, mask) = self.sight.of_row(row);
-            let count = t.saturating_sub(first);
-            if count == 0 {
-                continue;
-            }
-            let kept = &kept[row * capacity * pair..][..capacity * pair];
-            let q = strided(&joined[row * t * width..][..t * width], first, 0, width, head);
-            let (k, v) = (strided(kept, pad, 0, pair, head), strided(kept, pad, keys, pair, head));
-            let out = &mut out[(row * t + first) * queries..(row + 1) * t * queries];
-            self.heads.kernel(mask).run(q, count, k, v, self.n - pad, out, &pool()).map_err(wrap)?;
-        }
-        Ok(result(out, (b, t, queries)))
+        let (b, t, _) = layout.shape().dims3()?;
+        let (_, length, width) = of_kept.shape().dims3()?;
+        let keys_values = KeysValues { numbers: slice(kept, of_kept)?, length, width, at: 0, n: self.n };
+        run(&self.heads, &self.sight, slice(joined, layout)?, (b, t), &keys_values)
     }
 }
 

@@ -40,3 +40,12 @@ pub(super) fn rows(shape: &Shape) -> (usize, usize) {
     let width = shape.dims().last().copied().unwrap_or(1);
     (shape.elem_count() / width.max(1), width)
 }
+
+/// The shape `like` with another last dimension.
+pub(super) fn widened(like: &Shape, width: usize) -> Vec<usize> {
+    let mut shape = like.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = width;
+    }
+    shape
+}

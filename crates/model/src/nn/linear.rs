@@ -7,6 +7,7 @@ use candle_core::{D, Tensor};
 use foveate_kernels::Matrix;
 
 use super::Activation;
+use super::cpu::widened;
 use super::product::{DenseProduct, PackedPart, PackedProduct, PackedSum};
 use crate::weights::{Kept, Weights};
 use crate::{ModelError, Result};
@@ -36,7 +37,7 @@ impl Linear {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(weights: &Weights, input: usize, output: usize, bias: bool) -> Result<Self> {
-        Ok(Stacked::load(&[(weights.clone(), output)], input, bias, None)?.into_single())
+        Self::load_with_gains(weights, input, output, bias, None)
     }
 
     /// The same, with every output channel multiplied by its entry of `gains` `[output]`.
@@ -269,13 +270,9 @@ fn dense(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         });
     }
     let (output, input) = weight.dims2()?;
-    let mut shape = x.dims().to_vec();
     // One large product instead of one per batch row: candle would copy the weight for each.
     let y = x.reshape((x.elem_count() / input.max(1), input))?.matmul(&weight.t()?)?;
-    if let Some(last) = shape.last_mut() {
-        *last = output;
-    }
-    let y = y.reshape(shape)?;
+    let y = y.reshape(widened(x.shape(), output))?;
     match bias {
         Some(bias) => Ok(y.broadcast_add(bias)?),
         None => Ok(y),

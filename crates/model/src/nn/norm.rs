@@ -80,19 +80,21 @@ fn run(norm: Norm<'_>, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(
     Ok(result(out, layout.shape().clone()))
 }
 
-/// The gradients of input, weight and bias.
-fn backward(norm: Norm<'_>, x: &Tensor, weight: &Tensor, dy: &Tensor) -> candle_core::Result<[Tensor; 3]> {
-    let width = weight.elem_count();
-    let (mut dx, mut dw, mut db) = (vec![0.0; x.elem_count()], vec![0.0; width], vec![0.0; width]);
-    with_slice(x, |x| {
-        with_slice(dy, |dy| norm.backward(x, dy, &mut dx, &mut dw, &mut db, &pool()).map_err(wrap))
-    })?;
-    let device = x.device();
-    Ok([
-        Tensor::from_vec(dx, x.shape().clone(), device)?,
-        Tensor::from_vec(dw, width, device)?,
-        Tensor::from_vec(db, width, device)?,
-    ])
+/// The gradient of the input, and those of weight and bias where they are trained.
+fn backward(
+    norm: Norm<'_>,
+    x: &Tensor,
+    dy: &Tensor,
+    (width, trained): (usize, bool),
+) -> candle_core::Result<(Tensor, Option<[Tensor; 2]>)> {
+    let (mut dx, length) = (vec![0.0; x.elem_count()], if trained { width } else { 0 });
+    let (mut dw, mut db) = (vec![0.0; length], vec![0.0; length]);
+    let parameters = trained.then_some((&mut dw[..], &mut db[..]));
+    with_slice(x, |x| with_slice(dy, |dy| norm.backward(x, dy, &mut dx, parameters, &pool()).map_err(wrap)))?;
+    let dx = Tensor::from_vec(dx, x.shape().clone(), x.device())?;
+    let tensor = |numbers| Tensor::from_vec(numbers, width, x.device());
+    let parameters = if trained { Some([tensor(dw)?, tensor(db)?]) } else { None };
+    Ok((dx, parameters))
 }
 
 struct RootMeanSquare(f32);
@@ -119,9 +121,10 @@ impl CustomOp2 for RootMeanSquare {
         _: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradients = |w: &[f32]| backward(Norm::RootMeanSquare { weight: w, eps: self.0 }, x, weight, dy);
-        let [dx, dw, _] = with_slice(weight, gradients)?;
-        Ok((Some(dx), Some(dw)))
+        let of = (weight.elem_count(), weight.track_op());
+        let gradients = |w: &[f32]| backward(Norm::RootMeanSquare { weight: w, eps: self.0 }, x, dy, of);
+        let (dx, parameters) = with_slice(weight, gradients)?;
+        Ok((Some(dx), parameters.map(|[dw, _]| dw)))
     }
 }
 
@@ -153,10 +156,12 @@ impl CustomOp3 for Layer {
         _: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, db] = with_slice(weight, |w| {
-            with_slice(bias, |b| backward(Norm::Layer { weight: w, bias: b, eps: self.0 }, x, weight, dy))
+        let of = (weight.elem_count(), weight.track_op() || bias.track_op());
+        let (dx, parameters) = with_slice(weight, |w| {
+            with_slice(bias, |b| backward(Norm::Layer { weight: w, bias: b, eps: self.0 }, x, dy, of))
         })?;
-        Ok((Some(dx), Some(dw), Some(db)))
+        let (dw, db) = parameters.map(|[dw, db]| (dw, db)).unzip();
+        Ok((Some(dx), dw, db))
     }
 }
 

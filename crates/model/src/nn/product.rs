@@ -7,18 +7,21 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Te
 use foveate_kernels::{Epilogue, Matrix, Residual, View, product};
 
 use super::Activation;
-use super::cpu::{result, rows, slice, with_slice, wrap};
+use super::cpu::{result, rows, slice, widened, with_slice, wrap};
 use crate::threads::pool;
 
 type Storage = (CpuStorage, Shape);
 
-/// The shape `like` with another last dimension.
-fn widened(like: &Shape, width: usize) -> Vec<usize> {
-    let mut shape = like.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = width;
-    }
-    shape
+/// The outputs `range` of `x · weightᵀ` with what the epilogue adds to them.
+fn packed(
+    matrix: &Matrix,
+    range: Range<usize>,
+    (x, layout): (&CpuStorage, &Layout),
+    epilogue: &Epilogue<'_>,
+) -> candle_core::Result<Storage> {
+    let ((rows, _), width) = (rows(layout.shape()), range.len());
+    let out = matrix.multiply_new(range, slice(x, layout)?, rows, epilogue, &pool());
+    Ok(result(out.map_err(wrap)?, widened(layout.shape(), width)))
 }
 
 /// `activation(x · weightᵀ + bias)` with frozen packed weights.
@@ -44,12 +47,9 @@ impl CustomOp1 for PackedProduct {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
-        let (rows, _) = rows(layout.shape());
         let activation = self.activation.map(Activation::kernel).unwrap_or_default();
         let epilogue = Epilogue { bias: self.bias.as_deref(), activation, ..Epilogue::default() };
-        let outputs = 0..self.matrix.n();
-        let out = self.matrix.multiply_new(outputs, slice(x, layout)?, rows, &epilogue, &pool());
-        Ok(result(out.map_err(wrap)?, widened(layout.shape(), self.matrix.n())))
+        packed(&self.matrix, 0..self.matrix.n(), (x, layout), &epilogue)
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -74,11 +74,9 @@ impl CustomOp1 for PackedPart<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<Storage> {
-        let ((rows, _), width) = (rows(layout.shape()), self.range.len());
         let bias = self.bias.and_then(|bias| bias.get(self.range.clone()));
         let epilogue = Epilogue { bias, ..Epilogue::default() };
-        let out = self.matrix.multiply_new(self.range.clone(), slice(x, layout)?, rows, &epilogue, &pool());
-        Ok(result(out.map_err(wrap)?, widened(layout.shape(), width)))
+        packed(self.matrix, self.range.clone(), (x, layout), &epilogue)
     }
 }
 
@@ -106,12 +104,9 @@ impl CustomOp2 for PackedSum {
         residual: &CpuStorage,
         of_residual: &Layout,
     ) -> candle_core::Result<Storage> {
-        let (rows, _) = rows(layout.shape());
         let residual = Residual::Add(slice(residual, of_residual)?);
         let epilogue = Epilogue { bias: self.bias.as_deref(), residual, ..Epilogue::default() };
-        let outputs = 0..self.matrix.n();
-        let out = self.matrix.multiply_new(outputs, slice(x, layout)?, rows, &epilogue, &pool());
-        Ok(result(out.map_err(wrap)?, widened(layout.shape(), self.matrix.n())))
+        packed(&self.matrix, 0..self.matrix.n(), (x, layout), &epilogue)
     }
 
     fn bwd(

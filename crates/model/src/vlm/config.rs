@@ -102,6 +102,24 @@ struct Original {
 const KINDS: &str = "must be llava, llava_next, llava_llama, llava_mistral or llava_qwen";
 
 impl VlmConfig {
+    /// LLaVA-1.5's way of joining a tower to a language model: the patches of hidden state −2 through two layers with GELU,
+    /// single pictures padded to squares, no compressor.
+    pub fn plain(vision: VisionConfig, text: DecoderConfig) -> Self {
+        Self {
+            vision: Some(vision),
+            tower_name: None,
+            text,
+            feature_states: vec![HiddenState::from_end(2)],
+            select: FeatureSelect::Patches,
+            layout: ImageLayout::Single,
+            pad_to_square: Some(true),
+            projector_activation: Activation::Gelu,
+            projector_bias: true,
+            image_token: None,
+            compressor: None,
+        }
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors

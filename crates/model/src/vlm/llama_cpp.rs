@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{FeatureSelect, ImageLayout, Vlm, VlmConfig};
+use super::{Vlm, VlmConfig};
 use crate::checkpoint::{harmless_in_decoder, refuse_unused};
 use crate::llm::DecoderConfig;
 use crate::nn::Activation;
@@ -55,19 +55,7 @@ impl VlmConfig {
             // "Layer n" counts the blocks that have run: hidden state n.
             encoder.feature_layers.into_iter().map(HiddenState::new).collect()
         };
-        let config = Self {
-            vision: Some(vision),
-            tower_name: None,
-            text: DecoderConfig::from_gguf(language)?,
-            feature_states,
-            select: FeatureSelect::Patches,
-            layout: ImageLayout::Single,
-            pad_to_square: Some(true),
-            projector_activation: Activation::Gelu,
-            projector_bias: true,
-            image_token: None,
-            compressor: None,
-        };
+        let config = Self { feature_states, ..Self::plain(vision, DecoderConfig::from_gguf(language)?) };
         config.validate()?;
         Ok(config)
     }

@@ -2,14 +2,14 @@
 //! tensors below `compressor.` in `model.safetensors`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Tensor;
 use foveate_compress::CompressorConfig;
 use serde_json::Value;
 
 use super::VlmConfig;
+use crate::atomic::replace;
 use crate::{ModelError, Result};
 
 /// Writes `config.json` and `model.safetensors` into `folder`, which is made where it is missing. Tokenizer and image
@@ -37,10 +37,12 @@ pub fn save_checkpoint(
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     // Readers written in Python refuse a file that does not say this.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    replace(&folder.join("model.safetensors"), |path| {
+    let (weights, config) = (folder.join("model.safetensors"), folder.join("config.json"));
+    let serialize = |path: &Path| {
         safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(std::io::Error::other)
-    })?;
-    replace(&folder.join("config.json"), |path| std::fs::write(path, text + "\n"))
+    };
+    replace(&weights, serialize).map_err(failed(&weights))?;
+    replace(&config, |path| std::fs::write(path, text + "\n")).map_err(failed(&config))
 }
 
 /// The fields by which published layouts tell of a compressor.
@@ -66,21 +68,6 @@ fn with_compressor(config: &Value, compressor: Option<&CompressorConfig>) -> Res
         fields.insert("compressor".to_owned(), value);
     }
     Ok(config)
-}
-
-/// Lets `write` fill a file beside `path` and moves it there.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial: PathBuf = path.with_file_name(name);
-    let written = write(&partial)
-        .and_then(|()| File::open(&partial)?.sync_all())
-        .and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        // Best effort: the error that counts is the first.
-        _ = std::fs::remove_file(&partial);
-    }
-    written.map_err(failed(path))
 }
 
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError {

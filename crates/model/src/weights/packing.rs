@@ -74,14 +74,15 @@ impl Weights {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub(crate) fn matrix(parts: &[(Self, usize)], k: usize, gains: Option<&Tensor>) -> Result<Kept> {
-        let Some((weights, output)) = parts.first() else { return Err(ModelError::EmptyInput) };
-        let Some(format) = weights.format(k) else {
+        let tensor = |(weights, output): &(Self, usize)| -> Result<Tensor> {
             let weight = weights.get((*output, k), "weight")?;
-            return Ok(Kept::Tensor(match gains {
+            Ok(match gains {
                 Some(gains) => weight.broadcast_mul(&gains.unsqueeze(1)?)?,
                 None => weight,
-            }));
+            })
         };
+        let Some(first) = parts.first() else { return Err(ModelError::EmptyInput) };
+        let Some(format) = first.0.format(k) else { return Ok(Kept::Tensor(tensor(first)?)) };
         let n = parts.iter().map(|(_, output)| output).sum();
         // Rows that are to be scaled are no longer the stored blocks.
         let stored = if gains.is_none() { blocks(parts, format, k)? } else { None };
@@ -90,27 +91,8 @@ impl Weights {
             parts.iter().for_each(|(weights, _)| weights.release("weight"));
             return Ok(Kept::Packed(matrix));
         }
-        let tensor = |(weights, output): &(Self, usize)| -> Result<Tensor> {
-            let weight = weights.get((*output, k), "weight")?;
-            Ok(match gains {
-                Some(gains) => weight.broadcast_mul(&gains.unsqueeze(1)?)?,
-                None => weight,
-            })
-        };
-        let matrix = match parts {
-            [part] => Self::pack_tensor_as(&tensor(part)?, format)?,
-            several => {
-                let mut numbers = Vec::with_capacity(n * k);
-                for part in several {
-                    with_slice(&tensor(part)?, |rows| {
-                        numbers.extend_from_slice(rows);
-                        Ok(())
-                    })?;
-                }
-                pack(Source::F32(&numbers), format, n, k)?
-            }
-        };
-        Ok(Kept::Packed(matrix))
+        let tensors = parts.iter().map(tensor).collect::<Result<Vec<_>>>()?;
+        Ok(Kept::Packed(Self::pack_tensor_as(&Tensor::cat(&tensors, 0)?, format)?))
     }
 
     /// Packs `weight` `[n, k]`, a form of the tensor `weight` of these weights, as they are packed.

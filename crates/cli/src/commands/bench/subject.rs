@@ -3,16 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use foveate_compress::{Budget, CompressorConfig, Filters, Method, QueCCConfig};
 use foveate_law::cost::{Catalogue, Stage, Workload};
 use foveate_model::Dtype;
 use foveate_model::llm::{Decoder, DecoderConfig};
-use foveate_model::nn::Activation;
-use foveate_model::vision::{HiddenState, VisionConfig, VisionTower};
-use foveate_model::vlm::{
-    Caches, CarriedCompressor, FeatureSelect, Image, ImageLayout, Viewer, Vlm, VlmConfig,
-};
+use foveate_model::vision::{VisionConfig, VisionTower};
+use foveate_model::vlm::{Caches, CarriedCompressor, Image, Viewer, Vlm, VlmConfig};
 use foveate_model::weights::Weights;
 
 use crate::failure::Failure;
@@ -89,7 +86,7 @@ impl Subject {
             (0..3 * side * side).map(|i| (i % (side + 7)) as f32 / side as f32 - 0.5).collect();
         let pixels =
             Tensor::from_vec(numbers, (3, side, side), &Device::Cpu).map_err(Failure::calculation)?;
-        Ok(Some(Image::Single(pixels.to_dtype(DType::F32).map_err(Failure::calculation)?)))
+        Ok(Some(Image::Single(pixels)))
     }
 
     /// FLOPs of the blocks up to the state that LLaVA reads.
@@ -130,19 +127,7 @@ fn joined(
         }
         _ => None,
     };
-    let config = VlmConfig {
-        vision: Some(vision),
-        tower_name: None,
-        text,
-        feature_states: vec![HiddenState::from_end(2)],
-        select: FeatureSelect::Patches,
-        layout: ImageLayout::Single,
-        pad_to_square: Some(true),
-        projector_activation: Activation::Gelu,
-        projector_bias: true,
-        image_token: None,
-        compressor,
-    };
+    let config = VlmConfig { compressor, ..VlmConfig::plain(vision, text) };
     let vlm = Vlm::load(config, weights)?;
     Ok(if method == Method::QueCC { vlm } else { vlm.with_compressor(method)? })
 }

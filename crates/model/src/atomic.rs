@@ -1,0 +1,55 @@
+//! Files that are whole or not there.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Lets `write` fill a file beside `path`, brings it to the disk and moves it there. Whatever fails (a full disk, say), the
+/// file that was at `path` stays as it was, and nothing is left beside it.
+///
+/// # Errors
+/// Those of `write`, and a place that cannot be written.
+pub fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(name);
+    let written = write(&partial)
+        .and_then(|()| File::open(&partial)?.sync_all())
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // Best effort: the error that counts is the first.
+        _ = fs::remove_file(&partial);
+    }
+    written?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")));
+    Ok(())
+}
+
+/// Makes a rename survive a power cut. Not every file system lets folders be synchronised; none loses data of files by it.
+pub fn sync_folder(folder: &Path) {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if let Ok(folder) = File::open(folder) {
+        _ = folder.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        replace(&path, |path| fs::write(path, b"old")).unwrap();
+        let full = |path: &Path| {
+            fs::write(path, b"half of the n")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        let error = replace(&path, full).unwrap_err().to_string();
+        assert!(error.contains("space"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
