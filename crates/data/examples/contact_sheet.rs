@@ -25,7 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let seed = arguments.next().map(|seed| seed.parse()).transpose()?.unwrap_or(1);
-    let scenes = Scenes::new(SceneSettings { side: SIDE, questions: 3 }, split, seed, ROWS * COLUMNS / 2);
+    let scenes = Scenes::new(
+        SceneSettings { side: SIDE, questions: 3, ..SceneSettings::default() },
+        split,
+        seed,
+        ROWS * COLUMNS / 2,
+    );
     let texts = Texts::new(TextSettings { side: SIDE, questions: 3 }, split, seed, ROWS * COLUMNS / 2);
 
     let (cell_width, cell_height) = (SIDE + 6, SIDE + CAPTION + 6);

@@ -63,6 +63,8 @@ pub enum Skill {
     SameDifferent,
     /// And, or, not.
     Logic,
+    /// All that is there, in words.
+    Describe,
     /// Is this sentence true of the picture?
     Statement,
     /// What is shown?
@@ -83,7 +85,7 @@ pub enum Skill {
 
 impl Skill {
     /// All skills, in the order of reports.
-    pub const ALL: [Skill; 16] = [
+    pub const ALL: [Skill; 17] = [
         Skill::Exist,
         Skill::Count,
         Skill::CompareCounts,
@@ -92,6 +94,7 @@ impl Skill {
         Skill::Superlative,
         Skill::SameDifferent,
         Skill::Logic,
+        Skill::Describe,
         Skill::Statement,
         Skill::Name,
         Skill::Open,
@@ -113,6 +116,7 @@ impl Skill {
             Skill::Superlative => "superlative",
             Skill::SameDifferent => "same-different",
             Skill::Logic => "logic",
+            Skill::Describe => "describe",
             Skill::Statement => "statement",
             Skill::Name => "name",
             Skill::Open => "open",

@@ -139,9 +139,11 @@ impl Stream {
         Stream { source, order, position: 0, tolerance, skipped: Skipped::default(), failed: false }
     }
 
-    /// Goes on at a [`Stream::position`] noted earlier. What was skipped before it is not counted again.
-    pub fn resume_at(mut self, position: usize) -> Stream {
+    /// Goes on at a [`Stream::position`] noted earlier, before which `skipped` samples were left out: they count, so that
+    /// stopping and going on does not make a source less broken.
+    pub fn resume_at(mut self, position: usize, skipped: usize) -> Stream {
         self.position = position.min(self.source.len());
+        self.skipped.count = skipped;
         self
     }
 
@@ -281,7 +283,15 @@ mod tests {
         assert_eq!(sorted, run(Order::Stored));
         let resumed =
             Stream::new(source.clone(), Order::Shuffled { seed: 1, epoch: 0 }, Tolerance::default());
-        assert_eq!(names(resumed.resume_at(60)), first[60..]);
+        assert_eq!(names(resumed.resume_at(60, 0)), first[60..]);
+    }
+
+    #[test]
+    fn what_was_left_out_before_a_stop_counts() {
+        let source: Arc<dyn Source> = Arc::new(Hundred(vec![3, 50, 51]));
+        let stream = || Stream::new(source.clone(), Order::Stored, Tolerance { fraction: 0.02 });
+        assert_eq!(stream().resume_at(40, 0).filter(Result::is_err).count(), 0);
+        assert_eq!(stream().resume_at(40, 1).filter(Result::is_err).count(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-pub(crate) use foveate_model::atomic::sync_folder;
+pub(crate) use foveate_model::atomic::{PARTIAL, place, sync_folder};
 
 use crate::{Result, TrainError};
 

@@ -125,8 +125,8 @@ impl Checkpoints {
         let state: State =
             serde_json::from_str(&text).map_err(|error| refuse(format!("{STATE}: {error}")))?;
         if !same_run(&state.recipe, recipe) {
-            let reason = "it was made by another recipe (or other overrides); only `evaluation`, `checkpoints` and \
-                          `feature_cache_bytes` may differ when a run goes on";
+            let reason = "it was made by another recipe (or other overrides); only `evaluation`, `checkpoints`, \
+                          `spikes` and the size of `feature_cache_bytes` may differ when a run goes on";
             return Err(refuse(reason.to_owned()));
         }
         let tensors = candle_core::safetensors::load(path.join(TENSORS), &Device::Cpu);
@@ -157,7 +157,9 @@ fn same_run(one: &Recipe, other: &Recipe) -> bool {
     let steps = |recipe: &Recipe| Recipe {
         evaluation: Default::default(),
         checkpoints: Default::default(),
-        feature_cache_bytes: 0,
+        spikes: Default::default(),
+        // Features from a cache are rounded to f16, so that having one matters and its size does not.
+        feature_cache_bytes: recipe.feature_cache_bytes.min(1),
         ..recipe.clone()
     };
     steps(one) == steps(other)

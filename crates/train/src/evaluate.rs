@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use foveate_data::{Order, Question, Stream, Tolerance};
+use foveate_data::image::Pixels;
+use foveate_data::{Order, Question, Sample, SampleError, Stream, Tolerance};
 use foveate_model::vlm::Vlm;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Example};
 use crate::feed::stack;
 use crate::forward;
 use crate::parallel;
@@ -75,29 +76,80 @@ fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: u
     let tolerance = Tolerance { fraction: recipe.tolerance };
     let encoder =
         Encoder { tokenizer: &student.tokenizer, template: &student.template, end_token: student.end_token };
-    let mut stream = Stream::new(source, Order::Stored, tolerance).decoded();
-    let (mut work, mut asked) = (Vec::new(), 0);
-    while asked < recipe.evaluation.questions {
-        let (mut pixels, mut examples, mut skills) = (Vec::new(), Vec::new(), Vec::new());
-        while pixels.len() < TOGETHER && asked < recipe.evaluation.questions {
-            let Some(next) = stream.next() else { break };
-            let (sample, image) = next?;
-            let Some(image) = image else { continue };
-            let tile = student.preprocessor.apply(&image)?.tiles.into_iter().next();
-            let chosen: Vec<&Question> = sample.questions.iter().take(recipe.questions).collect();
-            let new = encoder.examples(&sample, &chosen, Some(pixels.len()))?;
-            skills.extend(chosen.iter().take(new.len()).map(|question| question.skill.name()));
-            asked += new.len();
-            examples.extend(new);
-            pixels.extend(tile);
-        }
-        if pixels.is_empty() {
-            break;
-        }
-        work.push((pixels, examples, skills));
-    }
+    // The same samples each time, from all over the dataset: many are stored by kind.
+    let order = Order::Shuffled { seed: recipe.seed, epoch: 0 };
+    let mut stream = Stream::new(source, order, tolerance);
     let budgets = &recipe.evaluation.visual_tokens;
-    let results = parallel::map(&work, threads, |(pixels, examples, _)| {
+    let blank = |tokens: &usize| Score {
+        data: name.to_owned(),
+        visual_tokens: *tokens,
+        loss: 0.0,
+        skills: BTreeMap::new(),
+    };
+    let mut scores: Vec<Score> = budgets.iter().map(blank).collect();
+    let (mut targets, mut asked, mut ended) = (0, 0, false);
+    while asked < recipe.evaluation.questions && !ended {
+        let mut work = Vec::new();
+        // No more pixels in memory at a time than the threads can work on.
+        while work.len() < 2 * threads && asked < recipe.evaluation.questions && !ended {
+            let (mut pixels, mut examples, mut skills) = (Vec::new(), Vec::new(), Vec::new());
+            while pixels.len() < TOGETHER && asked < recipe.evaluation.questions {
+                let Some(sample) = stream.next() else {
+                    ended = true;
+                    break;
+                };
+                let sample = sample?;
+                let left = recipe.questions.min(recipe.evaluation.questions - asked);
+                let chosen: Vec<&Question> = sample.questions.iter().take(left).collect();
+                let made = see(student, &sample).and_then(|tile| {
+                    let new = encoder.examples(&sample, &chosen, Some(pixels.len()));
+                    Ok((tile, new.map_err(|error| broken(&sample, error))?))
+                });
+                match made {
+                    Ok((Some(tile), new)) => {
+                        skills.extend(chosen.iter().take(new.len()).map(|question| question.skill.name()));
+                        asked += new.len();
+                        examples.extend(new);
+                        pixels.push(tile);
+                    }
+                    // Text alone says nothing about visual tokens.
+                    Ok((None, _)) => {}
+                    Err(error) => stream.report_broken(&error)?,
+                }
+            }
+            if !pixels.is_empty() {
+                work.push((pixels, examples, skills));
+            }
+        }
+        targets += run(&work, vlm, budgets, threads, &mut scores)?;
+    }
+    scores.iter_mut().for_each(|score| score.loss /= targets.max(1) as f64);
+    Ok(scores)
+}
+
+fn broken(sample: &Sample, reason: impl ToString) -> SampleError {
+    SampleError::Record { place: sample.name.clone(), reason: reason.to_string() }
+}
+
+/// The pixels of a sample's picture, where it has one.
+fn see(student: &Student, sample: &Sample) -> std::result::Result<Option<Pixels>, SampleError> {
+    let Some(picture) = &sample.picture else { return Ok(None) };
+    let seen = student.preprocessor.apply(&picture.image()?).map_err(|error| broken(sample, error))?;
+    Ok(seen.tiles.into_iter().next())
+}
+
+/// Pictures, the examples about them, and the skill of each.
+type Together = (Vec<Pixels>, Vec<Example>, Vec<&'static str>);
+
+/// Adds losses and counts at each budget to `scores`; returns the number of judged tokens at one of them.
+fn run(
+    work: &[Together],
+    vlm: &Vlm,
+    budgets: &[usize],
+    threads: usize,
+    scores: &mut [Score],
+) -> Result<usize> {
+    let results = parallel::map(work, threads, |(pixels, examples, _)| {
         let Some(pixels) = stack(pixels)? else { return Ok(Vec::new()) };
         let features = forward::features(vlm, &pixels)?;
         let score = |tokens: &usize| -> Result<(f64, usize, Vec<bool>)> {
@@ -108,23 +160,18 @@ fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: u
         budgets.iter().map(score).collect::<Result<Vec<_>>>()
     });
     let results = results.into_iter().collect::<Result<Vec<_>>>()?;
-    let mut scores = Vec::new();
-    for (nth, tokens) in budgets.iter().enumerate() {
-        let mut score =
-            Score { data: name.to_owned(), visual_tokens: *tokens, loss: 0.0, skills: BTreeMap::new() };
-        let mut targets = 0;
+    let mut targets = 0;
+    for (nth, score) in scores.iter_mut().enumerate() {
         for ((_, _, skills), result) in work.iter().zip(&results) {
             let Some((loss, count, right)) = result.get(nth) else { continue };
             score.loss += loss;
-            targets += count;
+            targets += if nth == 0 { *count } else { 0 };
             for (skill, right) in skills.iter().zip(right) {
                 let count = score.skills.entry((*skill).to_owned()).or_default();
                 count.asked += 1;
                 count.right += usize::from(*right);
             }
         }
-        score.loss /= targets.max(1) as f64;
-        scores.push(score);
     }
-    Ok(scores)
+    Ok(targets)
 }

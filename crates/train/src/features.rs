@@ -42,7 +42,13 @@ impl FeatureCache {
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let mut bytes = 0;
         for entry in std::fs::read_dir(folder).map_err(TrainError::io(folder))? {
-            bytes += entry.and_then(|entry| entry.metadata()).map_err(TrainError::io(folder))?.len();
+            let entry = entry.map_err(TrainError::io(folder))?;
+            if entry.file_name().to_string_lossy().ends_with(atomic::PARTIAL) {
+                // Of a run that was killed.
+                std::fs::remove_file(entry.path()).map_err(TrainError::io(&entry.path()))?;
+            } else {
+                bytes += entry.metadata().map_err(TrainError::io(folder))?.len();
+            }
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -135,10 +141,11 @@ impl FeatureCache {
         bytes.extend_from_slice(&sum);
         let length = bytes.len() as u64;
         let replaced = std::fs::metadata(&path).map_or(0, |about| about.len());
-        if self.bytes.load(Ordering::Relaxed) - replaced + length > self.most {
+        if self.bytes.load(Ordering::Relaxed).saturating_sub(replaced) + length > self.most {
             return Ok(());
         }
-        atomic::replace_bytes(&path, &bytes)?;
+        // Its checksum shows whether it is whole, and it can be made again: no waiting for the disk.
+        atomic::place(&path, |path| std::fs::write(path, &bytes)).map_err(TrainError::io(&path))?;
         self.bytes.fetch_add(length.saturating_sub(replaced), Ordering::Relaxed);
         Ok(())
     }

@@ -15,7 +15,7 @@ use foveate_data::{Order, Question, Sample, SampleError, Source, Stream, Toleran
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use crate::encode::{Encoder, Example};
+use crate::encode::{Encoder, Example, Slot};
 use crate::random::Draw;
 use crate::recipe::Recipe;
 use crate::student::Student;
@@ -28,7 +28,7 @@ pub struct Place {
     pub epoch: u64,
     /// Places of the shuffled order that were passed.
     pub position: usize,
-    /// Samples left out because they were broken, all epochs together.
+    /// Samples of this epoch that were left out because they were broken.
     pub skipped: usize,
 }
 
@@ -53,6 +53,8 @@ pub struct Prepared {
     pub parts: Vec<Part>,
     /// Where the datasets stand behind it.
     pub after: FeedState,
+    /// Why samples were left out on the way to it.
+    pub broken: Vec<String>,
 }
 
 /// The datasets of a recipe and what makes examples of them.
@@ -62,9 +64,12 @@ pub struct Feed {
     template: ChatTemplate,
     end_token: u32,
     preprocessor: Preprocessor,
+    /// Tokens that an example may have besides its visual ones.
+    most_tokens: usize,
     sources: BTreeMap<String, Arc<dyn Source>>,
     streams: BTreeMap<String, Stream>,
     state: FeedState,
+    broken: Vec<String>,
 }
 
 impl Feed {
@@ -77,7 +82,10 @@ impl Feed {
         let names: Vec<&String> = recipe.data.keys().filter(used).collect();
         let open = |name: &String| Ok((name.clone(), recipe.data[name].open(recipe.questions)?));
         let sources = names.into_iter().map(open).collect::<Result<BTreeMap<_, _>>>()?;
+        let visual = recipe.stages.iter().flat_map(|stage| &stage.ladder).map(|(tokens, _)| *tokens).max();
         Ok(Feed {
+            most_tokens: student.config().text.context.saturating_sub(visual.unwrap_or(0)),
+            broken: Vec::new(),
             tokenizer: student.tokenizer.clone(),
             template: student.template.clone(),
             end_token: student.end_token,
@@ -96,7 +104,7 @@ impl Feed {
     pub fn prepare(&mut self, step: u64) -> Result<Prepared> {
         let recipe = self.recipe.clone();
         let Some((stage, _)) = recipe.stage_of(step) else {
-            return Ok(Prepared { step, parts: Vec::new(), after: self.state.clone() });
+            return Ok(Prepared { step, parts: Vec::new(), after: self.state.clone(), broken: Vec::new() });
         };
         let stage = &recipe.stages[stage];
         let (names, weights): (Vec<&String>, Vec<f64>) = stage.mix.iter().unzip();
@@ -114,11 +122,13 @@ impl Feed {
             }
             parts.push(Part { pixels: stack(&pixels)?, examples });
         }
-        Ok(Prepared { step, parts, after: self.state.clone() })
+        let broken = std::mem::take(&mut self.broken);
+        Ok(Prepared { step, parts, after: self.state.clone(), broken })
     }
 
     /// The next usable sample of a dataset: its pixels, which become picture `picture`, and its examples.
     fn next(&mut self, name: &str, number: u64, picture: usize) -> Result<(Option<Pixels>, Vec<Example>)> {
+        let began = self.state.get(name).map_or(0, |place| place.epoch);
         loop {
             let sample = self.sample(name)?;
             let made = self.examples(&sample, number, picture);
@@ -126,11 +136,16 @@ impl Feed {
                 Ok(made) => return Ok(made),
                 Err(broken) => broken,
             };
-            let stream = self.streams.get_mut(name);
-            if let Some(place) = self.state.get_mut(name) {
-                place.skipped += 1;
+            self.broken.push(broken.to_string());
+            if let Some(stream) = self.streams.get_mut(name) {
+                stream.report_broken(&broken)?;
             }
-            stream.map_or(Ok(()), |stream| stream.report_broken(&broken))?;
+            let Some(place) = self.state.get_mut(name) else { continue };
+            place.skipped += 1;
+            if place.epoch > began + 1 {
+                let allowed = "a dataset with a usable sample";
+                return Err(TrainError::field(format!("data.{name}"), broken, allowed));
+            }
         }
     }
 
@@ -142,14 +157,15 @@ impl Feed {
                 let order = Order::Shuffled { seed: self.recipe.seed, epoch: place.epoch };
                 let tolerance = Tolerance { fraction: self.recipe.tolerance };
                 let stream = Stream::new(self.sources[name].clone(), order, tolerance);
-                self.streams.insert(name.to_owned(), stream.resume_at(place.position));
+                self.streams.insert(name.to_owned(), stream.resume_at(place.position, place.skipped));
                 began += 1;
             }
             let Some(stream) = self.streams.get_mut(name) else { continue };
-            let before = stream.skipped().count;
+            let before = stream.skipped().examples.len();
             let next = stream.next();
             place.position = Stream::position(stream);
-            place.skipped += stream.skipped().count - before;
+            place.skipped = stream.skipped().count;
+            self.broken.extend(stream.skipped().examples.iter().skip(before).cloned());
             match next {
                 Some(sample) => return Ok(sample?),
                 None if began > 1 => {
@@ -157,7 +173,7 @@ impl Feed {
                 }
                 None => {
                     self.streams.remove(name);
-                    (place.epoch, place.position) = (place.epoch + 1, 0);
+                    *place = Place { epoch: place.epoch + 1, ..Place::default() };
                 }
             }
         }
@@ -185,7 +201,16 @@ impl Feed {
         let encoder =
             Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
         let examples = encoder.examples(sample, &chosen, pixels.as_ref().map(|_| picture));
-        Ok((pixels, examples.map_err(|error| record(error.to_string()))?))
+        let examples = examples.map_err(|error| record(error.to_string()))?;
+        let tokens = |example: &Example| example.slots.iter().filter(|slot| **slot != Slot::Image).count();
+        let longest = examples.iter().map(tokens).max().unwrap_or(0);
+        if longest > self.most_tokens {
+            let most = self.most_tokens;
+            return Err(record(format!(
+                "{longest} tokens of text; beside the visual ones there is room for {most}"
+            )));
+        }
+        Ok((pixels, examples))
     }
 
     /// Prepares the steps from `first` to before `end`, one ahead of where they are taken, on a thread.

@@ -10,6 +10,8 @@ use crate::{Result, TrainError};
 /// What the guard has seen. It is part of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpikeGuard {
+    /// The stage that it watches.
+    stage: usize,
     losses: VecDeque<f64>,
     norms: VecDeque<f64>,
     /// Steps that were skipped.
@@ -28,11 +30,22 @@ pub enum Verdict {
 }
 
 impl SpikeGuard {
-    /// Judges a step by its loss and the norm of its gradient before clipping, and remembers both if it is taken.
+    /// Judges a step of stage number `stage` by its loss and the norm of its gradient before clipping, and remembers both
+    /// if it is taken. What another stage did says nothing about this one: other data, other parts that are trained.
     ///
     /// # Errors
     /// [`TrainError::Diverged`] after too many steps in a row that may not be taken.
-    pub fn judge(&mut self, settings: &Spikes, step: u64, loss: f64, norm: f64) -> Result<Verdict> {
+    pub fn judge(
+        &mut self,
+        settings: &Spikes,
+        stage: usize,
+        step: u64,
+        loss: f64,
+        norm: f64,
+    ) -> Result<Verdict> {
+        if stage != self.stage {
+            *self = SpikeGuard { stage, skipped: self.skipped, ..SpikeGuard::default() };
+        }
         let found = unusable("loss", loss, &self.losses, settings)
             .or_else(|| unusable("gradient norm", norm, &self.norms, settings));
         let Some(reason) = found else {
@@ -81,7 +94,7 @@ mod tests {
         let mut guard = SpikeGuard::default();
         for step in 0..10 {
             let loss = 2.0 + 0.1 * (step % 2) as f64;
-            assert_eq!(guard.judge(&SETTINGS, step, loss, 1.0).unwrap(), Verdict::Take);
+            assert_eq!(guard.judge(&SETTINGS, 0, step, loss, 1.0).unwrap(), Verdict::Take);
         }
         guard
     }
@@ -91,31 +104,42 @@ mod tests {
         let mut guard = trained();
         let before = guard.clone();
         assert!(
-            matches!(guard.judge(&SETTINGS, 10, 9.0, 1.0).unwrap(), Verdict::Skip(reason) if reason.contains("9.0000"))
+            matches!(guard.judge(&SETTINGS, 0, 10, 9.0, 1.0).unwrap(), Verdict::Skip(reason) if reason.contains("9.0000"))
         );
         assert!(
-            matches!(guard.judge(&SETTINGS, 11, 2.0, 50.0).unwrap(), Verdict::Skip(reason) if reason.contains("gradient"))
+            matches!(guard.judge(&SETTINGS, 0, 11, 2.0, 50.0).unwrap(), Verdict::Skip(reason) if reason.contains("gradient"))
         );
         assert_eq!((guard.skipped, &guard.losses, &guard.norms), (2, &before.losses, &before.norms));
         // Below twice the mean nothing is a spike, however narrow the distribution.
-        assert_eq!(guard.judge(&SETTINGS, 12, 4.0, 2.0).unwrap(), Verdict::Take);
+        assert_eq!(guard.judge(&SETTINGS, 0, 12, 4.0, 2.0).unwrap(), Verdict::Take);
     }
 
     #[test]
     fn numbers_that_are_none_are_skipped_from_the_first_step_on() {
         let mut guard = SpikeGuard::default();
-        assert!(matches!(guard.judge(&SETTINGS, 0, f64::NAN, 1.0).unwrap(), Verdict::Skip(_)));
-        assert!(matches!(guard.judge(&SETTINGS, 1, 1.0, f64::INFINITY).unwrap(), Verdict::Skip(_)));
-        assert_eq!(guard.judge(&SETTINGS, 2, 1e9, 1.0).unwrap(), Verdict::Take);
+        assert!(matches!(guard.judge(&SETTINGS, 0, 0, f64::NAN, 1.0).unwrap(), Verdict::Skip(_)));
+        assert!(matches!(guard.judge(&SETTINGS, 0, 1, 1.0, f64::INFINITY).unwrap(), Verdict::Skip(_)));
+        assert_eq!(guard.judge(&SETTINGS, 0, 2, 1e9, 1.0).unwrap(), Verdict::Take);
+    }
+
+    #[test]
+    fn a_stage_is_judged_by_itself() {
+        let mut guard = trained();
+        assert!(matches!(guard.judge(&SETTINGS, 0, 10, 9.0, 1.0).unwrap(), Verdict::Skip(_)));
+        for step in 11..30 {
+            assert_eq!(guard.judge(&SETTINGS, 1, step, 9.0, 30.0).unwrap(), Verdict::Take);
+        }
+        assert!(matches!(guard.judge(&SETTINGS, 1, 30, 90.0, 30.0).unwrap(), Verdict::Skip(_)));
+        assert_eq!(guard.skipped, 2);
     }
 
     #[test]
     fn too_many_in_a_row_end_the_run() {
         let mut guard = trained();
         for step in [10, 11] {
-            guard.judge(&SETTINGS, step, f64::NAN, 1.0).unwrap();
+            guard.judge(&SETTINGS, 0, step, f64::NAN, 1.0).unwrap();
         }
-        let error = guard.judge(&SETTINGS, 12, f64::NAN, 1.0).unwrap_err().to_string();
+        let error = guard.judge(&SETTINGS, 0, 12, f64::NAN, 1.0).unwrap_err().to_string();
         assert!(error.contains("step 12: 3 steps in a row") && error.contains("NaN"), "{error}");
     }
 }

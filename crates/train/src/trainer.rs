@@ -187,7 +187,8 @@ impl Trainer {
         let computed =
             gradients(vlm, &self.student, stage.cache.as_ref(), &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
-        let verdict = self.state.spikes.judge(&recipe.spikes, prepared.step, computed.loss, norm)?;
+        let verdict =
+            self.state.spikes.judge(&recipe.spikes, stage.index, prepared.step, computed.loss, norm)?;
         let factor = stage.schedule.at(within);
         let rates: BTreeMap<Group, f64> =
             settings.rates.iter().map(|(group, rate)| (*group, rate * factor)).collect();
@@ -205,6 +206,7 @@ impl Trainer {
             loss: computed.loss,
             gradient_norm: norm,
             skipped: if let Verdict::Skip(reason) = verdict { Some(reason) } else { None },
+            broken: prepared.broken.clone(),
             rates,
             visual_tokens: visual,
             questions,

@@ -167,6 +167,13 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// A line above the bar, and on its own where there is no terminal for a bar.
+    fn say(&self, line: String) {
+        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+    }
+}
+
 impl Observer for Progress {
     fn on(&mut self, event: Event<'_>) {
         match event {
@@ -174,14 +181,17 @@ impl Observer for Progress {
                 self.bar.set_position(report.step);
                 let left = HumanDuration(std::time::Duration::from_secs_f64(report.eta.max(0.0)));
                 self.bar.set_message(format!("{}: loss {:.3}, {left} left", report.stage, report.loss));
+                for broken in &report.broken {
+                    self.say(format!("left out: {broken}"));
+                }
                 if let Some(reason) = &report.skipped {
-                    self.bar.println(format!("step {} skipped: {reason}", report.step));
+                    self.say(format!("step {} skipped: {reason}", report.step));
                 }
             }
             Event::Evaluated { step, scores } => {
                 for score in scores {
                     let (data, tokens, part) = (&score.data, score.visual_tokens, 100.0 * score.accuracy());
-                    self.bar.println(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
+                    self.say(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
                 }
             }
             _ => {}

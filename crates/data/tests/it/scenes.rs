@@ -10,7 +10,7 @@ use foveate_data::{Question, Skill, Source};
 use crate::scene_checker::{derive, singular};
 
 fn scenes(split: Split, seed: u64) -> Scenes {
-    Scenes::new(SceneSettings { side: 64, questions: 8 }, split, seed, 100_000)
+    Scenes::new(SceneSettings { side: 64, questions: 8, captions: false }, split, seed, 100_000)
 }
 
 #[test]
@@ -177,4 +177,38 @@ fn no_question_holds_its_answer_and_guessing_does_not_pay() {
         assert!(score.best() < 0.57, "{skill}\n{report}");
         assert!(*skill != Skill::Attribute || score.accuracy(Cue::Text) < 0.35, "{report}");
     }
+}
+
+#[test]
+fn captions_name_every_object_from_left_to_right_and_change_nothing_else() {
+    let plain = scenes(Split::Train, 5);
+    let settings = SceneSettings { side: 64, questions: 8, captions: true };
+    let told = Scenes::new(settings, Split::Train, 5, 100_000);
+    let mut held = 0;
+    for index in 0..300 {
+        let (scene, questions) = told.scene(index);
+        let (same, others) = plain.scene(index);
+        let (caption, before) = questions.split_last().unwrap();
+        assert_eq!((&scene, before), (&same, &others[..]));
+        assert_eq!(caption.skill, Skill::Describe);
+        let items: Vec<&str> = caption.answer.split(", ").collect();
+        assert_eq!(items.len(), scene.objects.len());
+        let mut last = f32::NEG_INFINITY;
+        let mut left = scene.objects.clone();
+        for item in items {
+            let words = item.split(' ').collect::<Vec<_>>();
+            let inside = words.len() > 3;
+            let fits = |object: &&foveate_data::synthetic::scene::Object| {
+                words[..3] == [object.scale.name(), object.colour.name(), object.shape.name()]
+                    && scene.container.is_some_and(|container| container.holds(object)) == inside
+                    && object.x >= last
+            };
+            let found = left.iter().filter(fits).min_by(|a, b| a.x.total_cmp(&b.x)).copied();
+            let found = found.unwrap_or_else(|| panic!("{item} is not there: {}", caption.answer));
+            left.retain(|object| *object != found);
+            last = found.x;
+            held += usize::from(inside);
+        }
+    }
+    assert!(held > 20, "{held}");
 }

@@ -33,7 +33,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder`. TensorBoard forgets what other files there say of steps after `step`.
+    /// A new file in `folder`. TensorBoard forgets what other files there say of steps after `step`: of a run that goes on,
+    /// those that it takes again.
     ///
     /// # Errors
     /// [`TrainError::Io`].
@@ -45,8 +46,8 @@ impl EventFile {
         let file = File::create(&path).map_err(TrainError::io(&path))?;
         let mut events = EventFile { path, file };
         events.record(&event(0, |out| bytes(out, 3, VERSION.as_bytes())))?;
-        // Status START: what came later than this step before is void.
-        events.record(&event(step, |out| bytes(out, 7, &[1 << 3, 1])))?;
+        // Status START: TensorBoard drops what it has of this step and later ones.
+        events.record(&event(step + 1, |out| bytes(out, 7, &[1 << 3, 1])))?;
         Ok(events)
     }
 

@@ -31,6 +31,9 @@ pub struct StepReport {
     /// Why it was not taken, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// Why samples were left out on the way to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
     /// Learning rate of each group.
     pub rates: BTreeMap<Group, f64>,
     /// Of each part.

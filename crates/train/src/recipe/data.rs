@@ -21,6 +21,9 @@ pub struct DataSource {
     pub kind: Kind,
     /// Its part, cut by group, for datasets whose own splits are not enough.
     pub cut: Option<Cut>,
+    /// That it is there to measure on, where nothing else says so: a folder of validation, the drawings of another maker.
+    #[serde(default)]
+    pub held_out: bool,
 }
 
 /// The datasets.
@@ -38,6 +41,9 @@ pub enum Kind {
         length: usize,
         /// Side in pixels.
         side: u32,
+        /// Whether each scene is to be described as well.
+        #[serde(default)]
+        captions: bool,
     },
     /// Generated pictures of text.
     Texts {
@@ -147,7 +153,18 @@ impl DataSource {
             | Kind::TextLines { split, .. } => *split,
             Kind::Llava { .. } | Kind::Emoji { .. } | Kind::Folder { .. } => SplitName::Train,
         };
-        split == SplitName::Validation || self.cut.is_some_and(|cut| cut.part == ShownPart::HeldOut)
+        self.held_out
+            || split == SplitName::Validation
+            || self.cut.is_some_and(|cut| cut.part == ShownPart::HeldOut)
+    }
+
+    /// Whether a sample may be in both: one dataset, unless they are the two sides of one cut.
+    pub(crate) fn shares_samples(&self, other: &DataSource) -> bool {
+        let sides = self.cut.zip(other.cut);
+        let apart = sides.is_some_and(|(one, other)| {
+            one.fraction == other.fraction && one.seed == other.seed && one.part != other.part
+        });
+        self.kind == other.kind && !apart
     }
 
     /// Opens it. `questions` are asked about each generated picture.
@@ -161,8 +178,9 @@ impl DataSource {
         };
         let trained = |split| split == SplitName::Train;
         let source: Arc<dyn Source> = match &self.kind {
-            Kind::Scenes { split, seed, length, side } => {
-                Arc::new(Scenes::new(SceneSettings { side: *side, questions }, world(*split), *seed, *length))
+            Kind::Scenes { split, seed, length, side, captions } => {
+                let settings = SceneSettings { side: *side, questions, captions: *captions };
+                Arc::new(Scenes::new(settings, world(*split), *seed, *length))
             }
             Kind::Texts { split, seed, length, side } => {
                 Arc::new(Texts::new(TextSettings { side: *side, questions }, world(*split), *seed, *length))

@@ -3,8 +3,8 @@
 use super::{Group, Kind, Recipe, Source, Stage, Tokens};
 use crate::{Result, TrainError};
 
-/// The largest number that any count of a recipe may state.
-const MOST: usize = 1 << 32;
+/// The largest number that any count of a recipe may state: products of two of them are still numbers.
+const MOST: usize = u32::MAX as usize;
 
 impl Recipe {
     pub(super) fn validate(&self) -> Result<()> {
@@ -97,8 +97,10 @@ impl Recipe {
 
     fn validate_stage(&self, path: &str, stage: &Stage) -> Result<()> {
         let field = |name: &str| format!("{path}.{name}");
-        check(&field("steps"), 0, stage.steps > 0, "one step or more")?;
-        count(&field("batch"), stage.batch, 1)?;
+        let steps = usize::try_from(stage.steps).unwrap_or(usize::MAX);
+        count(&field("steps"), steps, 1)?;
+        let pictures = (1..=1_000_000).contains(&stage.batch);
+        check(&field("batch"), stage.batch, pictures, "1 to 1000000 pictures")?;
         let divides = stage.accumulation > 0 && stage.batch.is_multiple_of(stage.accumulation);
         let allowed = format!("a divisor of the batch of {}", stage.batch);
         check(&field("accumulation"), stage.accumulation, divides, &allowed)?;
@@ -106,7 +108,7 @@ impl Recipe {
         for (group, rate) in &stage.rates {
             positive(&field(&format!("rates.{}", group.name())), *rate)?;
         }
-        if stage.rates.contains_key(&Group::Adapters) != self.lora.is_some() && self.lora.is_none() {
+        if stage.rates.contains_key(&Group::Adapters) && self.lora.is_none() {
             return Err(TrainError::field(field("rates.adapters"), "given", "only with a [lora] section"));
         }
         if stage.rates.contains_key(&Group::Language) && self.lora.is_some() {
@@ -118,6 +120,13 @@ impl Recipe {
             let field = field(&format!("mix.{name}"));
             let source = self.known(&field, name)?;
             check(&field, name, !source.held_out(), "a dataset to learn from, not one that is held out")?;
+            let shared = self.evaluation.data.iter().find(|held| source.shares_samples(&self.data[*held]));
+            if let Some(held) = shared {
+                let allowed = format!(
+                    "no samples of {held}, which is evaluated: two sides of one cut (the same fraction and seed)"
+                );
+                return Err(TrainError::field(field, name, allowed));
+            }
             positive(&field, *weight)?;
         }
         check(&field("ladder"), "empty", !stage.ladder.is_empty(), "[[visual tokens, weight], ...]")?;

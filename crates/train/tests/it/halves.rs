@@ -81,7 +81,7 @@ path = "FOLDER/train"
 [data.halves-validation]
 kind = "folder"
 path = "FOLDER/validation"
-cut = { fraction = 0.999999, seed = 1, part = "held-out" }
+held_out = true
 
 [[stages]]
 name = "only"

@@ -171,6 +171,10 @@ fn broken_pictures_are_skipped_up_to_the_tolerance() {
     let mut trainer =
         Trainer::new(recipe.clone(), halves::student(&recipe), &folder.path().join("a"), false, 1).unwrap();
     trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    // 8 steps of 8 pictures are an epoch and a third: each broken one was met once or twice, and named.
+    let log = std::fs::read_to_string(folder.path().join("a/log.jsonl")).unwrap();
+    let named = |name: &str| log.lines().filter(|line| line.contains(name)).count();
+    assert!((1..=2).contains(&named("3.bmp")) && (1..=2).contains(&named("17.bmp")), "{log}");
     let strict = halves::recipe(folder.path(), &["stages.0.steps=8", "tolerance=0.0"]);
     std::fs::write(folder.path().join("train/3.bmp"), b"torn").unwrap();
     let mut trainer =

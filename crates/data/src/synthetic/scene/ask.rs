@@ -4,9 +4,9 @@
 //! answer, and a coin decides; of counts, each number that the scene has is as likely. References are unique, spatial
 //! ones keep a margin, and no question contains its answer.
 
-use super::Scene;
 use super::language::{Attribute, Phrase, Words};
 use super::templates::{self as form, Form};
+use super::{Container, Object, Scene, Vessel};
 use crate::baseline::normalise;
 use crate::random::Draw;
 use crate::sample::{Question, Skill};
@@ -40,6 +40,24 @@ pub(super) fn questions(scene: &Scene, split: Split, wanted: usize, draw: &mut D
         }
     }
     found
+}
+
+/// All objects from left to right, such as "small red heart, large blue ring in the box": many words that only the picture
+/// can give, where other answers are one.
+pub(super) fn caption(scene: &Scene, draw: &mut Draw) -> Question {
+    let mut objects: Vec<&Object> = scene.objects.iter().collect();
+    objects.sort_by(|a, b| a.x.total_cmp(&b.x));
+    let described = objects.into_iter().map(|object| {
+        let words = Attribute::ALL.map(|attribute| attribute.of(object)).join(" ");
+        match scene.container.filter(|container| container.holds(object)) {
+            Some(Container { vessel: Vessel::Box, .. }) => format!("{words} in the box"),
+            Some(Container { vessel: Vessel::Plate, .. }) => format!("{words} on the plate"),
+            None => words,
+        }
+    });
+    let answer = described.collect::<Vec<_>>().join(", ");
+    let text = Words::new(None, draw).fill(form::CAPTION.texts, draw);
+    Question { form: form::CAPTION.name, ..Question::new(text, answer, form::CAPTION.skill) }
 }
 
 pub(super) struct Asker<'a> {

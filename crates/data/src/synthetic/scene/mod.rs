@@ -218,12 +218,14 @@ pub struct SceneSettings {
     pub side: u32,
     /// Questions about each scene, of different skills as far as the scene permits.
     pub questions: usize,
+    /// Whether each scene is to be described as well, object by object from left to right: one question more.
+    pub captions: bool,
 }
 
 impl Default for SceneSettings {
     /// 168 pixels (12 x 12 patches of 14), four questions.
     fn default() -> SceneSettings {
-        SceneSettings { side: 168, questions: 4 }
+        SceneSettings { side: 168, questions: 4, captions: false }
     }
 }
 
@@ -259,7 +261,10 @@ impl Scenes {
         let (objects, container) = place::place(self.split, &mut draw);
         let style = Style::draw(&objects, container.is_some(), &mut draw);
         let scene = Scene { objects, container, style };
-        let questions = ask::questions(&scene, self.split, self.settings.questions, &mut draw);
+        let mut questions = ask::questions(&scene, self.split, self.settings.questions, &mut draw);
+        if self.settings.captions {
+            questions.push(ask::caption(&scene, &mut draw));
+        }
         (scene, questions)
     }
 }

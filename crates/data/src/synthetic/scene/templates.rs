@@ -16,6 +16,12 @@ const fn form(name: &'static str, skill: Skill, texts: &'static str) -> Form {
     Form { name, skill, texts }
 }
 
+pub(super) const CAPTION: Form = form(
+    "caption",
+    Skill::Describe,
+    "Describe the picture. | List the objects from left to right. | What is in the picture? | What can you see?",
+);
+
 pub(super) const EXIST: Form = form(
     "exist",
     Skill::Exist,
