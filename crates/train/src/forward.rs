@@ -1,6 +1,6 @@
 //! From pixels and examples to a loss.
 //!
-//! The tower sees each picture once; its features are then repeated for each question, which a compressor may read.
+//! The tower sees each picture once, and so does the compressor but for what depends on the question.
 
 use candle_core::{D, DType, Device, Tensor};
 use foveate_compress::{Budget, Features, Placement};
@@ -57,7 +57,6 @@ pub fn visual_tokens(
     let compressor = vlm.compressor();
     let mut features = features.clone();
     if compressor.placement() == Placement::AfterProjector {
-        // Before they are repeated: one product for each picture, not for each question.
         let mut projected = Features::new(features.grid());
         for depth in compressor.needs().states {
             if let Some(patches) = features.patches(depth) {
@@ -66,19 +65,66 @@ pub fn visual_tokens(
         }
         features = projected;
     }
-    let pictures: Vec<usize> = batch.pictures.iter().map(|(_, picture)| *picture).collect();
-    let mut rows = features.rows(&pictures)?; // [rows, patches, d]
+    let asked = Asked::new(batch);
+    let mut shown = features.rows(&asked.pictures)?; // [pictures, patches, d]
     if compressor.reads_question() {
-        let questions: Vec<&[u32]> =
-            batch.pictures.iter().map(|(row, _)| examples[*row].question.as_slice()).collect();
+        let question = |nth: &usize| examples[batch.pictures[*nth].0].question.as_slice();
+        let questions: Vec<&[u32]> = asked.questions.iter().map(question).collect();
         // Detached here and not only in the compressor, so that nothing of the pass is kept.
-        rows = rows.with_question(vlm.question_vectors(&questions)?.detach())?;
+        shown = shown.with_questions(vlm.question_vectors(&questions)?.detach())?;
     }
-    let tokens = compressor.compress(&rows, Budget::Tokens(visual_tokens))?.tokens; // [rows, V, d]
-    Ok(Some(match compressor.placement() {
-        Placement::BeforeProjector => vlm.project(&tokens)?,
-        _ => tokens,
-    }))
+    let mut tokens = compressor.compress(&shown, Budget::Tokens(visual_tokens))?.tokens; // [pictures or · most, V, d]
+    if compressor.placement() == Placement::BeforeProjector {
+        tokens = vlm.project(&tokens)?;
+    }
+    let places = if compressor.reads_question() { &asked.with_question } else { &asked.without };
+    if places.iter().copied().eq(0..tokens.dim(0)? as u32) {
+        return Ok(Some(tokens));
+    }
+    let places = Tensor::new(places.as_slice(), &Device::Cpu)?;
+    Ok(Some(tokens.index_select(&places, 0)?)) // [rows, V, d]
+}
+
+/// The rows of a batch that show a picture, sorted by the picture.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    /// Each picture that is shown, in the order of its first row.
+    pictures: Vec<usize>,
+    /// For each picture in turn equally many of the rows that show it, as numbers of [`Batch::pictures`]: its first one is
+    /// repeated where it has fewer than the picture with most.
+    questions: Vec<usize>,
+    /// Where each row finds its result if there is one for each of `questions`.
+    with_question: Vec<u32>,
+    /// The same if there is one for each of `pictures`.
+    without: Vec<u32>,
+}
+
+impl Asked {
+    fn new(batch: &Batch) -> Asked {
+        let mut pictures: Vec<usize> = Vec::new();
+        let mut rows_of: Vec<Vec<usize>> = Vec::new();
+        // For each row its picture's place, and how many rows show it before.
+        let mut places = Vec::with_capacity(batch.pictures.len());
+        for (row, (_, picture)) in batch.pictures.iter().enumerate() {
+            let at = pictures.iter().position(|other| other == picture).unwrap_or_else(|| {
+                pictures.push(*picture);
+                rows_of.push(Vec::new());
+                pictures.len() - 1
+            });
+            places.push((at, rows_of[at].len()));
+            rows_of[at].push(row);
+        }
+        let most = rows_of.iter().map(Vec::len).max().unwrap_or(0);
+        let filled = |rows: &Vec<usize>| -> Vec<usize> {
+            (0..most).map(|nth| rows.get(nth).copied().unwrap_or(rows[0])).collect()
+        };
+        Asked {
+            questions: rows_of.iter().flat_map(filled).collect(),
+            with_question: places.iter().map(|(at, nth)| (at * most + nth) as u32).collect(),
+            without: places.iter().map(|(at, _)| *at as u32).collect(),
+            pictures,
+        }
+    }
 }
 
 /// The scores over the vocabulary at every judged position, `[targets, vocabulary]`.

@@ -5,9 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use foveate_kernels::Pool;
-
-use crate::{ModelError, Result};
+use foveate_kernels::{Pool, Result};
 
 static POOL: RwLock<Option<Arc<Pool>>> = RwLock::new(None);
 
@@ -25,9 +23,9 @@ pub fn pool() -> Arc<Pool> {
 /// Uses `threads` threads from now on, the calling one among them; products that are running keep theirs.
 ///
 /// # Errors
-/// [`ModelError::Kernels`] unless there are 1 to 1024 threads and the operating system grants them.
+/// [`Error::Size`](foveate_kernels::Error::Size) unless there are 1 to 1024 threads and the operating system grants them.
 pub fn set(threads: usize) -> Result<()> {
-    let fresh = Arc::new(Pool::new(threads).map_err(ModelError::Kernels)?);
+    let fresh = Arc::new(Pool::new(threads)?);
     *POOL.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
     Ok(())
 }
