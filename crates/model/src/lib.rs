@@ -9,6 +9,7 @@ pub mod error;
 pub mod generate;
 pub mod llm;
 pub mod nn;
+pub mod threads;
 pub mod vision;
 pub mod vlm;
 pub mod weights;
@@ -17,5 +18,4 @@ pub use dtype::Dtype;
 pub use error::{ModelError, Result};
 #[cfg(feature = "count")]
 pub use foveate_nn::count;
-pub use foveate_nn::threads;
 pub use weights::{Weights, WeightsError};

@@ -8,7 +8,7 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | linear layers | [`linear`]; frozen ones [`PackedProduct`], [`PackedPart`], [`PackedSum`] |
+//! | linear layers | [`linear`], [`linear_added`]; frozen ones [`PackedProduct`], [`PackedPart`], [`PackedSum`] |
 //! | norms | [`layer_norm`], [`rms_norm`] |
 //! | functions of single numbers | [`Activation`] |
 //! | attention | [`Heads`] with a [`Sight`]; inside windows of a grid [`window_attention`] |
@@ -45,7 +45,7 @@ pub use attention::{Heads, Sight, softmax};
 pub use cpu::with_slice;
 pub use foveate_kernels::Windows;
 pub use norm::{layer_norm, rms_norm};
-pub use product::{PackedPart, PackedProduct, PackedSum, linear};
+pub use product::{PackedPart, PackedProduct, PackedSum, linear, linear_added};
 pub use rotary::{Rotary, RotaryScaling, RotaryTables};
 pub use windows::{window_attention, window_convolution, window_weights};
 

@@ -138,10 +138,7 @@ fn input_gradient(matrix: &Matrix, x: &Tensor, dy: &Tensor) -> candle_core::Resu
 /// # Errors
 /// A last dimension other than `in`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    let ((output, input), width) = (weight.dims2()?, x.dim(D::Minus1)?);
-    if input != width {
-        return Err(crate::shape("input of a linear layer", &[input], &[width]));
-    }
+    let (output, input) = check(x, weight)?;
     crate::count::dots(x.elem_count() / input.max(1) * output, input);
     if x.device().is_cpu() {
         let (x, weight) = (x.contiguous()?, weight.contiguous()?);
@@ -159,6 +156,32 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core
     }
 }
 
+/// `linear(x) + residual` without a bias, as one operation: `x [.., in]`, `weight [out, in]`, `residual [.., out]`, all of
+/// which may be trained.
+///
+/// # Errors
+/// A last dimension other than `in`, a residual of another shape.
+pub fn linear_added(x: &Tensor, weight: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
+    if !x.device().is_cpu() {
+        return residual + linear(x, weight, None)?;
+    }
+    let (output, input) = check(x, weight)?;
+    if residual.dims() != widened(x.shape(), output) {
+        return Err(crate::shape("residual of a linear layer", &widened(x.shape(), output), residual.dims()));
+    }
+    crate::count::dots(x.elem_count() / input.max(1) * output, input);
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &residual.contiguous()?, DenseSum)
+}
+
+/// The widths of output and input, if they go with `x`.
+fn check(x: &Tensor, weight: &Tensor) -> candle_core::Result<(usize, usize)> {
+    let ((output, input), width) = (weight.dims2()?, x.dim(D::Minus1)?);
+    if input == width {
+        return Ok((output, input));
+    }
+    Err(crate::shape("input of a linear layer", &[input], &[width]))
+}
+
 /// `x · weightᵀ`, with `+ bias` as an operation of three, all of which may be trained.
 #[derive(Clone, Copy)]
 struct DenseProduct;
@@ -167,14 +190,13 @@ impl DenseProduct {
     fn run(
         (x, layout): (&CpuStorage, &Layout),
         (weight, of_weight): (&CpuStorage, &Layout),
-        bias: Option<&[f32]>,
+        epilogue: &Epilogue<'_>,
     ) -> candle_core::Result<Storage> {
         let (rows, input) = rows(layout.shape());
         let (output, _) = of_weight.shape().dims2()?;
         let (x, weight) = (slice(x, layout)?, slice(weight, of_weight)?);
-        let epilogue = Epilogue { bias, ..Epilogue::default() };
         let (x, weight) = (View::rows(x, input), View::rows(weight, input).transposed());
-        let out = product_new(x, weight, [rows, input, output], &epilogue, &pool()).map_err(wrap)?;
+        let out = product_new(x, weight, [rows, input, output], epilogue, &pool()).map_err(wrap)?;
         Ok(result(out, widened(layout.shape(), output)))
     }
 
@@ -220,7 +242,7 @@ impl CustomOp2 for DenseProduct {
         weight: &CpuStorage,
         of_weight: &Layout,
     ) -> candle_core::Result<Storage> {
-        Self::run((x, layout), (weight, of_weight), None)
+        Self::run((x, layout), (weight, of_weight), &Epilogue::default())
     }
 
     fn bwd(
@@ -248,7 +270,7 @@ impl CustomOp3 for DenseProduct {
         bias: &CpuStorage,
         of_bias: &Layout,
     ) -> candle_core::Result<Storage> {
-        Self::run((x, layout), (weight, of_weight), Some(slice(bias, of_bias)?))
+        Self::run((x, layout), (weight, of_weight), &Epilogue::bias(slice(bias, of_bias)?))
     }
 
     fn bwd(
@@ -266,5 +288,41 @@ impl CustomOp3 for DenseProduct {
             Tensor::from_vec(db, bias.shape().clone(), bias.device())
         };
         Ok((dx, dw, bias.track_op().then(of_bias).transpose()?))
+    }
+}
+
+/// `x · weightᵀ + residual`.
+#[derive(Clone, Copy)]
+struct DenseSum;
+
+impl CustomOp3 for DenseSum {
+    fn name(&self) -> &'static str {
+        "product-with-residual"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+        residual: &CpuStorage,
+        of_residual: &Layout,
+    ) -> candle_core::Result<Storage> {
+        let residual = Residual::Add(slice(residual, of_residual)?);
+        let epilogue = Epilogue { residual, ..Epilogue::default() };
+        DenseProduct::run((x, layout), (weight, of_weight), &epilogue)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        residual: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = DenseProduct::gradients(x, weight, dy)?;
+        Ok((dx, dw, residual.track_op().then(|| dy.clone())))
     }
 }

@@ -1,10 +1,9 @@
 //! The operations of the kernels against the same written with candle's own, values and gradients.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{D, Device, Tensor, Var};
-
 use std::sync::Arc;
 
+use candle_core::{D, Device, Tensor, Var};
 use foveate_kernels::{Format, Matrix, Source, WindowAttention};
 
 use super::*;
@@ -76,6 +75,13 @@ fn linear_layers() {
     let plain = |v: &[Var]| product(&v[0], &v[1]).broadcast_add(&v[2]).unwrap();
     agree(&inputs, |v| linear(&v[0], &v[1], Some(&v[2])).unwrap(), plain);
     agree(&inputs[..2], |v| linear(&v[0], &v[1], None).unwrap(), |v| product(&v[0], &v[1]));
+    let sum = [inputs[0].clone(), inputs[1].clone(), random(&[2, 3, 40], 4.0)];
+    agree(
+        &sum,
+        |v| linear_added(&v[0], &v[1], &v[2]).unwrap(),
+        |v| (product(&v[0], &v[1]) + v[2].as_tensor()).unwrap(),
+    );
+    assert!(linear_added(&inputs[0], &inputs[1], &random(&[3, 2, 40], 4.0)).is_err());
     let message = linear(&random(&[2, 63], 0.0), &inputs[1], None).unwrap_err().to_string();
     assert!(message.contains("[64]") && message.contains("[63]"), "{message}");
 }

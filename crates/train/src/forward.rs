@@ -251,6 +251,50 @@ mod tests {
     }
 
     #[test]
+    fn gradients_of_questions_about_one_picture_add_up() {
+        let vlm = vlm();
+        let pixels = candle_core::Var::from_tensor(&pixels(&vlm, 3)).unwrap();
+        // Three questions about one picture, one about another, none about the first.
+        let examples = [
+            example(2, &[10, 11], &[20, 21]),
+            example(1, &[12, 13, 14, 15], &[22]),
+            example(2, &[16], &[23]),
+            example(2, &[17, 18], &[24]),
+        ];
+        let gradient = |examples: &[Example]| {
+            let features = features(&vlm, &pixels).unwrap();
+            let (batch, scores) = scores(&vlm, &features, examples, 4).unwrap();
+            let gradients = loss(&batch, &scores).unwrap().backward().unwrap();
+            gradients.get(&pixels).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let together = gradient(&examples);
+        let mut sum = vec![0.0; together.len()];
+        for example in &examples {
+            let alone = gradient(std::slice::from_ref(example));
+            sum.iter_mut().zip(alone).for_each(|(sum, alone)| *sum += alone);
+        }
+        let size = sum.iter().map(|x| x.abs()).fold(0.0, f32::max);
+        assert!(size > 1e-4 && apart(&together, &sum) < 1e-4 * size, "{} of {size}", apart(&together, &sum));
+    }
+
+    #[test]
+    fn rows_are_sorted_by_their_picture() {
+        let shown = |pictures: &[usize]| {
+            let examples: Vec<Example> =
+                pictures.iter().map(|picture| example(*picture, &[10], &[20])).collect();
+            Asked::new(&Batch::new(&examples, 1))
+        };
+        let asked = shown(&[7, 3, 7, 7]);
+        assert_eq!(asked.pictures, [7, 3]);
+        assert_eq!(asked.questions, [0, 2, 3, 1, 1, 1]);
+        assert_eq!(asked.with_question, [0, 3, 1, 2]);
+        assert_eq!(asked.without, [0, 1, 0, 0]);
+        // Equally many for each, in order: nothing is moved.
+        let asked = shown(&[0, 0, 1, 1]);
+        assert_eq!((asked.questions, asked.with_question), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+    }
+
+    #[test]
     fn picture_and_question_are_read() {
         let vlm = vlm();
         let one = scored(&vlm, &[example(0, &[10, 11], &[20])]);

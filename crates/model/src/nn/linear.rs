@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{D, Tensor};
 use foveate_kernels::Matrix;
-use foveate_nn::{PackedPart, PackedProduct, PackedSum, count, linear};
+use foveate_nn::{PackedPart, PackedProduct, PackedSum, count, linear, linear_added};
 
 use super::Activation;
 use crate::weights::{Kept, Weights};
@@ -146,7 +146,16 @@ impl Linear {
                 let sum = PackedSum::new(matrix, bias.as_ref());
                 Ok(x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
             }
+            Weight::Tensor(weight) if self.bias.is_none() => Ok(linear_added(x, weight, residual)?),
             Weight::Tensor(_) => Ok((residual + self.forward(x)?)?),
+        }
+    }
+
+    /// The weight as a tensor `[out, in]`, unless it is packed.
+    fn weight(&self) -> Option<&Tensor> {
+        match &self.weight {
+            Weight::Tensor(weight) => Some(weight),
+            Weight::Packed { .. } => None,
         }
     }
 
@@ -224,11 +233,24 @@ impl Stacked {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0[..] {
             [layer] => layer.forward(x),
+            layers if self.is_trained() => {
+                // Weights are smaller than what they give for a batch, and one product reads the batch once.
+                let weights: Vec<&Tensor> = layers.iter().filter_map(Linear::weight).collect();
+                let biases: Vec<&Tensor> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
+                let bias = if biases.is_empty() { None } else { Some(Tensor::cat(&biases, 0)?) };
+                Ok(linear(x, &Tensor::cat(&weights, 0)?, bias.as_ref())?)
+            }
             layers => {
                 let parts = layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?;
                 Ok(Tensor::cat(&parts, D::Minus1)?)
             }
         }
+    }
+
+    /// Whether all weights are tensors of which one gets a gradient. All have a bias, or none has.
+    fn is_trained(&self) -> bool {
+        self.0.iter().all(|layer| layer.weight().is_some())
+            && self.0.iter().filter_map(Linear::weight).any(Tensor::track_op)
     }
 
     /// The outputs `range` alone, of one part or of several.
