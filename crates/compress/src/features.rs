@@ -57,7 +57,7 @@ impl BlockAttention {
     pub(crate) fn class_attention(&self, heads: usize) -> Result<Vec<Vec<f32>>> {
         let (b, n, d) = self.keys.dims3()?;
         let head = d / heads;
-        crate::count::dots(b * n, d);
+        foveate_nn::count::dots(b * n, d);
         let keys = self.keys.reshape((b, n, heads, head))?.transpose(1, 2)?.contiguous()?; // [b, heads, n, head]
         let query = self.class_query.reshape((b, heads, 1, head))?;
         let scores = (query.matmul(&keys.t()?)? * (head as f64).powf(-0.5))?.reshape((b * heads, n))?;
@@ -155,6 +155,21 @@ impl Features {
         Ok(self)
     }
 
+    /// Several questions about each image, `[b · q, D]`, those of one image one after the other: what does not depend on the
+    /// question is then made once for all of them, and there are q compressed results for each image, in this order.
+    ///
+    /// # Errors
+    /// [`CompressError::Shape`] when the images do not have equally many.
+    pub fn with_questions(mut self, questions: Tensor) -> Result<Self> {
+        let (rows, d) = questions.dims2()?;
+        let b = self.batch();
+        if b == 0 || rows == 0 || !rows.is_multiple_of(b) {
+            return Err(CompressError::shape("question vectors", &[b.max(1), d], &[rows, d]));
+        }
+        self.question = Some(questions);
+        Ok(self)
+    }
+
     /// The patch grid.
     pub fn grid(&self) -> Grid {
         self.grid
@@ -191,6 +206,12 @@ impl Features {
             let index = Tensor::new(index.as_slice(), tensor.device())?;
             Ok(tensor.contiguous()?.index_select(&index, 0)?)
         };
+        let questions = |questions: &Tensor| -> Result<Tensor> {
+            let (count, width) = questions.dims2()?;
+            let each = count / self.batch().max(1);
+            let of_image = questions.reshape((self.batch(), each * width))?;
+            Ok(select(&of_image)?.reshape((rows.len() * each, width))?)
+        };
         let states = self.states.iter().map(|(depth, state)| Ok((*depth, select(state)?)));
         let attention = self
             .attention
@@ -202,7 +223,7 @@ impl Features {
             states: states.collect::<Result<_>>()?,
             class_token: self.class_token.as_ref().map(select).transpose()?,
             attention: attention.transpose()?,
-            question: self.question.as_ref().map(select).transpose()?,
+            question: self.question.as_ref().map(questions).transpose()?,
         })
     }
 

@@ -35,8 +35,6 @@
 mod average_pooling;
 mod bicubic;
 mod config;
-#[cfg(any(test, feature = "count"))]
-pub mod count;
 mod depth;
 mod error;
 mod features;
@@ -61,6 +59,8 @@ pub use config::{CompressorConfig, State};
 pub use depth::{BlockDepth, StateDepth};
 pub use error::{CompressError, Result};
 pub use features::{BlockAttention, Features};
+#[cfg(feature = "count")]
+pub use foveate_nn::count;
 pub use grid::Grid;
 pub use identity::Identity;
 pub use ladder::{Budget, Ladder};
@@ -73,9 +73,3 @@ pub use quecc::{Filters, QueCC, QueCCConfig};
 pub use token_packer::{TokenPacker, TokenPackerConfig};
 pub use visionzip::{Contextual, VisionZip};
 pub use vocabulary::{Compressed, Compressor, Dimensions, Needs, Placement};
-
-/// Counts multiply-adds where a counter is compiled in, and nothing otherwise.
-#[cfg(not(any(test, feature = "count")))]
-mod count {
-    pub(crate) fn dots(_count: usize, _width: usize) {}
-}

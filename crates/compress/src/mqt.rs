@@ -8,11 +8,12 @@
 //! (`[d, D]`, multiplied as it stands).
 
 use candle_core::{D, Tensor};
+use foveate_nn::{linear, softmax};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
 use crate::bicubic::resize;
-use crate::nn::{LayerNorm, MultiHead, product, softmax};
+use crate::nn::{LayerNorm, MultiHead};
 use crate::{
     Budget, CompressError, Compressed, Compressor, Dimensions, Features, Grid, Ladder, Method, Needs,
     Parameters, Placement, Result, Start, StateDepth,
@@ -110,14 +111,15 @@ impl Mqt {
             Ok(x.reshape((rows, heads, d / heads))?.transpose(0, 1)?.contiguous()?)
         };
         let queries = (self.query.narrow(0, 0, m)? + self.positions.narrow(0, 0, m)?)?;
-        let q = split(self.attention.queries(&self.query_norm.forward(&queries)?)?, m)?; // [heads, m, d / heads]
+        let q = self.attention.queries(&self.query_norm.forward(&queries)?)?;
+        let q = split((q * ((d / heads) as f64).powf(-0.5))?, m)?; // [heads, m, d / heads]
         let table: Vec<f32> = self.positions.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()?;
         let resized = resize(&table, Grid::square(self.config.query_side), grid, d);
         let places = Tensor::from_vec(resized, (grid.patches(), d), self.positions.device())?
             .to_dtype(self.positions.dtype())?;
         let k = split(self.attention.keys(&self.key_norm.forward(&places)?)?, grid.patches())?;
-        crate::count::dots(m * grid.patches(), d);
-        softmax(&q.matmul(&k.t()?)?)
+        foveate_nn::count::dots(m * grid.patches(), d);
+        Ok(softmax(&q.matmul(&k.t()?)?)?)
     }
 }
 
@@ -153,11 +155,11 @@ impl Compressor for Mqt {
         // The images stand beside each other, because the weights are the same for all.
         let v = v.reshape((b, patches, heads, head))?.permute((2, 1, 0, 3))?.contiguous()?;
         let v = v.reshape((heads, patches, b * head))?;
-        crate::count::dots(b * m * patches, d);
+        foveate_nn::count::dots(b * m * patches, d);
         let mixed = weights.matmul(&v)?.reshape((heads, m, b, head))?; // [heads, m, b, head]
         let mixed = mixed.permute((2, 1, 0, 3))?.contiguous()?.reshape((b, m, d))?;
         let tokens = self.attention.output(&mixed)?; // [b, m, d]
-        Ok(Compressed::merged(product(&tokens, &self.projection.t()?)?)) // [b, m, D]
+        Ok(Compressed::merged(linear(&tokens, &self.projection.t()?, None)?)) // [b, m, D]
     }
 
     fn look(&self, features: &Features, budget: Budget) -> Result<Tensor> {

@@ -64,7 +64,7 @@ impl Merge {
     fn plan(keys: &Tensor, attention: Vec<f32>, kept: Vec<usize>) -> Result<Self> {
         let patches = attention.len();
         let keys = unit_rows(keys)?;
-        crate::count::dots(kept.len() * patches, keys.dim(1)?);
+        foveate_nn::count::dots(kept.len() * patches, keys.dim(1)?);
         let similarity = to_rows(&select(&keys, &kept)?.matmul(&keys.t()?)?)?; // [kept, patches]
         let nearest = |(patch, row): (&usize, &Vec<f32>)| {
             descending(row).into_iter().filter(|other| other != patch).take(NEIGHBOURS).collect()
@@ -84,14 +84,14 @@ impl Merge {
         if each > 0 {
             let near: Vec<usize> = self.neighbours.iter().flatten().copied().collect();
             let weights = self.weights(&near, x)?.reshape((self.kept.len(), 1, each))?;
-            crate::count::dots(near.len(), d);
+            foveate_nn::count::dots(near.len(), d);
             let gathered = select(x, &near)?.reshape((self.kept.len(), each, d))?;
             tokens = (tokens + weights.matmul(&gathered)?.squeeze(1)?)?;
         }
         let last = if self.rest.is_empty() {
             Tensor::zeros((1, d), x.dtype(), x.device())?
         } else {
-            crate::count::dots(self.rest.len(), d);
+            foveate_nn::count::dots(self.rest.len(), d);
             // A sum of hundreds of patches: in f32 its rounding would be ten times that of the other tokens.
             let weights = self.weights(&self.rest, x)?.to_dtype(DType::F64)?.unsqueeze(0)?; // [1, rest]
             weights.matmul(&select(x, &self.rest)?.to_dtype(DType::F64)?)?.to_dtype(x.dtype())?

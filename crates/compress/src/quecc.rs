@@ -111,6 +111,11 @@ impl Branch {
         self.norm.forward(&self.layers.forward(x)?)
     }
 
+    /// `forward(x + shift)` for each image with each of its shifts, see [`TwoLayers::forward_shifted`].
+    fn forward_shifted(&self, x: &Tensor, shifts: &Tensor) -> Result<Tensor> {
+        self.norm.forward(&self.layers.forward_shifted(x, shifts)?)
+    }
+
     fn parameters(&self) -> usize {
         self.layers.parameters() + self.norm.parameters()
     }
@@ -208,15 +213,15 @@ impl QueCC {
         Ok((filter, Windows::new(grid, filter.side)?))
     }
 
-    /// One query for each window, `[b, windows, d]`.
+    /// One query for each window and question, `[b · q, windows, d]`.
     fn window_queries(&self, features: &Features, filter: &Filter, windows: Windows) -> Result<Tensor> {
         let x = features.state_of_width(Method::QueCC, self.config.query_state, self.config.width)?;
         // The language model is not trained through its question vector.
         let question = features.question(Method::QueCC, self.config.text_width)?.detach();
         let (linear, norm) = &self.text;
-        let text = norm.forward(&linear.forward(&question)?)?.unsqueeze(1)?; // [b, D] -> [b, 1, d]
-        let queries = self.queries.forward(&x.broadcast_add(&text)?)?; // [b, patches, d]
-        windows.convolve(&queries, &filter.weight, &filter.bias) // [b, windows, d]
+        let text = norm.forward(&linear.forward(&question)?)?; // [b · q, D] -> [b · q, d]
+        let queries = self.queries.forward_shifted(x, &text)?; // [b · q, patches, d]
+        windows.convolve(&queries, &filter.weight, &filter.bias) // [b · q, windows, d]
     }
 
     /// The hidden states that keys and values read, `[b, patches, states · d]`.
@@ -245,18 +250,18 @@ impl Compressor for QueCC {
 
     fn compress(&self, features: &Features, budget: Budget) -> Result<Compressed> {
         let (filter, windows) = self.filter(features.grid(), budget)?;
-        let queries = self.window_queries(features, filter, windows)?; // [b, V, d]
+        let queries = self.window_queries(features, filter, windows)?; // [b · q, V, d]
         let levels = self.levels(features)?; // [b, patches, states · d]
         let keys = self.keys.forward(&levels)?; // [b, patches, d]
         let values = self.values.forward(&levels)?; // [b, patches, d]
-        Ok(Compressed::merged(windows.attend(&self.attention, &queries, &keys, &values)?)) // [b, V, d]
+        Ok(Compressed::merged(windows.attend(&self.attention, &queries, &keys, &values)?)) // [b · q, V, d]
     }
 
     fn look(&self, features: &Features, budget: Budget) -> Result<Tensor> {
         let (filter, windows) = self.filter(features.grid(), budget)?;
         let queries = self.window_queries(features, filter, windows)?;
         let keys = self.keys.forward(&self.levels(features)?)?;
-        windows.spread(&windows.scores(&self.attention, &queries, &keys)?)
+        windows.spread(&windows.weights(&self.attention, &queries, &keys)?)
     }
 
     fn parameters(&self) -> u64 {
@@ -270,7 +275,8 @@ impl Compressor for QueCC {
     fn flops(&self, dimensions: &Dimensions, visual_tokens: usize) -> Result<f64> {
         self.check(dimensions.grid, Budget::Tokens(visual_tokens))?;
         let (patches, d) = (dimensions.grid.patches() as f64, self.config.width as f64);
-        let text = self.config.text_width as f64 * d;
+        // The question's vector passes the first layer of the queries apart from the patches.
+        let text = self.config.text_width as f64 * d + d * d;
         let queries = 2.0 * patches * d * d + patches * d; // two layers and the depthwise filter
         Ok(2.0 * (text + queries)
             + window_attention(patches, visual_tokens as f64, d, self.config.states.len()))

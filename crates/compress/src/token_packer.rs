@@ -170,7 +170,7 @@ impl Compressor for TokenPacker {
         let queries = self.window_queries(features, windows)?;
         let (layers, norm) = &self.key;
         let keys = norm.forward(&layers.forward(&self.levels(features)?)?)?;
-        windows.spread(&windows.scores(&self.attention, &queries, &keys)?)
+        windows.spread(&windows.weights(&self.attention, &queries, &keys)?)
     }
 
     fn parameters(&self) -> u64 {

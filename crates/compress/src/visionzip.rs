@@ -66,13 +66,13 @@ impl Zip {
         let (target_places, other_places): (Vec<usize>, Vec<usize>) =
             (0..rest.len()).partition(|place| is_target(*place));
 
-        crate::count::dots(rest.len(), d);
+        foveate_nn::count::dots(rest.len(), d);
         let metric = select(keys, &rest)?.reshape((rest.len(), heads, d / heads))?.mean(1)?;
         let metric = unit_rows(&metric)?; // [rest, d / heads]
         let joins = if other_places.is_empty() {
             Vec::new()
         } else {
-            crate::count::dots(other_places.len() * target_places.len(), d / heads);
+            foveate_nn::count::dots(other_places.len() * target_places.len(), d / heads);
             let others = select(&metric, &other_places)?;
             let similarity = to_rows(&others.matmul(&select(&metric, &target_places)?.t()?)?)?; // [others, C]
             // `descending` is stable, so that the first of equal targets wins.
@@ -93,7 +93,7 @@ impl Zip {
     fn apply(&self, x: &Tensor, class_token: &Tensor) -> Result<Tensor> {
         let d = x.dim(1)?;
         let mut contextual = select(x, &self.targets)?;
-        crate::count::dots(self.targets.len() + self.others.len(), d);
+        foveate_nn::count::dots(self.targets.len() + self.others.len(), d);
         if !self.others.is_empty() {
             let count = self.targets.len();
             let joins: Vec<u32> = self.joins.iter().map(|target| *target as u32).collect();

@@ -1,11 +1,9 @@
-//! Square windows that tile a grid: gathering them, and attention inside each.
-//!
-//! Windows do not overlap, so a gather is one strided copy of the feature map (into `[windows, head, patch, channel]`, the
-//! order that the products want), and nothing is copied again.
+//! Square windows that tile a grid: means, convolution, and attention inside each.
 
 use candle_core::{D, Tensor};
+use foveate_nn::{window_attention, window_convolution, window_weights};
 
-use crate::nn::{MultiHead, softmax};
+use crate::nn::MultiHead;
 use crate::{CompressError, Grid, Result};
 
 /// The tiling of a grid by windows of `side` × `side` patches, in row-major order.
@@ -37,7 +35,7 @@ impl Windows {
     /// The mean of each window: `[b, patches, d] -> [b, windows, d]`.
     pub(crate) fn mean(self, x: &Tensor) -> Result<Tensor> {
         let (b, patches, d) = x.dims3()?;
-        crate::count::dots(b * patches, d);
+        foveate_nn::count::dots(b * patches, d);
         let sum = self.split(x)?.sum((2, 4))?; // [b, rows / side, columns / side, d]
         Ok((sum / (self.side * self.side) as f64)?.reshape((b, self.count(), d))?)
     }
@@ -51,7 +49,7 @@ impl Windows {
             if self.side.is_multiple_of(2) { (self.side / 2 - 1, 2) } else { (self.side / 2, 1) };
         let central = split.narrow(2, first, taken)?.narrow(4, first, taken)?;
         if taken > 1 {
-            crate::count::dots(b * self.count(), taken * taken * d);
+            foveate_nn::count::dots(b * self.count(), taken * taken * d);
         }
         Ok(central.mean((2, 4))?.reshape((b, self.count(), d))?)
     }
@@ -59,35 +57,19 @@ impl Windows {
     /// A depthwise convolution whose stride is its side: in each window a weighted sum of its patches, channel by channel.
     /// `filter` `[d, 1, side, side]`, `bias` `[d]`; `[b, patches, d] -> [b, windows, d]`.
     pub(crate) fn convolve(self, x: &Tensor, filter: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (b, patches, d) = x.dims3()?;
-        let side = self.side;
-        crate::count::dots(b * patches, d);
-        let filter = filter.reshape((d, side, side))?.permute((1, 2, 0))?; // [side, side, d]
-        let filter = filter.contiguous()?.reshape(vec![1, 1, side, 1, side, d])?;
-        let sum = self.split(x)?.broadcast_mul(&filter)?.sum((2, 4))?;
-        Ok(sum.reshape((b, self.count(), d))?.broadcast_add(bias)?)
+        Ok(window_convolution(self.tiling(), x, filter, bias)?)
     }
 
-    /// `[b, patches, d] -> [b · windows, heads, side², d / heads]`: the one copy.
-    fn gather(self, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let (b, _, d) = x.dims3()?;
-        let Self { grid: Grid { rows, columns }, side } = self;
-        let split = x.reshape(vec![b, rows / side, side, columns / side, side, heads, d / heads])?;
-        let gathered = split.permute(vec![0, 1, 3, 5, 2, 4, 6])?.contiguous()?;
-        Ok(gathered.reshape((b * self.count(), heads, side * side, d / heads))?)
+    /// Attention weights of each window's queries over the window's own patches, `[b · q, windows, heads, side²]`: queries
+    /// `[b · q, windows, d]`, those of one image one after the other, keys `[b, patches, d]`.
+    pub(crate) fn weights(self, layer: &MultiHead, queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
+        let (queries, keys) = (layer.queries(queries)?, layer.keys(keys)?);
+        Ok(window_weights(self.tiling(), layer.heads, &queries, &keys)?)
     }
 
-    /// Attention weights of each window's query over the window's own patches, `[b · windows, heads, 1, side²]`.
-    pub(crate) fn scores(self, layer: &MultiHead, queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
-        let (b, windows, d) = queries.dims3()?;
-        let q = layer.queries(queries)?.reshape((b * windows, layer.heads, 1, d / layer.heads))?;
-        let k = self.gather(&layer.keys(keys)?, layer.heads)?; // [b · windows, heads, side², d / heads]
-        crate::count::dots(b * self.grid.patches(), d);
-        softmax(&q.matmul(&k.t()?)?)
-    }
-
-    /// Each window's query attends to the window's own patches: queries `[b, windows, d]`, keys and values
-    /// `[b, patches, d]`, all before the attention's own projections, to `[b, windows, d]` after its output projection.
+    /// The queries of each window attend to the window's own patches: queries `[b · q, windows, d]`, those of one image
+    /// one after the other, keys and values `[b, patches, d]`, all before the attention's own projections, to
+    /// `[b · q, windows, d]` after its output projection.
     pub(crate) fn attend(
         self,
         layer: &MultiHead,
@@ -95,11 +77,14 @@ impl Windows {
         keys: &Tensor,
         values: &Tensor,
     ) -> Result<Tensor> {
-        let (b, windows, d) = queries.dims3()?;
-        let weights = self.scores(layer, queries, keys)?;
-        let v = self.gather(&layer.values(values)?, layer.heads)?;
-        crate::count::dots(b * self.grid.patches(), d);
-        layer.output(&weights.matmul(&v)?.reshape((b, windows, d))?)
+        let (queries, keys, values) = (layer.queries(queries)?, layer.keys(keys)?, layer.values(values)?);
+        layer.output(&window_attention(self.tiling(), layer.heads, &queries, &keys, &values)?)
+    }
+
+    /// The same for the kernels.
+    fn tiling(self) -> foveate_nn::Windows {
+        let Self { grid: Grid { rows, columns }, side } = self;
+        foveate_nn::Windows { rows, columns, side }
     }
 
     /// The patches of one window, in row-major order.
@@ -111,10 +96,10 @@ impl Windows {
         patches.map(|(row, column)| (top + row) * grid.columns + left + column).collect()
     }
 
-    /// Weights inside the windows, `[b · windows, heads, 1, side²]`, spread over the whole grid and averaged over heads:
+    /// Weights inside the windows, `[b, windows, heads, side²]`, spread over the whole grid and averaged over heads:
     /// `[b, windows, patches]`.
     pub(crate) fn spread(self, weights: &Tensor) -> Result<Tensor> {
-        let inside = crate::features::to_rows(&weights.squeeze(2)?.mean(1)?)?; // [b · windows, side²]
+        let inside = crate::features::to_rows(&weights.mean(2)?.flatten_to(1)?)?; // [b · windows, side²]
         let rows: Vec<Vec<f32>> = inside
             .iter()
             .enumerate()
@@ -134,7 +119,7 @@ impl Windows {
     pub(crate) fn equal_weights(self, like: &Tensor) -> Result<Tensor> {
         let (b, _, _) = like.dims3()?;
         let inside = self.side * self.side;
-        let weights = Tensor::full(1.0 / inside as f32, (b * self.count(), 1, 1, inside), like.device())?;
+        let weights = Tensor::full(1.0 / inside as f32, (b, self.count(), 1, inside), like.device())?;
         self.spread(&weights)
     }
 }
@@ -160,11 +145,6 @@ mod tests {
         let windows = Windows::new(Grid::new(2, 6), 2).unwrap();
         assert_eq!(windows.count(), 3);
         assert_eq!(windows.patches_of(1), [2, 3, 8, 9]);
-        let gathered = windows.gather(&numbered(windows.grid), 1).unwrap();
-        assert_eq!(
-            gathered.get(1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
-            [2.0, 3.0, 8.0, 9.0]
-        );
         let means = windows.mean(&numbered(windows.grid)).unwrap().flatten_all().unwrap();
         assert_eq!(means.to_vec1::<f32>().unwrap(), [3.5, 5.5, 7.5]);
     }

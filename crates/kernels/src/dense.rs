@@ -37,7 +37,7 @@ impl<'a> View<'a> {
         Self { numbers: self.numbers, row_stride: self.column_stride, column_stride: self.row_stride }
     }
 
-    fn check(&self, what: &'static str, rows: usize, columns: usize) -> Result<()> {
+    pub(crate) fn check(&self, what: &'static str, rows: usize, columns: usize) -> Result<()> {
         let last = |count: usize, stride: usize| count.saturating_sub(1).saturating_mul(stride);
         let needed =
             last(rows, self.row_stride).saturating_add(last(columns, self.column_stride)).saturating_add(1);

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::attention::{Attention, Strided};
+use crate::dense::{View, product};
 use crate::epilogue::{Activation, Epilogue, Residual};
 use crate::error::{Result, check_length};
 use crate::matrix::Matrix;
@@ -55,6 +56,28 @@ impl Matrix {
     }
 }
 
+/// [`product`](crate::product) into a vector of its own, `[rows, columns]`. [`Residual::InPlace`] adds nothing here.
+///
+/// # Errors
+/// As [`product`](crate::product).
+pub fn product_new(
+    a: View<'_>,
+    b: View<'_>,
+    [rows, inner, columns]: [usize; 3],
+    epilogue: &Epilogue<'_>,
+    pool: &Pool,
+) -> Result<Vec<f32>> {
+    let residual = match epilogue.residual {
+        Residual::InPlace => Residual::None,
+        other => other,
+    };
+    let epilogue = Epilogue { residual, ..*epilogue };
+    // As above: both operands first.
+    a.check("the left matrix", rows, inner)?;
+    b.check("the right matrix", inner, columns)?;
+    fresh(rows.saturating_mul(columns), |out| product(a, b, [rows, inner, columns], out, &epilogue, pool))
+}
+
 impl Norm<'_> {
     /// [`Norm::run`] into a vector of its own.
     ///
@@ -66,6 +89,14 @@ impl Norm<'_> {
 }
 
 impl Activation {
+    /// [`Activation::backward`] into a vector of its own.
+    ///
+    /// # Errors
+    /// As [`Activation::backward`].
+    pub fn backward_new(self, x: &[f32], dy: &[f32], pool: &Pool) -> Result<Vec<f32>> {
+        fresh(x.len(), |dx| self.backward(x, dy, dx, pool))
+    }
+
     /// [`Activation::run`] into a vector of its own.
     ///
     /// # Errors

@@ -12,9 +12,10 @@
 //! | linear layers | [`Matrix::pack`], [`Matrix::multiply`] with an [`Epilogue`]; of stacked ones a part: [`Matrix::multiply_outputs`] |
 //! | embeddings, tied to the output head or not | [`Matrix::rows`] |
 //! | gradients through frozen layers | [`Matrix::multiply_transposed`] |
-//! | small trainable layers | [`product`] of [`View`]s |
-//! | attention | [`Attention::run`] on [`Strided`] slices |
-//! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Turn`] |
+//! | small trainable layers | [`product`] of [`View`]s, [`sum_rows`] |
+//! | attention | [`Attention::run`] on [`Strided`] slices; inside the windows of a grid [`WindowAttention`] |
+//! | depthwise convolutions that tile a grid | [`Windows::convolve`] |
+//! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Shifted`], [`Turn`] |
 //! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
 //!
@@ -58,13 +59,17 @@ mod pointwise;
 mod pool;
 mod quantise;
 mod rows;
+mod shifted;
+mod sums;
 mod tile;
+mod windows;
 
 pub use attention::{Attention, Mask, Strided};
 pub use dense::{View, product, product_on};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Result};
 pub use format::Format;
+pub use fresh::product_new;
 pub use map::Map;
 pub use matrix::Matrix;
 pub use norm::Norm;
@@ -72,3 +77,6 @@ pub use pack::Source;
 pub use path::Path;
 pub use pointwise::Turn;
 pub use pool::Pool;
+pub use shifted::Shifted;
+pub use sums::sum_rows;
+pub use windows::{WindowAttention, Windows};

@@ -12,7 +12,7 @@ const TASK: usize = 1 << 13;
 
 /// f(x).
 #[inline(always)]
-fn value<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
+pub(crate) fn value<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Identity => x,
         Activation::Gelu => gelu::<FUSED>(x),
@@ -24,7 +24,7 @@ fn value<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
 
 /// f′(x).
 #[inline(always)]
-fn slope<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
+pub(crate) fn slope<const FUSED: bool>(activation: Activation, x: f32) -> f32 {
     let sigmoid = |x: f32| 1.0 / (1.0 + exp::<FUSED>(-x));
     match activation {
         Activation::Identity => 1.0,

@@ -3,10 +3,6 @@
 pub mod atomic;
 pub mod cache;
 mod checkpoint;
-#[cfg(feature = "count")]
-pub mod count;
-#[cfg(not(feature = "count"))]
-mod count;
 mod dimensions;
 mod dtype;
 pub mod error;
@@ -20,4 +16,6 @@ pub mod weights;
 
 pub use dtype::Dtype;
 pub use error::{ModelError, Result};
+#[cfg(feature = "count")]
+pub use foveate_nn::count;
 pub use weights::{Weights, WeightsError};

@@ -1,6 +1,6 @@
 //! From pixels and examples to a loss.
 //!
-//! The tower sees each picture once; its features are then repeated for each question, which a compressor may read.
+//! The tower sees each picture once, and so does the compressor but for what depends on the question.
 
 use candle_core::{D, DType, Device, Tensor};
 use foveate_compress::{Budget, Features, Placement};
@@ -57,7 +57,6 @@ pub fn visual_tokens(
     let compressor = vlm.compressor();
     let mut features = features.clone();
     if compressor.placement() == Placement::AfterProjector {
-        // Before they are repeated: one product for each picture, not for each question.
         let mut projected = Features::new(features.grid());
         for depth in compressor.needs().states {
             if let Some(patches) = features.patches(depth) {
@@ -66,19 +65,66 @@ pub fn visual_tokens(
         }
         features = projected;
     }
-    let pictures: Vec<usize> = batch.pictures.iter().map(|(_, picture)| *picture).collect();
-    let mut rows = features.rows(&pictures)?; // [rows, patches, d]
+    let asked = Asked::new(batch);
+    let mut shown = features.rows(&asked.pictures)?; // [pictures, patches, d]
     if compressor.reads_question() {
-        let questions: Vec<&[u32]> =
-            batch.pictures.iter().map(|(row, _)| examples[*row].question.as_slice()).collect();
+        let question = |nth: &usize| examples[batch.pictures[*nth].0].question.as_slice();
+        let questions: Vec<&[u32]> = asked.questions.iter().map(question).collect();
         // Detached here and not only in the compressor, so that nothing of the pass is kept.
-        rows = rows.with_question(vlm.question_vectors(&questions)?.detach())?;
+        shown = shown.with_questions(vlm.question_vectors(&questions)?.detach())?;
     }
-    let tokens = compressor.compress(&rows, Budget::Tokens(visual_tokens))?.tokens; // [rows, V, d]
-    Ok(Some(match compressor.placement() {
-        Placement::BeforeProjector => vlm.project(&tokens)?,
-        _ => tokens,
-    }))
+    let mut tokens = compressor.compress(&shown, Budget::Tokens(visual_tokens))?.tokens; // [pictures or · most, V, d]
+    if compressor.placement() == Placement::BeforeProjector {
+        tokens = vlm.project(&tokens)?;
+    }
+    let places = if compressor.reads_question() { &asked.with_question } else { &asked.without };
+    if places.iter().copied().eq(0..tokens.dim(0)? as u32) {
+        return Ok(Some(tokens));
+    }
+    let places = Tensor::new(places.as_slice(), &Device::Cpu)?;
+    Ok(Some(tokens.index_select(&places, 0)?)) // [rows, V, d]
+}
+
+/// The rows of a batch that show a picture, sorted by the picture.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    /// Each picture that is shown, in the order of its first row.
+    pictures: Vec<usize>,
+    /// For each picture in turn equally many of the rows that show it, as numbers of [`Batch::pictures`]: its first one is
+    /// repeated where it has fewer than the picture with most.
+    questions: Vec<usize>,
+    /// Where each row finds its result if there is one for each of `questions`.
+    with_question: Vec<u32>,
+    /// The same if there is one for each of `pictures`.
+    without: Vec<u32>,
+}
+
+impl Asked {
+    fn new(batch: &Batch) -> Asked {
+        let mut pictures: Vec<usize> = Vec::new();
+        let mut rows_of: Vec<Vec<usize>> = Vec::new();
+        // For each row its picture's place, and how many rows show it before.
+        let mut places = Vec::with_capacity(batch.pictures.len());
+        for (row, (_, picture)) in batch.pictures.iter().enumerate() {
+            let at = pictures.iter().position(|other| other == picture).unwrap_or_else(|| {
+                pictures.push(*picture);
+                rows_of.push(Vec::new());
+                pictures.len() - 1
+            });
+            places.push((at, rows_of[at].len()));
+            rows_of[at].push(row);
+        }
+        let most = rows_of.iter().map(Vec::len).max().unwrap_or(0);
+        let filled = |rows: &Vec<usize>| -> Vec<usize> {
+            (0..most).map(|nth| rows.get(nth).copied().unwrap_or(rows[0])).collect()
+        };
+        Asked {
+            questions: rows_of.iter().flat_map(filled).collect(),
+            with_question: places.iter().map(|(at, nth)| (at * most + nth) as u32).collect(),
+            without: places.iter().map(|(at, _)| *at as u32).collect(),
+            pictures,
+        }
+    }
 }
 
 /// The scores over the vocabulary at every judged position, `[targets, vocabulary]`.
@@ -202,6 +248,50 @@ mod tests {
         for (together, alone) in together.iter().zip(&alone) {
             assert!(apart(together, alone) < 1e-4, "{}", apart(together, alone));
         }
+    }
+
+    #[test]
+    fn gradients_of_questions_about_one_picture_add_up() {
+        let vlm = vlm();
+        let pixels = candle_core::Var::from_tensor(&pixels(&vlm, 3)).unwrap();
+        // Three questions about one picture, one about another, none about the first.
+        let examples = [
+            example(2, &[10, 11], &[20, 21]),
+            example(1, &[12, 13, 14, 15], &[22]),
+            example(2, &[16], &[23]),
+            example(2, &[17, 18], &[24]),
+        ];
+        let gradient = |examples: &[Example]| {
+            let features = features(&vlm, &pixels).unwrap();
+            let (batch, scores) = scores(&vlm, &features, examples, 4).unwrap();
+            let gradients = loss(&batch, &scores).unwrap().backward().unwrap();
+            gradients.get(&pixels).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let together = gradient(&examples);
+        let mut sum = vec![0.0; together.len()];
+        for example in &examples {
+            let alone = gradient(std::slice::from_ref(example));
+            sum.iter_mut().zip(alone).for_each(|(sum, alone)| *sum += alone);
+        }
+        let size = sum.iter().map(|x| x.abs()).fold(0.0, f32::max);
+        assert!(size > 1e-4 && apart(&together, &sum) < 1e-4 * size, "{} of {size}", apart(&together, &sum));
+    }
+
+    #[test]
+    fn rows_are_sorted_by_their_picture() {
+        let shown = |pictures: &[usize]| {
+            let examples: Vec<Example> =
+                pictures.iter().map(|picture| example(*picture, &[10], &[20])).collect();
+            Asked::new(&Batch::new(&examples, 1))
+        };
+        let asked = shown(&[7, 3, 7, 7]);
+        assert_eq!(asked.pictures, [7, 3]);
+        assert_eq!(asked.questions, [0, 2, 3, 1, 1, 1]);
+        assert_eq!(asked.with_question, [0, 3, 1, 2]);
+        assert_eq!(asked.without, [0, 1, 0, 0]);
+        // Equally many for each, in order: nothing is moved.
+        let asked = shown(&[0, 0, 1, 1]);
+        assert_eq!((asked.questions, asked.with_question), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
     }
 
     #[test]

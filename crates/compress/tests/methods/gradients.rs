@@ -129,3 +129,24 @@ fn mqt() {
     assert!(fresh.tensors().contains_key("pos_embed"), "but belongs to the checkpoint");
     check(&compressor, &fresh, &every_feature(Grid::square(4), 2, D, BlockDepth::LAST), 9);
 }
+
+#[test]
+fn questions_about_one_image_give_the_gradients_of_each_alone() {
+    let fresh = Fresh::new(25, Device::Cpu);
+    let config = QueCCConfig { heads: 2, ..QueCCConfig::single(D, 12, 2) };
+    let compressor = QueCC::load(&config, &Parameters::new(&fresh, "")).unwrap();
+    let images = every_feature(Grid::square(4), 2, D, BlockDepth::LAST);
+    let questions = random(&[6, 12], "questions");
+    let together = images.clone().with_questions(questions.clone()).unwrap();
+    let repeated = images.rows(&[0, 0, 0, 1, 1, 1]).unwrap().with_question(questions).unwrap();
+    let [together, repeated] = [together, repeated].map(|features| {
+        let loss = loss(&compressor, &features, 4);
+        (loss.to_scalar::<f32>().unwrap(), loss.backward().unwrap())
+    });
+    assert!((together.0 - repeated.0).abs() < 1e-4 * repeated.0.abs(), "{} {}", together.0, repeated.0);
+    for (name, variable) in fresh.variables() {
+        let [together, repeated] = [&together.1, &repeated.1].map(|store| store.get(&variable).unwrap());
+        let apart = norm(&(together - repeated).unwrap());
+        assert!(apart < 1e-4 * (1.0 + norm(repeated)), "{name}: {apart}");
+    }
+}

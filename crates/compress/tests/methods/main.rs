@@ -4,6 +4,7 @@
 
 mod errors;
 mod fixture;
+mod flops;
 mod golden;
 mod gradients;
 mod metamorphic;

@@ -230,3 +230,28 @@ fn any_list_of_hidden_states_will_do() {
     }
     assert_eq!(tokens(&compressor, &features, 4).dims(), [1, 4, D]);
 }
+
+#[test]
+fn questions_about_one_image_are_each_the_question_alone() {
+    let (compressor, _) = elastic(&[2, 3, 6, 12]);
+    let images = every_feature(Grid::square(12), 2, D, BlockDepth::LAST);
+    let questions = random(&[6, 12], "questions");
+    let together = images.clone().with_questions(questions.clone()).unwrap();
+    for budget in [1, 4, 16, 36] {
+        let all = tokens(&compressor, &together, budget);
+        assert_eq!(all.dims(), [6, budget, D]);
+        let look = compressor.look(&together, Budget::Tokens(budget)).unwrap();
+        for row in 0..6 {
+            let question = questions.narrow(0, row, 1).unwrap();
+            let alone = images.rows(&[row / 3]).unwrap().with_question(question).unwrap();
+            let expected = tokens(&compressor, &alone, budget);
+            assert!(apart(&all.narrow(0, row, 1).unwrap(), &expected) < 1e-5, "row {row}, {budget} tokens");
+            let expected = compressor.look(&alone, Budget::Tokens(budget)).unwrap();
+            assert!(apart(&look.narrow(0, row, 1).unwrap(), &expected) < 1e-6, "row {row}, {budget} tokens");
+        }
+        let second = tokens(&compressor, &together.rows(&[1]).unwrap(), budget);
+        assert_eq!(apart(&second, &all.narrow(0, 3, 3).unwrap()), 0.0, "questions follow their image");
+    }
+    let message = images.with_questions(random(&[5, 12], "questions")).unwrap_err().to_string();
+    assert!(message.contains("[5, 12]"), "{message}");
+}

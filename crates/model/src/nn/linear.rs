@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{D, Tensor};
 use foveate_kernels::Matrix;
+use foveate_nn::{PackedPart, PackedProduct, PackedSum, count, linear, linear_added};
 
 use super::Activation;
-use super::cpu::widened;
-use super::product::{DenseProduct, PackedPart, PackedProduct, PackedSum};
 use crate::weights::{Kept, Weights};
 use crate::{ModelError, Result};
 
@@ -84,10 +83,10 @@ impl Linear {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.count(x, self.output_width())?;
         match &self.weight {
-            Weight::Tensor(weight) => dense(x, weight, self.bias.as_ref()),
+            Weight::Tensor(weight) => Ok(linear(x, weight, self.bias.as_ref())?),
             Weight::Packed { matrix, bias } => {
+                self.count(x, self.output_width())?;
                 let product = PackedProduct::new(matrix, bias.as_ref(), None);
                 Ok(x.contiguous()?.apply_op1(product)?)
             }
@@ -129,10 +128,9 @@ impl Linear {
             }
             Weight::Packed { .. } => Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?),
             Weight::Tensor(weight) => {
-                self.count(x, range.len())?;
                 let bias =
                     self.bias.as_ref().map(|bias| bias.narrow(0, range.start, range.len())).transpose()?;
-                dense(x, &weight.narrow(0, range.start, range.len())?, bias.as_ref())
+                Ok(linear(x, &weight.narrow(0, range.start, range.len())?, bias.as_ref())?)
             }
         }
     }
@@ -148,16 +146,26 @@ impl Linear {
                 let sum = PackedSum::new(matrix, bias.as_ref());
                 Ok(x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
             }
+            Weight::Tensor(weight) if self.bias.is_none() => Ok(linear_added(x, weight, residual)?),
             Weight::Tensor(_) => Ok((residual + self.forward(x)?)?),
         }
     }
 
+    /// The weight as a tensor `[out, in]`, unless it is packed.
+    fn weight(&self) -> Option<&Tensor> {
+        match &self.weight {
+            Weight::Tensor(weight) => Some(weight),
+            Weight::Packed { .. } => None,
+        }
+    }
+
+    /// Counts a product with the packed weight, after a look at the widths.
     fn count(&self, x: &Tensor, outputs: usize) -> Result<()> {
         let (input, width) = (self.input_width(), x.dim(D::Minus1)?);
         if width != input {
             return Err(ModelError::shape("input of a linear layer", &[input], &[width]));
         }
-        crate::count::dots(x.elem_count() / input.max(1) * outputs, input);
+        count::dots(x.elem_count() / input.max(1) * outputs, input);
         Ok(())
     }
 
@@ -225,11 +233,24 @@ impl Stacked {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0[..] {
             [layer] => layer.forward(x),
+            layers if self.is_trained() => {
+                // Weights are smaller than what they give for a batch, and one product reads the batch once.
+                let weights: Vec<&Tensor> = layers.iter().filter_map(Linear::weight).collect();
+                let biases: Vec<&Tensor> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
+                let bias = if biases.is_empty() { None } else { Some(Tensor::cat(&biases, 0)?) };
+                Ok(linear(x, &Tensor::cat(&weights, 0)?, bias.as_ref())?)
+            }
             layers => {
                 let parts = layers.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?;
                 Ok(Tensor::cat(&parts, D::Minus1)?)
             }
         }
+    }
+
+    /// Whether all weights are tensors of which one gets a gradient. All have a bias, or none has.
+    fn is_trained(&self) -> bool {
+        self.0.iter().all(|layer| layer.weight().is_some())
+            && self.0.iter().filter_map(Linear::weight).any(Tensor::track_op)
     }
 
     /// The outputs `range` alone, of one part or of several.
@@ -257,25 +278,6 @@ impl Stacked {
     /// Only called on what was loaded as one part, which is never cut.
     fn into_single(self) -> Linear {
         self.0.into_iter().next().unwrap_or_else(|| unreachable!("one part makes one layer"))
-    }
-}
-
-/// `x [.., in] · weight [out, in]ᵀ + bias [out] -> [.., out]`
-fn dense(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-        return Ok(match bias {
-            Some(bias) => x.apply_op3(&weight, bias, DenseProduct)?,
-            None => x.apply_op2(&weight, DenseProduct)?,
-        });
-    }
-    let (output, input) = weight.dims2()?;
-    // One large product instead of one per batch row: candle would copy the weight for each.
-    let y = x.reshape((x.elem_count() / input.max(1), input))?.matmul(&weight.t()?)?;
-    let y = y.reshape(widened(x.shape(), output))?;
-    match bias {
-        Some(bias) => Ok(y.broadcast_add(bias)?),
-        None => Ok(y),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The operations of the kernels against the same written with candle's own, values and gradients.
+//! Layers with frozen packed weights against the same written with candle's own operations, values and gradients.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 
 use super::*;
 use crate::{Dtype, Weights};
@@ -44,55 +44,8 @@ fn weights(pairs: &[(&str, &Tensor)]) -> Weights {
 }
 
 #[test]
-fn norms() {
-    let inputs = [random(&[2, 3, 20], 1.0), random(&[20], 2.0), random(&[20], 3.0)];
-    agree(
-        &inputs,
-        |v| {
-            let weights = weights(&[("weight", &v[1]), ("bias", &v[2])]);
-            LayerNorm::load(&weights, 20, 1e-3).unwrap().forward(&v[0]).unwrap()
-        },
-        |v| {
-            let centred = v[0].broadcast_sub(&v[0].mean_keepdim(D::Minus1).unwrap()).unwrap();
-            let variance = centred.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
-            let unit = centred.broadcast_div(&(variance + 1e-3).unwrap().sqrt().unwrap()).unwrap();
-            unit.broadcast_mul(&v[1]).unwrap().broadcast_add(&v[2]).unwrap()
-        },
-    );
-    agree(
-        &inputs[..2],
-        |v| RmsNorm::load(&weights(&[("weight", &v[1])]), 20, 1e-3).unwrap().forward(&v[0]).unwrap(),
-        |v| {
-            let square = v[0].sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
-            let unit = v[0].broadcast_div(&(square + 1e-3).unwrap().sqrt().unwrap()).unwrap();
-            unit.broadcast_mul(&v[1]).unwrap()
-        },
-    );
-    let norm = RmsNorm::load(&weights(&[("weight", &inputs[1])]), 20, 1e-3).unwrap();
-    let message = norm.forward(&random(&[10, 4], 0.0)).unwrap_err().to_string();
-    assert!(message.contains("[20]") && message.contains("[4]"), "{message}");
-}
-
-#[test]
-fn linear_layers() {
+fn frozen_layers() {
     let inputs = [random(&[2, 3, 64], 1.0), random(&[40, 64], 2.0), random(&[40], 3.0)];
-    let plain = |v: &[Var]| {
-        let rows = v[0].reshape((6, 64)).unwrap();
-        let y = rows.matmul(&v[1].t().unwrap()).unwrap().broadcast_add(&v[2]).unwrap();
-        y.reshape((2, 3, 40)).unwrap()
-    };
-    let trained = |v: &[Var]| Linear::new(v[1].as_tensor().clone(), Some(v[2].as_tensor().clone()));
-    agree(&inputs, |v| trained(v).forward(&v[0]).unwrap(), plain);
-    let without = |v: &[Var]| Linear::new(v[1].as_tensor().clone(), None);
-    agree(
-        &inputs[..2],
-        |v| without(v).forward(&v[0]).unwrap(),
-        |v| {
-            let rows = v[0].reshape((6, 64)).unwrap();
-            rows.matmul(&v[1].t().unwrap()).unwrap().reshape((2, 3, 40)).unwrap()
-        },
-    );
-    // Frozen: only the input has a gradient.
     let frozen = weights(&[("weight", &inputs[1]), ("bias", &inputs[2])]).packed(Dtype::F32);
     let frozen = Linear::load(&frozen, 64, 40, true).unwrap();
     let (weight, bias) = (inputs[1].clone(), inputs[2].clone());
@@ -184,77 +137,5 @@ fn gains_multiply_outputs() {
         let plain = Linear::load(&weights, 32, 8, true).unwrap().forward(&x).unwrap();
         let scaled = Linear::load_with_gains(&weights, 32, 8, true, Some(&gains)).unwrap();
         assert!(apart(&scaled.forward(&x).unwrap(), &plain.broadcast_mul(&gains).unwrap()) < 1e-5);
-    }
-}
-
-#[test]
-fn activations_and_gates() {
-    let inputs = [random(&[3, 4, 10], 1.0)];
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu] {
-        agree(&inputs, |v| activation.forward(&v[0]).unwrap(), |v| activation.composed(&v[0]).unwrap());
-        agree(
-            &inputs,
-            |v| activation.gate(&v[0]).unwrap(),
-            |v| {
-                let halves = v[0].chunk(2, D::Minus1).unwrap();
-                (activation.composed(&halves[0]).unwrap() * &halves[1]).unwrap()
-            },
-        );
-    }
-}
-
-#[test]
-fn rotary_turns() {
-    let rotary = Rotary::new(4, 100.0, &RotaryScaling::None);
-    for positions in [vec![vec![3, 4, 5]], vec![vec![3, 4, 5], vec![0, 0, 1]]] {
-        let tables = rotary.tables(&positions);
-        // Two heads of six channels of which four turn, and five numbers behind them.
-        agree(
-            &[random(&[2, 3, 17], 1.0)],
-            |v| tables.rotate(&v[0], 2, 6).unwrap(),
-            |v| {
-                let heads = v[0].narrow(2, 0, 12).unwrap().reshape((2, 3, 2, 6)).unwrap();
-                let turned = tables.composed(&heads).unwrap().reshape((2, 3, 12)).unwrap();
-                Tensor::cat(&[turned, v[0].narrow(2, 12, 5).unwrap()], 2).unwrap()
-            },
-        );
-    }
-}
-
-#[test]
-fn attention_of_every_kind() {
-    let causal = |start, window, padding: &[usize]| Sight::Causal { start, window, padding: padding.into() };
-    let wide = Heads { heads: 1, groups: 1, width: 300 };
-    for heads in [Heads { heads: 4, groups: 2, width: 6 }, Heads { heads: 3, groups: 3, width: 8 }, wide] {
-        let joined = random(&[2, 5, heads.joined()], 1.0);
-        for sight in
-            [Sight::Full, causal(0, None, &[0, 0]), causal(0, Some(2), &[0, 0]), causal(0, Some(2), &[0, 2])]
-        {
-            // What padding gives is not defined: it does not count.
-            let keep: Vec<f32> = match &sight {
-                Sight::Full => vec![1.0; 10],
-                Sight::Causal { padding, .. } => {
-                    padding.iter().flat_map(|&pad| (0..5).map(move |at| f32::from(at >= pad))).collect()
-                }
-            };
-            let keep = Tensor::from_vec(keep, (2, 5, 1), &Device::Cpu).unwrap();
-            agree(
-                std::slice::from_ref(&joined),
-                |v| heads.attend(&v[0], &sight).unwrap().broadcast_mul(&keep).unwrap(),
-                |v| {
-                    let kept = v[0].narrow(2, heads.queries(), 2 * heads.keys()).unwrap();
-                    heads.composed(&v[0], &kept, 5, &sight).unwrap().broadcast_mul(&keep).unwrap()
-                },
-            );
-        }
-        // With a cache: the last two positions on their own equal the last two of all.
-        for (window, padding) in [(None, [0, 0]), (Some(2), [0, 0]), (None, [0, 4]), (Some(3), [1, 0])] {
-            let all = heads.attend(&joined, &causal(0, window, &padding)).unwrap().narrow(1, 3, 2).unwrap();
-            let kept = joined.narrow(2, heads.queries(), 2 * heads.keys()).unwrap();
-            let kept = kept.pad_with_zeros(1, 0, 3).unwrap().contiguous().unwrap();
-            let new = joined.narrow(1, 3, 2).unwrap();
-            let step = heads.attend_kept(&new, &kept, 5, &causal(3, window, &padding)).unwrap();
-            assert!(apart(&step, &all) < 1e-6, "{window:?} {padding:?}");
-        }
     }
 }

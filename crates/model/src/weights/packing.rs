@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use candle_core::Tensor;
 use foveate_kernels::{Format, Matrix, Source};
+use foveate_nn::threads::pool;
+use foveate_nn::with_slice;
 
 use super::Weights;
 use crate::dtype::{Dtype, blocks_as};
-use crate::nn::with_slice;
-use crate::threads::pool;
 use crate::{ModelError, Result};
 
 /// How the matrices of a checkpoint are kept.

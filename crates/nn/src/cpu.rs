@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, Layout, Shape, Storage, Tensor};
 use foveate_kernels::Error;
 
 /// The numbers of an operand. Operands are made contiguous before an operation gets them.
-pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
     let numbers = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&numbers[start..end]),
@@ -13,7 +13,10 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core
 }
 
 /// Calls `read` with the numbers of a tensor on the CPU.
-pub(crate) fn with_slice<T>(
+///
+/// # Errors
+/// A tensor that lies elsewhere or is not f32; those of `read`.
+pub fn with_slice<T>(
     tensor: &Tensor,
     read: impl FnOnce(&[f32]) -> candle_core::Result<T>,
 ) -> candle_core::Result<T> {
@@ -26,23 +29,23 @@ pub(crate) fn with_slice<T>(
 }
 
 /// Numbers as the result of an operation.
-pub(super) fn result(numbers: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+pub(crate) fn result(numbers: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
     (CpuStorage::F32(numbers), shape.into())
 }
 
 /// An error of the kernels as one of the tensor library, whose operations may return no other.
-pub(super) fn wrap(error: Error) -> candle_core::Error {
+pub(crate) fn wrap(error: Error) -> candle_core::Error {
     candle_core::Error::wrap(error)
 }
 
 /// The last dimension, and how many rows of it there are.
-pub(super) fn rows(shape: &Shape) -> (usize, usize) {
+pub(crate) fn rows(shape: &Shape) -> (usize, usize) {
     let width = shape.dims().last().copied().unwrap_or(1);
     (shape.elem_count() / width.max(1), width)
 }
 
 /// The shape `like` with another last dimension.
-pub(super) fn widened(like: &Shape, width: usize) -> Vec<usize> {
+pub(crate) fn widened(like: &Shape, width: usize) -> Vec<usize> {
     let mut shape = like.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = width;

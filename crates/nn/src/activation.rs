@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use foveate_kernels as kernels;
 use serde::{Deserialize, Serialize};
 
-use super::cpu::{result, rows, slice, widened, with_slice, wrap};
+use crate::cpu::{result, rows, slice, widened, with_slice, wrap};
 use crate::threads::pool;
 
 /// An element-wise non-linearity.
@@ -27,7 +27,7 @@ pub enum Activation {
 
 impl Activation {
     /// The same for the kernels.
-    pub(super) fn kernel(self) -> kernels::Activation {
+    pub(crate) fn kernel(self) -> kernels::Activation {
         match self {
             Self::QuickGelu => kernels::Activation::QuickGelu,
             Self::Gelu => kernels::Activation::Gelu,
@@ -57,7 +57,7 @@ impl Activation {
     }
 
     /// In operations that every device has.
-    pub(super) fn composed(self, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn composed(self, x: &Tensor) -> candle_core::Result<Tensor> {
         const QUICK: f64 = 1.702;
         match self {
             // silu(c·x) / c is the same function, and silu has a backward pass.
@@ -82,9 +82,8 @@ impl CustomOp1 for Each {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let mut dx = vec![0.0; x.elem_count()];
-        with_slice(x, |x| {
-            with_slice(dy, |dy| self.0.kernel().backward(x, dy, &mut dx, &pool()).map_err(wrap))
+        let dx = with_slice(x, |x| {
+            with_slice(dy, |dy| self.0.kernel().backward_new(x, dy, &pool()).map_err(wrap))
         })?;
         Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
     }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Result, Shape, Tensor};
 use foveate_kernels as kernels;
 use kernels::{Mask, Strided};
 
-use super::cpu::{result, slice, with_slice, wrap};
+use crate::cpu::{result, slice, with_slice, wrap};
 use crate::threads::pool;
-use crate::{ModelError, Result};
 
 /// A score that no softmax lets through. Finite, so that a row without any allowed key (a padding position) does not
 /// turn into NaN.
@@ -64,13 +63,13 @@ impl Heads {
 
     fn check(&self, joined: &Tensor) -> Result<()> {
         if self.groups == 0 || !self.heads.is_multiple_of(self.groups) {
-            return Err(ModelError::shape("attention heads over key groups", &[self.groups], &[self.heads]));
+            return Err(crate::shape("attention heads over key groups", &[self.groups], &[self.heads]));
         }
         let found = joined.dim(D::Minus1)?;
         if found == self.joined() {
             return Ok(());
         }
-        Err(ModelError::shape("joined queries, keys and values", &[self.joined()], &[found]))
+        Err(crate::shape("joined queries, keys and values", &[self.joined()], &[found]))
     }
 
     /// Attention of positions to each other: joined rows `[b, t, joined] -> [b, t, queries]`.
@@ -82,7 +81,7 @@ impl Heads {
         let (_, t, _) = joined.dims3()?;
         crate::count::attention(self, joined, t, sight)?;
         if self.has_kernel(joined) {
-            return Ok(joined.contiguous()?.apply_op1(Attend { heads: *self, sight: sight.clone() })?);
+            return joined.contiguous()?.apply_op1(Attend { heads: *self, sight: sight.clone() });
         }
         let keys_values = joined.narrow(2, self.queries(), 2 * self.keys())?;
         self.composed(joined, &keys_values, t, sight)
@@ -99,7 +98,7 @@ impl Heads {
         // The kernel with a cache has no backward pass.
         if self.has_kernel(joined) && !joined.track_op() {
             let op = AttendKept { heads: *self, sight: sight.clone(), n };
-            return Ok(joined.contiguous()?.apply_op2_no_bwd(kept, &op)?);
+            return joined.contiguous()?.apply_op2_no_bwd(kept, &op);
         }
         self.composed(joined, &kept.narrow(1, 0, n)?, n, sight)
     }
@@ -111,7 +110,7 @@ impl Heads {
     }
 
     /// In operations that every device has.
-    pub(super) fn composed(
+    pub(crate) fn composed(
         &self,
         joined: &Tensor,
         keys_values: &Tensor,
@@ -121,14 +120,14 @@ impl Heads {
         let (b, t, _) = joined.dims3()?;
         let split = |rows: &Tensor, at: usize, heads: usize, length: usize| -> Result<Tensor> {
             let part = rows.narrow(2, at, heads * self.width)?.reshape((b, length, heads, self.width))?;
-            Ok(part.transpose(1, 2)?.contiguous()?)
+            part.transpose(1, 2)?.contiguous()
         };
         let q = split(joined, 0, self.heads, t)?; // [b, heads, t, width]
         let k = split(keys_values, 0, self.groups, n)?; // [b, groups, n, width]
         let v = split(keys_values, self.keys(), self.groups, n)?; // [b, groups, n, width]
         let mask = sight.mask(b, t, n, joined.device())?; // [b or 1, t, n]
         let mixed = attention(&q, &k, &v, mask.as_ref(), self.scale())?; // [b, heads, t, width]
-        Ok(mixed.transpose(1, 2)?.reshape((b, t, self.queries()))?)
+        mixed.transpose(1, 2)?.reshape((b, t, self.queries()))
     }
 
     fn kernel(&self, mask: Mask) -> kernels::Attention {
@@ -212,7 +211,7 @@ fn run(
     joined: &[f32],
     (b, t): (usize, usize),
     keys_values: &KeysValues<'_>,
-) -> candle_core::Result<(CpuStorage, Shape)> {
+) -> Result<(CpuStorage, Shape)> {
     let &KeysValues { numbers, length, width, at, n } = keys_values;
     let (head, queries) = (heads.width, heads.queries());
     let inputs = |row: usize, first: usize, pad: usize| {
@@ -250,14 +249,14 @@ impl CustomOp1 for Attend {
         "attention"
     }
 
-    fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, joined: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (b, t, width) = layout.shape().dims3()?;
         let joined = slice(joined, layout)?;
         let keys_values = KeysValues { numbers: joined, length: t, width, at: self.heads.queries(), n: t };
         run(&self.heads, &self.sight, joined, (b, t), &keys_values)
     }
 
-    fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, joined: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (b, t, width) = joined.dims3()?;
         let Heads { width: head, .. } = self.heads;
         let (queries, keys) = (self.heads.queries(), self.heads.keys());
@@ -316,7 +315,7 @@ impl CustomOp2 for AttendKept {
         layout: &Layout,
         kept: &CpuStorage,
         of_kept: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    ) -> Result<(CpuStorage, Shape)> {
         let (b, t, _) = layout.shape().dims3()?;
         let (_, length, width) = of_kept.shape().dims3()?;
         let keys_values = KeysValues { numbers: slice(kept, of_kept)?, length, width, at: 0, n: self.n };
@@ -339,7 +338,7 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f
     let (b, heads, t, width) = q.dims4()?;
     let (_, groups, n, _) = k.dims4()?;
     if groups == 0 || !heads.is_multiple_of(groups) {
-        return Err(ModelError::shape("attention heads over key groups", &[groups], &[heads]));
+        return Err(crate::shape("attention heads over key groups", &[groups], &[heads]));
     }
     let each = heads / groups;
     // The queries of one group stand below each other, so that its keys need no copy per head.
@@ -351,7 +350,7 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f
         scores = scores.reshape((b, groups, each * t, n))?;
     }
     let mixed = softmax(&scores)?.matmul(v)?; // [b, groups, each·t, width]
-    Ok(mixed.reshape((b, heads, t, width))?)
+    mixed.reshape((b, heads, t, width))
 }
 
 /// Softmax over the last dimension, safe against overflow.
@@ -361,7 +360,7 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, scale: f
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     // The subtracted maximum cancels in the value and in the gradient.
     let exp = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?)
+    exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use foveate_kernels::Turn;
 
-use super::cpu::{result, slice, with_slice, wrap};
-use crate::Result;
+use crate::cpu::{result, slice, with_slice, wrap};
 use crate::threads::pool;
 
 /// How the rotation frequencies are changed to reach beyond the trained context.
@@ -78,17 +77,17 @@ impl RotaryTables {
     /// A shape that does not fit the tables.
     pub fn rotate(&self, x: &Tensor, heads: usize, head_width: usize) -> Result<Tensor> {
         if x.device().is_cpu() {
-            return Ok(x.contiguous()?.apply_op1(Rotate { tables: self.clone(), heads, head_width })?);
+            return x.contiguous()?.apply_op1(Rotate { tables: self.clone(), heads, head_width });
         }
         let (b, t, width) = x.dims3()?;
         let turning = x.narrow(2, 0, heads * head_width)?.reshape((b, t, heads, head_width))?;
         let turned = self.composed(&turning)?.reshape((b, t, heads * head_width))?;
         let rest = x.narrow(2, heads * head_width, width - heads * head_width)?;
-        Ok(Tensor::cat(&[turned, rest], 2)?)
+        Tensor::cat(&[turned, rest], 2)
     }
 
     /// `[b, t, heads, head width]` in operations that every device has.
-    pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let table = |numbers: &[f32]| Tensor::from_slice(numbers, self.shape, x.device());
         let (cos, sin) = (table(&self.cos)?, table(&self.sin)?); // [1 or b, t, 1, half]
         let (width, half) = (x.dim(D::Minus1)?, self.shape.3);
@@ -99,7 +98,7 @@ impl RotaryTables {
         if width > 2 * half {
             parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
         }
-        Ok(Tensor::cat(&parts, D::Minus1)?)
+        Tensor::cat(&parts, D::Minus1)
     }
 }
 
@@ -110,7 +109,7 @@ struct Rotate {
 }
 
 impl Rotate {
-    fn run(&self, x: &[f32], width: usize, back: bool) -> candle_core::Result<Vec<f32>> {
+    fn run(&self, x: &[f32], width: usize, back: bool) -> Result<Vec<f32>> {
         let RotaryTables { cos, sin, shape } = &self.tables;
         let (head_size, heads) = (self.head_width, self.heads);
         let turn = Turn { cos, sin, half: shape.3, head_size, heads, width };
@@ -123,12 +122,12 @@ impl CustomOp1 for Rotate {
         "rotary"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, _, width) = layout.shape().dims3()?;
         Ok(result(self.run(slice(x, layout)?, width, false)?, layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dx = with_slice(dy, |dy| self.run(dy, x.dim(D::Minus1)?, true))?;
         Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
     }
