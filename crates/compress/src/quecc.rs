@@ -216,8 +216,7 @@ impl QueCC {
     /// One query for each window and question, `[b · q, windows, d]`.
     fn window_queries(&self, features: &Features, filter: &Filter, windows: Windows) -> Result<Tensor> {
         let x = features.state_of_width(Method::QueCC, self.config.query_state, self.config.width)?;
-        // The language model is not trained through its question vector.
-        let question = features.question(Method::QueCC, self.config.text_width)?.detach();
+        let question = features.question(Method::QueCC, self.config.text_width)?;
         let (linear, norm) = &self.text;
         let text = norm.forward(&linear.forward(&question)?)?; // [b · q, D] -> [b · q, d]
         let queries = self.queries.forward_shifted(x, &text)?; // [b · q, patches, d]

@@ -70,8 +70,8 @@ pub fn visual_tokens(
     if compressor.reads_question() {
         let question = |nth: &usize| examples[batch.pictures[*nth].0].question.as_slice();
         let questions: Vec<&[u32]> = asked.questions.iter().map(question).collect();
-        // Detached here and not only in the compressor, so that nothing of the pass is kept.
-        shown = shown.with_questions(vlm.question_vectors(&questions)?.detach())?;
+        // A language model that is trained learns here to say what a question asks for.
+        shown = shown.with_questions(vlm.question_vectors(&questions)?)?;
     }
     let mut tokens = compressor.compress(&shown, Budget::Tokens(visual_tokens))?.tokens; // [pictures or · most, V, d]
     if compressor.placement() == Placement::BeforeProjector {
@@ -141,12 +141,17 @@ pub fn scores(
     let images = visual_tokens(vlm, features, examples, &batch, visual)?;
     let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
     let tokens = vlm.decoder().embed(&tokens)?.squeeze(0)?; // [tokens, D]
-    let input = batch.splice(&tokens, images.as_ref())?; // [rows, columns, D]
-    let padding = Padding::none(batch.rows);
-    let hidden = vlm.decoder().forward_uncached(Input::Embeddings(&input), &padding)?; // [rows, columns, D]
+    let bank = Batch::bank(&tokens, images.as_ref())?; // [tokens + pictures · V, D]
+    let hidden = batch.rectangles.iter().map(|rectangle| {
+        let input = rectangle.splice(&bank)?; // [rows, columns, D]
+        let padding = Padding::none(rectangle.rows);
+        let hidden = vlm.decoder().forward_uncached(Input::Embeddings(&input), &padding)?;
+        Ok(hidden.flatten_to(1)?)
+    });
+    let hidden = hidden.collect::<Result<Vec<_>>>()?;
     let positions: Vec<u32> = batch.targets.iter().map(|target| target.position).collect();
     let positions = Tensor::new(positions, &Device::Cpu)?;
-    let judged = hidden.flatten_to(1)?.index_select(&positions, 0)?; // [targets, D]
+    let judged = Tensor::cat(&hidden, 0)?.index_select(&positions, 0)?; // [targets, D]
     let scores = vlm.decoder().logits(&judged)?;
     Ok((batch, scores))
 }
