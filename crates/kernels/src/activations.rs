@@ -4,6 +4,8 @@
 //! tile from one pointer, and odd in cache lines, so that the rows do not fall into the same sets of the first-level
 //! cache, as rows of 1024 floats would.
 
+use std::ops::Range;
+
 use crate::buffer::{Buffer, Plain};
 use crate::chunks::Chunks;
 use crate::dense::View;
@@ -64,7 +66,7 @@ impl Cut {
     }
 
     /// The units of chunk `i`: chunks are of even size, which no result depends on.
-    pub(crate) fn chunk(self, i: usize) -> std::ops::Range<usize> {
+    pub(crate) fn chunk(self, i: usize) -> Range<usize> {
         part(self.units, self.chunks(), i)
     }
 
@@ -132,8 +134,6 @@ impl Activations {
 
     /// Floats from any strides, for the products of [`crate::dense`].
     pub(crate) fn gather(a: View<'_>, rows: usize, cut: Cut, buffer: Buffer, pool: &Pool) -> Self {
-        // Rows read together, so that those of a transposed matrix share the cache lines they lie in.
-        const TOGETHER: usize = 16;
         let mut words = buffer;
         words.reserve(4 * cut.chunks() * rows * STRIDE);
         {
@@ -144,11 +144,7 @@ impl Activations {
                 for chunk in 0..cut.chunks() {
                     let mut to: Vec<&mut [u32]> =
                         rows_here.clone().map(|row| pieces.take(chunk * rows + row)).collect();
-                    for (word, unit) in cut.chunk(chunk).enumerate() {
-                        for (row, to) in rows_here.clone().zip(&mut to) {
-                            to[word] = a.numbers[row * a.row_stride + unit * a.column_stride].to_bits();
-                        }
-                    }
+                    gather_rows(a, rows_here.clone(), cut.chunk(chunk), &mut to);
                 }
             });
         }
@@ -162,6 +158,41 @@ impl Activations {
 
     pub(crate) fn into_buffer(self) -> Buffer {
         self.words
+    }
+}
+
+/// Rows read together, so that those of a transposed matrix share the cache lines they lie in.
+const TOGETHER: usize = 16;
+
+/// The columns `units` of up to 16 rows.
+fn gather_rows(a: View<'_>, rows: Range<usize>, units: Range<usize>, to: &mut [&mut [u32]]) {
+    if a.column_stride == 1 {
+        for (row, to) in rows.zip(to) {
+            let from = &a.numbers[row * a.row_stride + units.start..][..units.len()];
+            f32::view_mut(&mut to[..units.len()]).copy_from_slice(from);
+        }
+        return;
+    }
+    let mut first = units.start;
+    if a.row_stride == 1 && rows.len() == TOGETHER {
+        // Squares, read by columns and written by rows.
+        while units.end - first >= TOGETHER {
+            let square: [[f32; TOGETHER]; TOGETHER] = std::array::from_fn(|column| {
+                let start = (first + column) * a.column_stride + rows.start;
+                a.numbers[start..start + TOGETHER].as_chunks().0[0]
+            });
+            for (row, to) in to.iter_mut().enumerate() {
+                for (to, column) in to[first - units.start..][..TOGETHER].iter_mut().zip(square) {
+                    *to = column[row].to_bits();
+                }
+            }
+            first += TOGETHER;
+        }
+    }
+    for unit in first..units.end {
+        for (row, to) in rows.clone().zip(to.iter_mut()) {
+            to[unit - units.start] = a.numbers[row * a.row_stride + unit * a.column_stride].to_bits();
+        }
     }
 }
 

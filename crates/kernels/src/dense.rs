@@ -153,6 +153,15 @@ fn fill_panel(b: View<'_>, inner: std::ops::Range<usize>, columns: std::ops::Ran
         }
         return;
     }
+    if b.row_stride == 1 {
+        for (j, column) in columns.enumerate() {
+            let from = &b.numbers[inner.start + column * b.column_stride..][..inner.len()];
+            for (from, to) in from.iter().zip(to.chunks_exact_mut(PANEL)) {
+                to[j] = *from;
+            }
+        }
+        return;
+    }
     for (j, column) in columns.enumerate() {
         for (i, to) in inner.clone().zip(to.chunks_exact_mut(PANEL)) {
             to[j] = b.numbers[i * b.row_stride + column * b.column_stride];

@@ -203,6 +203,18 @@ mod tests {
             assert!(matrix.multiply_new(outputs, &numbers[..4], rows, &epilogue, &pool).is_err());
         }
 
+        let (a, b) = (View::rows(&numbers[..12], 4), View::rows(&numbers[12..], 4).transposed());
+        let mut out = vec![0.0; 90];
+        product(a, b, [3, 4, 30], &mut out, &Epilogue::bias(&bias[..30]), &pool).unwrap();
+        soil();
+        let epilogue = Epilogue { residual: Residual::InPlace, ..Epilogue::bias(&bias[..30]) };
+        assert_eq!(product_new(a, b, [3, 4, 30], &epilogue, &pool).unwrap(), out);
+        // A sum of nothing is written too.
+        let mut out = vec![9.0; 6];
+        product(a, b, [2, 0, 3], &mut out, &Epilogue::bias(&bias[..3]), &pool).unwrap();
+        assert_eq!(out, [0.5; 6]);
+        assert!(product_new(a, b, [4, 4, 30], &epilogue, &pool).is_err());
+
         let norm = Norm::RootMeanSquare { weight: &numbers[..12], eps: 1e-3 };
         let mut out = vec![0.0; 132];
         norm.run(&numbers, &mut out, &pool).unwrap();
@@ -211,6 +223,10 @@ mod tests {
         Activation::Gelu.run(&numbers, &mut out, &pool).unwrap();
         soil();
         assert_eq!(Activation::Gelu.run_new(&numbers, &pool).unwrap(), out);
+        let dy: Vec<f32> = numbers.iter().map(|x| x.cos()).collect();
+        Activation::Gelu.backward(&numbers, &dy, &mut out, &pool).unwrap();
+        soil();
+        assert_eq!(Activation::Gelu.backward_new(&numbers, &dy, &pool).unwrap(), out);
         Activation::Silu.gate(&numbers, 6, &mut out[..66], &pool).unwrap();
         soil();
         assert_eq!(Activation::Silu.gate_new(&numbers, 6, &pool).unwrap(), out[..66]);

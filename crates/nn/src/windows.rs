@@ -40,7 +40,8 @@ pub fn window_weights(windows: Windows, heads: usize, queries: &Tensor, keys: &T
     if queries.device().is_cpu() {
         return queries.contiguous()?.apply_op2_no_bwd(&keys.contiguous()?, &Weights(layer));
     }
-    let weights = composed_weights(&layer, queries, keys)?; // [b, windows, heads, q, side²]
+    let weights = composed_weights(&layer, queries, keys)?; // [b · windows, heads, q, side²]
+    let weights = weights.reshape((keys.dim(0)?, count, heads, layer.questions, windows.inside()))?;
     weights.permute((0, 3, 1, 2, 4))?.reshape((rows, count, heads, windows.inside()))
 }
 
@@ -68,22 +69,22 @@ fn layer(windows: Windows, heads: usize, queries: &Tensor, keys: &Tensor) -> Res
     Ok(WindowAttention { windows, heads, width, questions, scale: (head as f64).powf(-0.5) as f32 })
 }
 
-/// `[b, patches, d] -> [b, windows, heads, side², d / heads]`
+/// `[b, patches, d] -> [b · windows, heads, side², d / heads]`
 fn gathered(layer: &WindowAttention, x: &Tensor) -> Result<Tensor> {
     let WindowAttention { windows: Windows { rows, columns, side }, heads, .. } = *layer;
     let (b, _, d) = x.dims3()?;
     let split = x.reshape(vec![b, rows / side, side, columns / side, side, heads, d / heads])?;
     let gathered = split.permute(vec![0, 1, 3, 5, 2, 4, 6])?.contiguous()?;
-    gathered.reshape((b, layer.windows.count(), heads, side * side, d / heads))
+    gathered.reshape((b * layer.windows.count(), heads, side * side, d / heads))
 }
 
-/// `[b, windows, heads, q, side²]`
+/// `[b · windows, heads, q, side²]`
 fn composed_weights(layer: &WindowAttention, queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
     let WindowAttention { heads, questions, scale, .. } = *layer;
     let ((_, windows, d), b) = (queries.dims3()?, keys.dim(0)?);
     let q = queries.reshape((b, questions, windows, heads, d / heads))?.permute((0, 2, 3, 1, 4))?;
-    let k = gathered(layer, keys)?;
-    softmax(&(q.contiguous()?.matmul(&k.t()?)? * f64::from(scale))?)
+    let q = q.contiguous()?.reshape((b * windows, heads, questions, d / heads))?;
+    softmax(&(q.matmul(&gathered(layer, keys)?.t()?)? * f64::from(scale))?)
 }
 
 /// [`window_attention`] in operations that every device has.
@@ -93,8 +94,11 @@ pub(crate) fn composed_attention(
     keys: &Tensor,
     values: &Tensor,
 ) -> Result<Tensor> {
+    let WindowAttention { heads, questions, .. } = *layer;
+    let ((_, windows, d), b) = (queries.dims3()?, keys.dim(0)?);
     let mixed = composed_weights(layer, queries, keys)?.matmul(&gathered(layer, values)?)?;
-    mixed.permute((0, 3, 1, 2, 4))?.reshape(queries.shape()) // [b, windows, heads, q, d / heads] -> [b · q, windows, d]
+    let mixed = mixed.reshape((b, windows, heads, questions, d / heads))?;
+    mixed.permute((0, 3, 1, 2, 4))?.reshape(queries.shape()) // [b · q, windows, d]
 }
 
 /// [`window_convolution`] in operations that every device has.

@@ -10,7 +10,8 @@ use foveate_compress::{
 use crate::fixture::{APART, Fixture, apart, tokens};
 use crate::tower::Tower;
 
-const TOLERANCE: f32 = 3e-6;
+/// PyTorch's own orders of summation are up to 3e-6 apart; the kernels' GELU is exact to 4e-7.
+const TOLERANCE: f32 = 4e-6;
 
 fn assert_close(compressor: &dyn Compressor, found: &Tensor, expected: &Tensor, tolerance: f32, what: &str) {
     let apart = apart(found, expected);
