@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use crate::buffer::{Buffer, Plain};
 use crate::chunks::Chunks;
-use crate::dense::View;
 use crate::driver::{divided, part};
 use crate::format::{BLOCK, Layout};
 use crate::pool::Pool;
@@ -132,25 +131,6 @@ impl Activations {
         Self { words, rows, cut, scales }
     }
 
-    /// Floats from any strides, for the products of [`crate::dense`].
-    pub(crate) fn gather(a: View<'_>, rows: usize, cut: Cut, buffer: Buffer, pool: &Pool) -> Self {
-        let mut words = buffer;
-        words.reserve(4 * cut.chunks() * rows * STRIDE);
-        {
-            let all = &mut words.view_mut::<u32>()[..cut.chunks() * rows * STRIDE];
-            let pieces = Chunks::new(all, STRIDE);
-            pool.run(rows.div_ceil(TOGETHER), |task| {
-                let rows_here = task * TOGETHER..rows.min((task + 1) * TOGETHER);
-                for chunk in 0..cut.chunks() {
-                    let mut to: Vec<&mut [u32]> =
-                        rows_here.clone().map(|row| pieces.take(chunk * rows + row)).collect();
-                    gather_rows(a, rows_here.clone(), cut.chunk(chunk), &mut to);
-                }
-            });
-        }
-        Self { words, rows, cut, scales: Vec::new() }
-    }
-
     /// The first word of row `row` in chunk `chunk`; the rows after it follow at [`STRIDE`].
     pub(crate) fn row(&self, chunk: usize, row: usize) -> *const u32 {
         self.words.view::<u32>()[(chunk * self.rows + row) * STRIDE..].as_ptr()
@@ -158,41 +138,6 @@ impl Activations {
 
     pub(crate) fn into_buffer(self) -> Buffer {
         self.words
-    }
-}
-
-/// Rows read together, so that those of a transposed matrix share the cache lines they lie in.
-const TOGETHER: usize = 16;
-
-/// The columns `units` of up to 16 rows.
-fn gather_rows(a: View<'_>, rows: Range<usize>, units: Range<usize>, to: &mut [&mut [u32]]) {
-    if a.column_stride == 1 {
-        for (row, to) in rows.zip(to) {
-            let from = &a.numbers[row * a.row_stride + units.start..][..units.len()];
-            f32::view_mut(&mut to[..units.len()]).copy_from_slice(from);
-        }
-        return;
-    }
-    let mut first = units.start;
-    if a.row_stride == 1 && rows.len() == TOGETHER {
-        // Squares, read by columns and written by rows.
-        while units.end - first >= TOGETHER {
-            let square: [[f32; TOGETHER]; TOGETHER] = std::array::from_fn(|column| {
-                let start = (first + column) * a.column_stride + rows.start;
-                a.numbers[start..start + TOGETHER].as_chunks().0[0]
-            });
-            for (row, to) in to.iter_mut().enumerate() {
-                for (to, column) in to[first - units.start..][..TOGETHER].iter_mut().zip(square) {
-                    *to = column[row].to_bits();
-                }
-            }
-            first += TOGETHER;
-        }
-    }
-    for unit in first..units.end {
-        for (row, to) in rows.clone().zip(to.iter_mut()) {
-            to[unit - units.start] = a.numbers[row * a.row_stride + unit * a.column_stride].to_bits();
-        }
     }
 }
 

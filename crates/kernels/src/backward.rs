@@ -5,7 +5,7 @@
 
 use crate::Path;
 use crate::activations::{Activations, Cut, Kind};
-use crate::driver::{PANELS, Product};
+use crate::driver::{Left, PANELS, Product};
 use crate::epilogue::{Epilogue, Residual, Rows, finish};
 use crate::error::{Result, check_length};
 use crate::format::{Layout, PANEL};
@@ -90,7 +90,7 @@ impl Matrix {
             width,
             tiles: tiles(path, Layout::F32).by_rows,
             units_ratio: PANEL,
-            x: &x,
+            x: Left::Prepared(&x),
             panels: k.div_ceil(PANEL),
             panel_bytes: 4 * PANEL * n,
             weights: &weights,

@@ -3,13 +3,15 @@
 //! With a layer's weights W `[n, k]`, inputs x and output gradients dy, all row-major, the three products of a training
 //! step are x · Wᵀ, dy · W and dyᵀ · x: transposing is a matter of strides.
 
+use std::ops::Range;
+
 use crate::Path;
-use crate::activations::{Activations, Cut};
-use crate::driver::{PANELS, Product};
+use crate::activations::{Cut, STRIDE};
+use crate::buffer::{Buffer, Plain};
+use crate::driver::{Left, PANELS, Product};
 use crate::epilogue::{Epilogue, Rows, finish};
 use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
-use crate::matrix::WORDS;
 use crate::pool::Pool;
 use crate::tile::{Width, tiles};
 
@@ -108,17 +110,15 @@ pub fn product_on(
 
     let width = Width::of(path);
     let cut = Cut { units: inner, words: 1 };
-    let x = Activations::gather(a, rows, cut, WORDS.take().unwrap_or_default(), pool);
-    let weights =
-        |panel: usize, units: std::ops::Range<usize>, slot: usize, scratch: &mut crate::buffer::Buffer| {
-            let size = cut.longest() * PANEL;
-            scratch.reserve(4 * PANELS * size);
-            let to = &mut scratch.view_mut::<f32>()[slot * size..][..units.len() * PANEL];
-            fill_panel(b, units, panel * PANEL..columns.min((panel + 1) * PANEL), to);
-            to.as_ptr().cast()
-        };
+    let weights = |panel: usize, units: Range<usize>, slot: usize, scratch: &mut Buffer| {
+        let size = cut.longest() * PANEL;
+        scratch.reserve(4 * PANELS * size);
+        let to = &mut scratch.view_mut::<f32>()[slot * size..][..units.len() * PANEL];
+        fill_panel(b, units, panel * PANEL..columns.min((panel + 1) * PANEL), to);
+        to.as_ptr().cast()
+    };
     // Too scattered to ask for ahead.
-    let stored = |_: usize, _: std::ops::Range<usize>| (std::ptr::null(), 0);
+    let stored = |_: usize, _: Range<usize>| (std::ptr::null(), 0);
     let out = Rows::new(out, columns);
     // The driver finishes each tile and panel once, on one thread.
     let finish =
@@ -127,7 +127,7 @@ pub fn product_on(
         width,
         tiles: tiles(path, Layout::F32).by_rows,
         units_ratio: 1,
-        x: &x,
+        x: Left::Gathered { a, rows, cut },
         panels: columns.div_ceil(PANEL),
         panel_bytes: 4 * PANEL * inner,
         weights: &weights,
@@ -137,12 +137,53 @@ pub fn product_on(
     };
     // SAFETY: the path was checked, and `weights` writes a unit of 32 numbers for each unit of the cut.
     unsafe { product.run(pool) };
-    WORDS.set(Some(x.into_buffer()));
     Ok(())
 }
 
+/// Rows read together, so that those of a transposed matrix share the cache lines they lie in.
+const TOGETHER: usize = 16;
+
+/// The columns `inner` of `rows` as bits, a row every [`STRIDE`] words.
+pub(crate) fn gather(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
+    for (nth, to) in to.chunks_mut(TOGETHER * STRIDE).enumerate() {
+        let first = rows.start + nth * TOGETHER;
+        gather_few(a, first..rows.end.min(first + TOGETHER), inner.clone(), to);
+    }
+}
+
+fn gather_few(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
+    if a.column_stride == 1 {
+        for (row, to) in rows.zip(to.chunks_mut(STRIDE)) {
+            let from = &a.numbers[row * a.row_stride + inner.start..][..inner.len()];
+            f32::view_mut(&mut to[..inner.len()]).copy_from_slice(from);
+        }
+        return;
+    }
+    let mut first = inner.start;
+    if a.row_stride == 1 && rows.len() == TOGETHER {
+        // Squares, read by columns and written by rows.
+        while inner.end - first >= TOGETHER {
+            let square: [[f32; TOGETHER]; TOGETHER] = std::array::from_fn(|column| {
+                let start = (first + column) * a.column_stride + rows.start;
+                a.numbers[start..start + TOGETHER].as_chunks().0[0]
+            });
+            for (row, to) in to.chunks_mut(STRIDE).enumerate() {
+                for (to, column) in to[first - inner.start..][..TOGETHER].iter_mut().zip(square) {
+                    *to = column[row].to_bits();
+                }
+            }
+            first += TOGETHER;
+        }
+    }
+    for column in first..inner.end {
+        for (row, to) in rows.clone().zip(to.chunks_mut(STRIDE)) {
+            to[column - inner.start] = a.numbers[row * a.row_stride + column * a.column_stride].to_bits();
+        }
+    }
+}
+
 /// Rows `inner` and up to 32 columns of `b` as `[inner][32]`; zeros past the last column.
-fn fill_panel(b: View<'_>, inner: std::ops::Range<usize>, columns: std::ops::Range<usize>, to: &mut [f32]) {
+fn fill_panel(b: View<'_>, inner: Range<usize>, columns: Range<usize>, to: &mut [f32]) {
     if columns.len() < PANEL {
         to.fill(0.0);
     }

@@ -6,8 +6,9 @@
 
 use std::cell::RefCell;
 
-use crate::activations::{Activations, STRIDE};
+use crate::activations::{Activations, Cut, STRIDE};
 use crate::buffer::Buffer;
+use crate::dense::View;
 use crate::epilogue::Rows;
 use crate::format::PANEL;
 use crate::pool::Pool;
@@ -23,6 +24,7 @@ const BYTES: usize = 64 << 10;
 /// Memory that a thread keeps for its tasks.
 #[derive(Default)]
 struct Scratch {
+    x: Buffer,
     sums: Buffer,
     weights: Buffer,
 }
@@ -41,14 +43,51 @@ pub(crate) type Stored<'a> = dyn Fn(usize, std::ops::Range<usize>) -> (*const u8
 /// See [`Product::finish`].
 pub(crate) type Finish<'a> = dyn Fn(usize, usize, &mut [[f32; PANEL]]) + Sync + 'a;
 
-/// A product of prepared activations with the panels of something.
+/// The left side of a product.
+pub(crate) enum Left<'a> {
+    /// Rows that were prepared for all tasks.
+    Prepared(&'a Activations),
+    /// Floats that each task gathers, chunk by chunk, while they stay in its cache.
+    Gathered { a: View<'a>, rows: usize, cut: Cut },
+}
+
+impl Left<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Left::Prepared(x) => x.rows,
+            Left::Gathered { rows, .. } => *rows,
+        }
+    }
+
+    fn cut(&self) -> Cut {
+        match self {
+            Left::Prepared(x) => x.cut,
+            Left::Gathered { cut, .. } => *cut,
+        }
+    }
+
+    /// Row `rows.start` of chunk `chunk`; those after it follow at [`STRIDE`]. `scratch` is where they may be put.
+    fn chunk(&self, chunk: usize, rows: std::ops::Range<usize>, scratch: &mut Buffer) -> *const u32 {
+        match self {
+            Left::Prepared(x) => x.row(chunk, rows.start),
+            Left::Gathered { a, cut, .. } => {
+                scratch.reserve(4 * STRIDE * rows.len());
+                let to = &mut scratch.view_mut::<u32>()[..STRIDE * rows.len()];
+                crate::dense::gather(*a, rows, cut.chunk(chunk), to);
+                to.as_ptr()
+            }
+        }
+    }
+}
+
+/// A product of rows with the panels of something.
 pub(crate) struct Product<'a> {
     pub(crate) width: Width,
     /// Loops by rows.
     pub(crate) tiles: &'static [Tile],
     /// Units that the tiles read for each unit that the activations are cut by.
     pub(crate) units_ratio: usize,
-    pub(crate) x: &'a Activations,
+    pub(crate) x: Left<'a>,
     pub(crate) panels: usize,
     /// Bytes of the weights of a panel, to judge how many make a task.
     pub(crate) panel_bytes: usize,
@@ -116,12 +155,12 @@ impl Product<'_> {
     /// # Safety
     /// `tiles` are of a path that this processor has, and `weights` keeps its promise.
     pub(crate) unsafe fn run(&self, pool: &Pool) {
-        let rows = self.x.rows;
+        let rows = self.x.rows();
         if rows == 0 || self.panels == 0 {
             return;
         }
         let blocks = rows.div_ceil(ROWS);
-        let few = rows <= self.tiles.len();
+        let few = rows <= self.tiles.len() && matches!(self.x, Left::Prepared(_));
         let most = if few { (BYTES / self.panel_bytes.max(1)).clamp(1, 64) } else { PANELS };
         // At least four tasks a thread, if there are as many panels, so that none waits long for the last one.
         let wanted = (4 * pool.threads()).div_ceil(blocks).min(self.panels);
@@ -151,19 +190,26 @@ impl Product<'_> {
         let tiles = rows.len().div_ceil(self.tiles.len());
         scratch.sums.reserve(4 * PANEL * rows.len() * panels.len());
         let (sums, _) = scratch.sums.view_mut::<f32>().as_chunks_mut::<PANEL>();
-        let chunks = self.x.cut.chunks();
+        let cut = self.x.cut();
+        let chunks = cut.chunks();
         let few = tiles == 1;
         // Without k there is nothing to add, but an epilogue to run.
         for chunk in 0..chunks.max(1) {
-            let units = if chunks == 0 { 0..0 } else { self.x.cut.chunk(chunk) };
+            let units = if chunks == 0 { 0..0 } else { cut.chunk(chunk) };
+            let x = match chunks {
+                0 => std::ptr::null(),
+                _ => self.x.chunk(chunk, rows.clone(), &mut scratch.x),
+            };
             let mut weights = [std::ptr::null(); PANELS];
             for (slot, panel) in panels.clone().enumerate() {
                 weights[slot] = (self.weights)(panel, units.clone(), slot, &mut scratch.weights);
             }
             let mut ahead = Ahead::default();
             if !few && chunk + 1 < chunks {
-                let next = self.x.cut.chunk(chunk + 1);
-                ahead.add(self.x.row(chunk + 1, rows.start).cast(), 4 * STRIDE * rows.len());
+                let next = cut.chunk(chunk + 1);
+                if let Left::Prepared(x) = &self.x {
+                    ahead.add(x.row(chunk + 1, rows.start).cast(), 4 * STRIDE * rows.len());
+                }
                 for panel in panels.clone() {
                     let (weights, bytes) = (self.stored)(panel, next.clone());
                     ahead.add(weights, bytes);
@@ -185,13 +231,13 @@ impl Product<'_> {
                     }
                     if !units.is_empty() {
                         let window = ahead.take().unwrap_or(weights[slot]);
-                        let (x, units) = (self.x.row(chunk, first), units.len() * self.units_ratio);
+                        let units = units.len() * self.units_ratio;
                         // SAFETY: the loops run on this processor and the weights are there by the caller's promise;
-                        // `row` points at prepared rows of this chunk, of which `tile` lies inside; the sums are of
+                        // `x` points at the task's rows of this chunk, of which `tile` are some; the sums are of
                         // its rows.
                         unsafe {
                             self.tiles[tile.len() - 1](
-                                x,
+                                x.add(tile.start * STRIDE),
                                 weights[slot],
                                 units,
                                 sums.as_mut_ptr().cast(),
@@ -209,10 +255,9 @@ impl Product<'_> {
 
     /// What the sums of rows from `first` on begin with: zero, or the integer that takes the bias off.
     fn start(&self, first: usize, sums: &mut [[f32; PANEL]]) {
-        if self.x.scales.is_empty() {
-            fill(self.width, sums, 0.0);
-        } else {
-            fill_each(self.width, sums, &self.x.scales[first..]);
+        match &self.x {
+            Left::Prepared(x) if !x.scales.is_empty() => fill_each(self.width, sums, &x.scales[first..]),
+            _ => fill(self.width, sums, 0.0),
         }
     }
 }

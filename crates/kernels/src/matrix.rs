@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::Path;
 use crate::activations::{Activations, Cut, Kind};
 use crate::buffer::Buffer;
-use crate::driver::{PANELS, Product};
+use crate::driver::{Left, PANELS, Product};
 use crate::epilogue::{Epilogue, Rows, finish, scale_integers};
 use crate::error::{Error, Result, check_length};
 use crate::format::{Format, Layout, PANEL};
@@ -240,7 +240,7 @@ impl Matrix {
             width,
             tiles: tiles.by_rows,
             units_ratio: wider.map_or(1, |wider| layout.step() / wider.step()),
-            x: &x,
+            x: Left::Prepared(&x),
             panels: n.div_ceil(PANEL),
             panel_bytes,
             weights: &weights,

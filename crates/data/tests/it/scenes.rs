@@ -10,7 +10,7 @@ use foveate_data::{Question, Skill, Source};
 use crate::scene_checker::{derive, singular};
 
 fn scenes(split: Split, seed: u64) -> Scenes {
-    Scenes::new(SceneSettings { side: 64, questions: 8, captions: false }, split, seed, 100_000)
+    Scenes::new(SceneSettings { side: 64, questions: 8, ..SceneSettings::default() }, split, seed, 100_000)
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn no_question_holds_its_answer_and_guessing_does_not_pay() {
 #[test]
 fn captions_name_every_object_from_left_to_right_and_change_nothing_else() {
     let plain = scenes(Split::Train, 5);
-    let settings = SceneSettings { side: 64, questions: 8, captions: true };
+    let settings = SceneSettings { side: 64, questions: 8, captions: true, ..SceneSettings::default() };
     let told = Scenes::new(settings, Split::Train, 5, 100_000);
     let mut held = 0;
     for index in 0..300 {
@@ -211,4 +211,21 @@ fn captions_name_every_object_from_left_to_right_and_change_nothing_else() {
         }
     }
     assert!(held > 20, "{held}");
+}
+
+#[test]
+fn simple_scenes_have_as_few_objects_as_asked_for() {
+    for most in 1..=8 {
+        let settings = SceneSettings { side: 64, questions: 4, most_objects: most, captions: true };
+        let mut counts = [0; 9];
+        for index in 0..200 {
+            let (scene, questions) = Scenes::new(settings, Split::Train, 3, 1000).scene(index);
+            counts[scene.objects.len()] += 1;
+            assert!(most >= 3 || (questions.len() == 1 && scene.container.is_none()));
+        }
+        let least = if most < 3 { 1 } else { 3 };
+        for (objects, count) in counts.into_iter().enumerate() {
+            assert_eq!(count > 0, (least..=most).contains(&objects), "{objects} of {most}: {counts:?}");
+        }
+    }
 }

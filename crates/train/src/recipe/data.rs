@@ -41,6 +41,9 @@ pub enum Kind {
         length: usize,
         /// Side in pixels.
         side: u32,
+        /// The most objects of a scene, 1 to 8.
+        #[serde(default = "most_objects")]
+        most_objects: usize,
         /// Whether each scene is to be described as well.
         #[serde(default)]
         captions: bool,
@@ -99,6 +102,10 @@ pub enum Kind {
         /// The folder.
         path: PathBuf,
     },
+}
+
+fn most_objects() -> usize {
+    SceneSettings::default().most_objects
 }
 
 /// Splits by name.
@@ -178,8 +185,9 @@ impl DataSource {
         };
         let trained = |split| split == SplitName::Train;
         let source: Arc<dyn Source> = match &self.kind {
-            Kind::Scenes { split, seed, length, side, captions } => {
-                let settings = SceneSettings { side: *side, questions, captions: *captions };
+            Kind::Scenes { split, seed, length, side, most_objects, captions } => {
+                let (most_objects, captions) = (*most_objects, *captions);
+                let settings = SceneSettings { side: *side, questions, most_objects, captions };
                 Arc::new(Scenes::new(settings, world(*split), *seed, *length))
             }
             Kind::Texts { split, seed, length, side } => {

@@ -76,6 +76,17 @@ impl Recipe {
                 let field = format!("data.{name}.side");
                 check(&field, side, (32..=4096).contains(&side), "32 to 4096 pixels")?;
             }
+            if let Kind::Scenes { most_objects, captions, .. } = source.kind {
+                let field = format!("data.{name}.most_objects");
+                check(&field, most_objects, (1..=8).contains(&most_objects), "1 to 8")?;
+                let asked = most_objects >= 3 || captions;
+                check(
+                    &field,
+                    most_objects,
+                    asked,
+                    "3 or more where there are no captions: nothing else is asked",
+                )?;
+            }
         }
         self.evaluation.data.iter().try_for_each(|name| {
             let source = self.known("evaluation.data", name)?;

@@ -218,6 +218,9 @@ pub struct SceneSettings {
     pub side: u32,
     /// Questions about each scene, of different skills as far as the scene permits.
     pub questions: usize,
+    /// The most objects that a scene has; 8 is the richest. Scenes of three objects or more are what questions are asked
+    /// about; with a bound of 1 or 2 there are as many or fewer, and nothing to ask but a description.
+    pub most_objects: usize,
     /// Whether each scene is to be described as well, object by object from left to right: one question more.
     pub captions: bool,
 }
@@ -225,7 +228,7 @@ pub struct SceneSettings {
 impl Default for SceneSettings {
     /// 168 pixels (12 x 12 patches of 14), four questions.
     fn default() -> SceneSettings {
-        SceneSettings { side: 168, questions: 4, captions: false }
+        SceneSettings { side: 168, questions: 4, most_objects: 8, captions: false }
     }
 }
 
@@ -243,7 +246,8 @@ pub struct Scenes {
 impl Scenes {
     /// The first `length` scenes of `split` under `seed`, at most `u32::MAX`. Splits share no scene.
     pub fn new(settings: SceneSettings, split: Split, seed: u64, length: usize) -> Scenes {
-        let settings = SceneSettings { side: settings.side.clamp(32, MAX_SIDE), ..settings };
+        let side = settings.side.clamp(32, MAX_SIDE);
+        let settings = SceneSettings { side, most_objects: settings.most_objects.clamp(1, 8), ..settings };
         let name = format!("scenes {split}");
         Scenes {
             settings,
@@ -258,10 +262,11 @@ impl Scenes {
     /// Scene number `index` and its questions.
     pub fn scene(&self, index: u64) -> (Scene, Vec<Question>) {
         let mut draw = Draw::new(self.seed, &self.domain, index);
-        let (objects, container) = place::place(self.split, &mut draw);
+        let (objects, container) = place::place(self.split, self.settings.most_objects, &mut draw);
         let style = Style::draw(&objects, container.is_some(), &mut draw);
         let scene = Scene { objects, container, style };
-        let mut questions = ask::questions(&scene, self.split, self.settings.questions, &mut draw);
+        let asked = if self.settings.most_objects < 3 { 0 } else { self.settings.questions };
+        let mut questions = ask::questions(&scene, self.split, asked, &mut draw);
         if self.settings.captions {
             questions.push(ask::caption(&scene, &mut draw));
         }

@@ -11,9 +11,10 @@ use crate::synthetic::Split;
 /// Space between objects, and between an object and the edge of picture or container.
 const GAP: f32 = 0.015;
 
-/// Places a scene; tries until one fits.
-pub(super) fn place(split: Split, draw: &mut Draw) -> (Vec<Object>, Option<Container>) {
-    let mut wanted = draw.between(3, 8);
+/// Places a scene of three to `most` objects, or of one to `most` where that is less; tries until one fits.
+pub(super) fn place(split: Split, most: usize, draw: &mut Draw) -> (Vec<Object>, Option<Container>) {
+    let least = if most < 3 { 1 } else { 3 };
+    let mut wanted = draw.between(least, most);
     loop {
         for _ in 0..4 {
             if let Some(found) = try_place(split, wanted, draw) {
@@ -21,13 +22,15 @@ pub(super) fn place(split: Split, draw: &mut Draw) -> (Vec<Object>, Option<Conta
             }
         }
         // Eight large objects and a plate need not fit.
-        wanted = (wanted - 1).max(3);
+        wanted = (wanted - 1).max(least);
     }
 }
 
 fn try_place(split: Split, wanted: usize, draw: &mut Draw) -> Option<(Vec<Object>, Option<Container>)> {
     let kinds = kinds(split, wanted, draw);
-    let container = draw.chance(0.4).then(|| container(draw));
+    // One or two objects are there to be named, not to be found in something.
+    let many = wanted >= 3;
+    let container = (draw.chance(0.4) && many).then(|| container(draw));
     let inside = if container.is_some() { draw.between(1, 3.min(wanted - 1)) } else { 0 };
     let mut objects: Vec<Object> = Vec::with_capacity(wanted);
     for (index, (colour, shape)) in kinds.into_iter().enumerate() {
@@ -67,7 +70,7 @@ fn try_place(split: Split, wanted: usize, draw: &mut Draw) -> Option<(Vec<Object
         })?;
         objects.push(object);
     }
-    if draw.chance(0.4) {
+    if draw.chance(0.4) && many {
         overlap(&mut objects, inside, container.as_ref(), draw);
     }
     Some((objects, container))
