@@ -33,6 +33,8 @@ use journal::{Journal, Line};
 /// more than --skip-fraction of all, the run ends with an error. Such a row is not tried again; take its line and all behind
 /// it out of OUT for that.
 #[derive(Args)]
+// The word in front is MODEL, never left out.
+#[command(mut_arg("model", |model| model.default_value(None::<&str>).required(true)))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
