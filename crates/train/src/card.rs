@@ -89,10 +89,7 @@ fn questions(recipe: &Recipe, name: &str, most: usize) -> Result<Vec<Question>> 
 /// The card.
 pub fn write(facts: &Facts<'_>) -> String {
     let recipe = facts.recipe;
-    let mut sections = vec![head(facts), data(recipe)];
-    sections.push(made(facts));
-    sections.push(scores(facts));
-    sections.push(limits(facts));
+    let sections = [head(facts), data(recipe), made(facts), scores(facts), limits(facts), file(facts.text)];
     format!("{}\n{}\n", front_matter(recipe), sections.join("\n\n"))
 }
 
@@ -207,26 +204,30 @@ fn described(kind: &Kind) -> (String, &'static str) {
 
 fn made(facts: &Facts<'_>) -> String {
     let Facts { recipe, seconds, questions, threads, program, .. } = facts;
-    let commit = facts.commit.map_or("unknown".to_owned(), |commit| format!("`{commit}`"));
+    let commit = facts.commit.map_or("commit not known".to_owned(), |commit| format!("commit `{commit}`"));
     let mut text = format!(
-        "## Recipe\n\nMade by {program}, built from commit {commit}: seed {}, {} steps over {questions} questions in {:.1} \
-         minutes on {threads} thread{}. The same recipe and program \
-         give the same weights on such a processor, bit for bit.\n\n",
+        "## Recipe\n\nMade by {program} ({commit}) with the recipe below and seed {}: {} steps over {questions} questions in \
+         {:.1} minutes on {threads} thread{}. The same recipe and program give the same weights on such a processor, bit for \
+         bit.",
         recipe.seed,
         recipe.steps(),
         seconds / 60.0,
         if *threads == 1 { "" } else { "s" },
     );
-    for change in facts.overrides {
-        _ = writeln!(text, "- changed on the command line: `{change}`");
-    }
     if !facts.overrides.is_empty() {
-        text.push('\n');
+        text += " Changed on the command line:\n";
     }
-    // A fence that no line of the recipe closes.
-    let longest = facts.text.split(|other| other != '`').map(str::len).max().unwrap_or(0);
+    for change in facts.overrides {
+        _ = write!(text, "\n- `{change}`");
+    }
+    text
+}
+
+/// The recipe, behind a fence that none of its lines closes.
+fn file(text: &str) -> String {
+    let longest = text.split(|other| other != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    text + &format!("{fence}toml\n{}\n{fence}", facts.text.trim())
+    format!("## The recipe\n\n{fence}toml\n{}\n{fence}", text.trim())
 }
 
 fn scores(facts: &Facts<'_>) -> String {
@@ -377,8 +378,8 @@ mod tests {
             "as 1, 4 or 16 visual tokens",
             "| scenes | training | generated scenes, train, seed 1, 100000 pictures of 32 pixels | MIT OR Apache-2.0 |",
             "| scenes-validation | scores |",
-            "foveate 1.2.3, built from commit `abcdef`: seed 1, 7 steps over 56 questions in 1.5 minutes on 2 threads",
-            "changed on the command line: `stages.0.steps=7`",
+            "foveate 1.2.3 (commit `abcdef`) with the recipe below and seed 1: 7 steps over 56 questions in 1.5 minutes on 2 threads",
+            "Changed on the command line:\n\n- `stages.0.steps=7`\n\n## Scores",
             "```toml\n# A minute of training",
             "| skill | questions | question only | V = 1 | V = 16 |",
             // 60 and 120 of 200.
