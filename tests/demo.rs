@@ -25,7 +25,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 fn png_size(path: &Path) -> [u32; 2] {
     let bytes = std::fs::read(path).unwrap();
     assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n", "{}", path.display());
-    [16, 20].map(|at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()))
+    [16_usize, 20].map(|at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()))
 }
 
 #[test]
@@ -122,13 +122,13 @@ fn the_embedded_model_goes_wherever_a_model_goes() {
 
     let named =
         parse(run(
-            &[&["ask", "foveate-nano", question, "--visual-tokens", "4", "--json"], &image[..]].concat()
+            &[&["ask", "foveate-nano", question, "--visual-tokens", "4", "--json"][..], &image].concat()
         ));
     assert_eq!((named["model"].as_str(), named["visual_tokens"].as_u64()), (Some("foveate-nano"), Some(4)));
     // Without MODEL the same one answers.
-    let default = parse(run(&[&["ask", question, "--visual-tokens", "4", "--json"], &image[..]].concat()));
+    let default = parse(run(&[&["ask", question, "--visual-tokens", "4", "--json"][..], &image].concat()));
     assert_eq!((&default["model"], &default["answer"]), (&named["model"], &named["answer"]));
-    let rows = parse(run(&[&["compare", question, "--visual-tokens", "1,4", "--json"], &image[..]].concat()));
+    let rows = parse(run(&[&["compare", question, "--visual-tokens", "1,4", "--json"][..], &image].concat()));
     assert_eq!((rows[0]["visual_tokens"].as_u64(), &rows[1]["answer"]), (Some(1), &named["answer"]));
     let looked = run(&[
         "look",

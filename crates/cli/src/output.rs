@@ -217,7 +217,7 @@ mod tests {
         folder.write(&[("a", b"1"), ("b", b"2")]).unwrap();
         assert_eq!(
             (names(home.path()), names(&path)),
-            (vec!["out".to_owned()], vec!["a".into(), "b".into()])
+            (vec!["out".to_owned()], vec!["a".to_owned(), "b".to_owned()])
         );
         std::fs::write(path.join("own"), "").unwrap();
         OutputFolder::open(&path).unwrap().write(&[("a", b"3")]).unwrap();

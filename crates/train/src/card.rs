@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use foveate_data::Question;
 use foveate_data::baseline::{QuestionOnly, Report};
+use foveate_data::{Order, Question, Stream, Tolerance};
 use serde_json::json;
 
 use crate::evaluate::{Count, Score};
@@ -77,11 +77,12 @@ pub fn baselines(recipe: &Recipe) -> Result<BTreeMap<String, Report>> {
     recipe.evaluation.data.iter().map(measure).collect()
 }
 
-/// The first `most` questions of a dataset, as [`evaluate`](crate::evaluate::evaluate) asks them.
+/// Questions of a dataset, `most` of them, in the order in which [`evaluate`](crate::evaluate::evaluate) asks.
 fn questions(recipe: &Recipe, name: &str, most: usize) -> Result<Vec<Question>> {
     let source = recipe.data[name].open(recipe.questions)?;
+    let order = Order::Shuffled { seed: recipe.seed, epoch: 0 };
     // What is broken was counted by whoever looked at the pictures.
-    let samples = (0..source.len()).filter_map(|index| source.sample(index).ok());
+    let samples = Stream::new(source, order, Tolerance { fraction: 1.0 }).filter_map(std::result::Result::ok);
     let asked = samples.flat_map(|sample| sample.questions.into_iter().take(recipe.questions));
     Ok(asked.take(most).collect())
 }
@@ -176,14 +177,14 @@ fn described(kind: &Kind) -> (String, &'static str) {
         SplitName::Validation => "validation",
     };
     match kind {
-        Kind::Scenes { split, seed, length, side } => {
+        Kind::Scenes { split, seed, length, side, .. } => {
             let part = part(split);
             (
                 format!("generated scenes, {part}, seed {seed}, {length} pictures of {side} pixels"),
                 "MIT OR Apache-2.0",
             )
         }
-        Kind::Texts { split, seed, length, side } => (
+        Kind::Texts { split, seed, length, side, .. } => (
             format!("generated texts, {}, seed {seed}, {length} pictures of {side} pixels", part(split)),
             OURS,
         ),

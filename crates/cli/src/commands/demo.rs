@@ -32,8 +32,8 @@ const LOOK_TOKENS: usize = 4;
 /// Show what this program does, with nothing but itself.
 ///
 /// Fits the published scaling law and plans with it; asks foveate-nano, the model that is a part of the program, about
-/// pictures of a kind that it was not trained on, at several numbers of visual tokens, and says what was right and wrong; draws
-/// where its tokens look. Nothing is fetched, and nothing but --out is written. The last line is a JSON document.
+/// generated pictures at several numbers of visual tokens, and says what was right and what was wrong; draws where its
+/// tokens look. Nothing is fetched, and nothing but --out is written. The last line is a JSON document.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The folder that gets the pictures.
@@ -122,7 +122,7 @@ fn introduced(model: &Model) -> Result<String, Failure> {
     let parameters: usize = shapes.map(|shape| shape.elem_count()).sum();
     Ok(format!(
         "{NANO}, a part of this program: {} parameters; {} patches of an image become {} visual tokens (V).\nAsked about \
-         generated pictures with colours and shapes, fonts and words that it never saw together or at all:",
+         generated pictures of the validation split, with pairs of colour and shape, fonts and words of its own:",
         count(parameters as f64),
         vlm.grid().patches(),
         vlm.ladder(),

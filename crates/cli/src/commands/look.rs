@@ -21,13 +21,13 @@ use crate::output::{Outputs, check_place, print, print_json};
 /// and mqt, the window for pooling). For methods that keep patches, the kept one is outlined. A model that tiles gets a
 /// picture for the overview and each tile.
 #[derive(Args)]
-// The word in front is MODEL, never left out.
-#[command(mut_arg("model", |model| model.default_value(None::<&str>).required(true)))]
+// The word in front is MODEL, never left out. Positions are named: `mut_arg` moves what it changes to the end.
+#[command(mut_arg("model", |model| model.index(1).default_value(None::<&str>).required(true)))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
     /// The question, for a compressor that reads it.
-    #[arg(default_value = "")]
+    #[arg(index = 2, default_value = "")]
     question: String,
     /// The image: PNG, JPEG, WebP, GIF (its first frame) or BMP.
     #[arg(long, value_name = "FILE")]

@@ -32,7 +32,7 @@ pub(super) struct Exhibit {
 
 /// All of them, the same ones each time.
 pub(super) fn all() -> Result<Vec<Exhibit>, Failure> {
-    let scenes = SceneSettings { side: SIDE, questions: QUESTIONS };
+    let scenes = SceneSettings { side: SIDE, questions: QUESTIONS, ..SceneSettings::default() };
     let texts = TextSettings { side: SIDE, questions: QUESTIONS };
     let split = Split::Validation;
     let [scene, text] = COUNTS;
