@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use foveate_law::plot::Figure;
 use serde::Serialize;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
 
@@ -38,8 +38,7 @@ impl Outputs {
             return Err(refuse("it is what this run reads"));
         }
         let folder = place.parent().unwrap_or(Path::new("/"));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".foveate-").suffix(".tmp");
+        let mut builder = temporary();
         // Temporary files are private; what the user asked for gets what the umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -78,8 +77,8 @@ impl Outputs {
 /// A folder that gets several files at once: a new one appears with all of them in it.
 pub(crate) struct OutputFolder {
     path: PathBuf,
-    /// Where it is made, beside its place; `None` for a folder that is there.
-    new: Option<TempDir>,
+    /// Where a new one is made before it appears; `None` for a folder that is there.
+    parent: Option<PathBuf>,
 }
 
 impl OutputFolder {
@@ -87,29 +86,25 @@ impl OutputFolder {
     pub(crate) fn open(path: &Path) -> Result<OutputFolder, Failure> {
         let refuse =
             |reason: &dyn Display| Failure::user(format!("cannot write {}: {reason}", path.display()));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".foveate-").suffix(".tmp");
-        match std::fs::metadata(path) {
+        let path = path.to_owned();
+        // What is made here is gone again at once: whether it can be made is all that is asked.
+        match std::fs::metadata(&path) {
             Ok(about) if about.is_dir() => {
-                // Gone again at once: whether one can be made is all that is asked.
-                builder.tempfile_in(path).map_err(|error| refuse(&error.kind()))?;
-                return Ok(OutputFolder { path: path.to_owned(), new: None });
+                temporary().tempfile_in(&path).map_err(|error| refuse(&error.kind()))?;
+                return Ok(OutputFolder { path, parent: None });
             }
             Ok(_) => return Err(refuse(&"it is not a folder")),
             Err(_) => {}
         }
         let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
         };
         if !parent.is_dir() {
             return Err(refuse(&format!("there is no folder {}", parent.display())));
         }
-        // Temporary folders are private; what the user asked for gets what the umask allows.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let new = builder.tempdir_in(parent).map_err(|error| refuse(&error.kind()))?;
-        Ok(OutputFolder { path: path.to_owned(), new: Some(new) })
+        temporary().tempdir_in(&parent).map_err(|error| refuse(&error.kind()))?;
+        Ok(OutputFolder { path, parent: Some(parent) })
     }
 
     /// Where a file of it will be.
@@ -118,21 +113,36 @@ impl OutputFolder {
     }
 
     /// Writes the files, all or none of them in a new folder.
-    pub(crate) fn write(self, files: &[(&str, &[u8])]) -> Result<(), Failure> {
-        let mut outputs = Outputs::default();
-        let folder = self.new.as_ref().map_or(self.path.as_path(), TempDir::path);
-        for (name, bytes) in files {
-            outputs.stage(&folder.join(name), bytes)?;
-        }
-        outputs.commit()?;
-        if let Some(new) = self.new {
-            // On a failure it goes the way of temporary folders.
-            std::fs::rename(new.path(), &self.path)
-                .map_err(|error| Failure::user(format!("cannot write {}: {error}", self.path.display())))?;
-            _ = new.keep();
-        }
+    pub(crate) fn write(&self, files: &[(&str, &[u8])]) -> Result<(), Failure> {
+        let failed =
+            |error: std::io::Error| Failure::user(format!("cannot write {}: {error}", self.path.display()));
+        let stage = |folder: &Path| {
+            let mut outputs = Outputs::default();
+            for (name, bytes) in files {
+                outputs.stage(&folder.join(name), bytes)?;
+            }
+            outputs.commit()
+        };
+        let Some(parent) = &self.parent else { return stage(&self.path) };
+        let mut builder = temporary();
+        // Temporary folders are private; what the user asked for gets what the umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        // On a failure it goes the way of temporary folders.
+        let new = builder.tempdir_in(parent).map_err(failed)?;
+        let (made, shown) = (new.path().display().to_string(), self.path.display().to_string());
+        stage(new.path()).map_err(|failure| failure.reworded(|told| told.replace(&made, &shown)))?;
+        std::fs::rename(new.path(), &self.path).map_err(failed)?;
+        _ = new.keep();
         Ok(())
     }
+}
+
+/// Files and folders that are to be moved, or to go.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".foveate-").suffix(".tmp");
+    builder
 }
 
 /// Where a file for `path` will be: behind any link. Refuses a path that no regular file can have, before any work is done
@@ -228,7 +238,8 @@ mod tests {
     fn nothing_is_left_of_a_folder_that_was_not_written() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("out");
-        drop(OutputFolder::open(&path).unwrap());
+        OutputFolder::open(&path).unwrap();
+        assert!(names(home.path()).is_empty());
         // Somebody else was faster, with a file.
         let folder = OutputFolder::open(&path).unwrap();
         std::fs::write(&path, "theirs").unwrap();
