@@ -4,13 +4,13 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // A package that merely lies inside of somebody's repository has no commit of its own.
-    if git(&["ls-files", "--error-unmatch", "build.rs"]).is_none() {
-        return;
-    }
     // Every commit and every switch of branches adds a line here.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
+    }
+    // A package that merely lies inside of somebody's repository has no commit of its own.
+    if git(&["ls-files", "--error-unmatch", "build.rs"]).is_none() {
+        return;
     }
     if let Some(commit) = git(&["rev-parse", "HEAD"]) {
         println!("cargo::rustc-env=FOVEATE_COMMIT={commit}");
