@@ -135,7 +135,7 @@ fn what_is_nowhere_is_named() {
         (&["ask", "o/absent", QUESTION, "--offline"], &["o/absent@main is not in the cache"]),
         (&["inspect", "./absent"], &["./absent: no such folder or file"]),
         (&["inspect", "absent.gguf"], &["absent.gguf: no such folder or file"]),
-        (&["ask", "foveate-nano", QUESTION], &["foveate-nano is not available in this version"]),
+        (&["ask", "foveate-135m", QUESTION], &["foveate-135m is not available in this version"]),
         (&["inspect", "absent"], &["\"absent\" is no model", "owner/name[@revision]"]),
     ] {
         let output = run(home.path(), &hub, arguments);

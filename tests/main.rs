@@ -6,6 +6,7 @@ mod bench;
 mod budgets;
 mod chat;
 mod convert;
+mod demo;
 mod errors;
 mod fetch;
 mod fit;
@@ -67,6 +68,7 @@ fn number(value: &Value) -> f64 {
 fn help_names_every_command_and_completions_know_their_flags() {
     let help = succeeds(&["--help"]);
     for command in [
+        "demo",
         "fit",
         "plan",
         "frontier",

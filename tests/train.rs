@@ -48,12 +48,23 @@ fn a_recipe_becomes_a_model_that_answers() {
     ]);
     assert_eq!((answer["visual_tokens"].as_u64(), answer["compressor"].as_str()), (Some(4), Some("quecc")));
 
+    // A card says what is known of it, and going on with a run that is over leaves it.
+    let card = std::fs::read_to_string(Path::new(model).join("README.md")).unwrap();
+    for part in
+        ["license: [\"mit\",\"apache-2.0\"]", "6 steps over 96 questions", "`stages.0.batch=4`", "| V = 16 |"]
+    {
+        assert!(card.contains(part), "{part} is not in\n{card}");
+    }
+    let shown = succeeds(&["inspect", model]);
+    assert!(shown.contains("# smoke") && !shown.contains("license:"), "{shown}");
+
     // The folder holds a run: another one is refused, and going on finds nothing left to do.
     let again = foveate(&[&["train", &recipe, "--out", &out][..], &SHORT].concat());
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8(again.stderr).unwrap().contains("holds a run of 6 steps"));
     let resumed = json(&[&arguments[..], &["--resume"]].concat());
     assert_eq!(resumed["step"], document["step"]);
+    assert_eq!(std::fs::read_to_string(Path::new(model).join("README.md")).unwrap(), card);
 }
 
 #[test]

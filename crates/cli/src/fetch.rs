@@ -26,6 +26,9 @@ impl Fetch {
     pub(crate) fn path(&self, word: &str) -> Result<PathBuf, Failure> {
         let path = Path::new(word);
         let source = Source::of_word(word);
+        if let Ok(Source::Embedded) = source {
+            return Err(HubError::Embedded { name: word.to_owned() }.into());
+        }
         let is_wheel = matches!(source, Ok(Source::Wheel(_)));
         if path.exists() && !is_wheel && self.file.is_empty() {
             return Ok(path.to_path_buf());

@@ -4,6 +4,7 @@ mod answer;
 mod commands;
 mod failure;
 mod fetch;
+mod gaze;
 mod generation;
 mod looking;
 mod machine;

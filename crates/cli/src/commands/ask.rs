@@ -19,8 +19,9 @@ use crate::text::without_controls;
 ///
 /// The answer streams to standard output as it is made. Images come in front of the question, in the order given; where
 /// the question holds `<image>`, each takes the place of one instead. A model without a chat template continues the
-/// question's text.
+/// question's text. Without MODEL the one answers that is a part of this program.
 #[derive(Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -45,6 +46,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let options = self.generation.options()?;
+        self.place.check_question(&self.question)?;
         self.threads.apply()?;
         let (images, decode) = self.images.decode()?;
         let mut model = self.place.open()?;

@@ -33,14 +33,16 @@ use journal::{Journal, Line};
 /// more than --skip-fraction of all, the run ends with an error. Such a row is not tried again; take its line and all behind
 /// it out of OUT for that.
 #[derive(Args)]
+// The word in front is MODEL, never left out. Positions are named: `mut_arg` moves what it changes to the end.
+#[command(mut_arg("model", |model| model.index(1).default_value(None::<&str>).required(true)))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
     /// The questions.
-    #[arg(value_name = "IN.jsonl")]
+    #[arg(index = 2, value_name = "IN.jsonl")]
     input: PathBuf,
     /// The answers; a file that holds the first of them is continued.
-    #[arg(value_name = "OUT.jsonl")]
+    #[arg(index = 3, value_name = "OUT.jsonl")]
     output: PathBuf,
     /// Where the rows' images are [default: the folder of IN].
     #[arg(long, value_name = "FOLDER")]

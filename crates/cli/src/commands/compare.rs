@@ -26,6 +26,7 @@ const MOST_SHOWN: usize = 60;
 /// Each row runs everything from the pixels on, as a first question about a new image would: nothing is cached between
 /// rows. The decoding of the file is left out.
 #[derive(Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -54,6 +55,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let options = self.generation.options()?;
+        self.place.check_question(&self.question)?;
         self.threads.apply()?;
         let (images, _) = self.images.decode()?;
         if images.is_empty() {

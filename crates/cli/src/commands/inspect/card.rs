@@ -88,6 +88,8 @@ pub(super) fn card(report: &Report) -> String {
     if !report.cost.is_empty() {
         sections.push(costs(report));
     }
+    // Written by whoever made the model.
+    sections.extend(report.card.as_deref().map(|card| text::without_controls(card).into_owned()));
     sections.join("\n\n")
 }
 

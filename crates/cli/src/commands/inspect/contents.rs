@@ -11,8 +11,11 @@ use foveate_model::vlm::{VisualCost, VlmConfig, published_names};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
 
+use super::markdown;
 use crate::failure::Failure;
-use crate::model::{Family, in_config, in_file, is_gguf, read_config};
+use crate::model::{
+    CARD, Family, NANO, embedded_config, embedded_weights, in_config, in_file, is_gguf, read_config,
+};
 
 /// A model as its files describe it.
 pub(crate) struct Contents {
@@ -23,6 +26,8 @@ pub(crate) struct Contents {
     pub(crate) formats: Vec<Format>,
     /// Bytes of all tensors.
     pub(crate) bytes: u64,
+    /// What its makers say about it: the text of the model card.
+    pub(crate) card: Option<String>,
 }
 
 /// What a model is made of, as far as it was told.
@@ -55,9 +60,20 @@ pub(crate) struct Format {
 }
 
 impl Contents {
+    /// The model that is a part of the program.
+    pub(crate) fn embedded() -> Result<Contents, Failure> {
+        let config = embedded_config()?;
+        let vision = config.vision.clone();
+        let mut contents = vlm(config, vision, &embedded_weights()?, Path::new(NANO))?;
+        contents.card = Some(markdown::body(CARD).to_owned());
+        Ok(contents)
+    }
+
     pub(crate) fn read(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
         if path.is_dir() {
-            return folder(path, tower);
+            let mut contents = folder(path, tower)?;
+            contents.card = markdown::card_of(path)?;
+            return Ok(contents);
         }
         if is_gguf(path) {
             return gguf(path);
@@ -131,7 +147,7 @@ impl Contents {
         let mut formats: Vec<Format> = formats.into_values().collect();
         formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
         let bytes = formats.iter().map(|format| format.bytes).sum();
-        Contents { architecture, kind, parts, formats, bytes }
+        Contents { architecture, kind, parts, formats, bytes, card: None }
     }
 
     /// Adds the tensors of another file.

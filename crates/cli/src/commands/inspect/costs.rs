@@ -38,6 +38,8 @@ pub(crate) struct Report {
     /// One question at each rung of the ladder, most tokens first; without an image for a language model alone, without
     /// a question for a tower alone. Empty where the parts that this needs are not in the file.
     pub(crate) cost: Vec<QuestionCost>,
+    /// The model card without its front matter; `null` where the folder has none.
+    pub(crate) card: Option<String>,
 }
 
 /// The weights in one format.
@@ -134,6 +136,7 @@ impl Report {
             text_tokens,
             answer_tokens,
             cost: Vec::new(),
+            card: contents.card,
         };
         match contents.kind {
             Kind::Tensors => {}
