@@ -98,7 +98,7 @@ fn one_stage(
         let prepared = feed.prepare(step)?;
         let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
         let started = Instant::now();
-        gradients(&vlm, student, None, &prepared.parts, &visual, threads)?;
+        gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
         let seconds = started.elapsed().as_secs_f64();
         let counted = step > first || stage.steps == 1;
         if counted {

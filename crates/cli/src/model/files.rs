@@ -1,6 +1,5 @@
 //! From a path to an open [`Model`]: which files stand for what in each layout.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -261,11 +260,7 @@ fn tokenizer(folder: &Path) -> Result<Tokenizer, Failure> {
 /// The template in the metadata, with the special tokens that it may write.
 fn gguf_template(path: &Path, stored: &GgufTokenizer) -> Result<Option<ChatTemplate>, Failure> {
     let Some(source) = &stored.chat_template else { return Ok(None) };
-    let named = [("bos_token", stored.beginning), ("eos_token", stored.end), ("pad_token", stored.padding)];
-    let special_tokens: BTreeMap<String, String> = named
-        .into_iter()
-        .filter_map(|(name, id)| Some((name.to_owned(), stored.tokenizer.id_to_token(id?)?)))
-        .collect();
+    let special_tokens = stored.special_tokens();
     Ok(Some(ChatTemplate::from_jinja(&path.display().to_string(), source, special_tokens)?))
 }
 

@@ -150,16 +150,20 @@ impl Vlm {
     /// # Errors
     /// A tensor that is missing, has another shape or is not part of the model; a configuration without a tower.
     pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self> {
-        let vision = config.vision.clone().ok_or_else(|| {
-            let name = config.tower_name.as_deref().unwrap_or("missing");
-            ModelError::config(
-                "mm_vision_tower",
-                name,
-                "its folder must be given, the checkpoint does not include it",
-            )
-        })?;
+        let vision = config.vision.clone().ok_or_else(|| no_tower(&config))?;
         let tower = VisionTower::load(vision, &weights.pp("vision_tower"))?;
         Self::complete(config, tower, weights)
+    }
+
+    /// Builds the model from parts that lie apart: `tower` and `language` by the names of their own files, `rest` by the
+    /// published names with their prefixes (`multi_modal_projector.…`, `compressor.…`, `image_newline`). What they hold
+    /// beyond what is asked for is let be.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of_parts(config: VlmConfig, tower: &Weights, language: &Weights, rest: &Weights) -> Result<Self> {
+        let vision = config.vision.clone().ok_or_else(|| no_tower(&config))?;
+        Self::join(config, VisionTower::load(vision, tower)?, rest, language)
     }
 
     /// Adds everything but the tower, and sees that no tensor is left over.
@@ -333,4 +337,9 @@ impl Vlm {
         });
         Ok(Prompt { parts: parts.collect() })
     }
+}
+
+fn no_tower(config: &VlmConfig) -> ModelError {
+    let name = config.tower_name.as_deref().unwrap_or("missing");
+    ModelError::config("mm_vision_tower", name, "its folder must be given, the checkpoint does not include it")
 }

@@ -45,17 +45,19 @@ impl Student {
             Storage::F16 => (DType::F16, "float16"),
             Storage::BF16 => (DType::BF16, "bfloat16"),
         };
-        let tensors: BTreeMap<String, Tensor> = match scope {
-            Scope::Whole => self.tensors(&[])?.into_iter().collect(),
-            Scope::Trained => {
-                let own = |(name, parameter): (&String, &super::Parameter)| {
-                    (name.clone(), parameter.variable.as_detached_tensor())
-                };
-                self.parameters.iter().map(own).collect()
-            }
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        let mut store = |name: String, tensor: Tensor| -> Result<()> {
+            tensors.insert(name, tensor.to_dtype(dtype)?);
+            Ok(())
         };
-        let stored = |(name, tensor): (String, Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?));
-        let tensors = tensors.into_iter().map(stored).collect::<Result<BTreeMap<_, _>>>()?;
+        match scope {
+            Scope::Whole => self.network.each_tensor(store)?,
+            Scope::Trained => {
+                for (name, parameter) in self.parameters() {
+                    store(name.clone(), parameter.variable.as_detached_tensor())?;
+                }
+            }
+        }
         let mut json = self.json.clone();
         json["torch_dtype"] = dtype_name.into();
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
@@ -69,7 +71,7 @@ impl Student {
     /// Numbers of elements of each group that is trained.
     pub fn trained_sizes(&self) -> BTreeMap<Group, usize> {
         let mut sizes = BTreeMap::new();
-        for parameter in self.parameters.values() {
+        for parameter in self.parameters().values() {
             *sizes.entry(parameter.group).or_default() += parameter.variable.elem_count();
         }
         sizes
