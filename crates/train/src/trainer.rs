@@ -283,8 +283,9 @@ pub fn gradients(
     let targets: usize =
         parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
-    let results =
-        parallel::map(&work, threads, |(part, visual)| one_part(vlm, parameters, cache, part, *visual, targets));
+    let results = parallel::map(&work, threads, |(part, visual)| {
+        one_part(vlm, parameters, cache, part, *visual, targets)
+    });
     let mut sum = Computed { loss: 0.0, targets, gradients: BTreeMap::new() };
     for result in results {
         let (loss, gradients) = result?;

@@ -97,9 +97,11 @@ mod tests {
 
     #[test]
     fn what_cannot_is_refused() {
-        let text = r#"{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}"#;
+        let text =
+            r#"{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}"#;
         let config = DecoderConfig::from_json(text).unwrap();
-        let divided = DecoderConfig { rotary_scaling: RotaryScaling::Divisors(vec![2.0; 8]), ..config.clone() };
+        let divided =
+            DecoderConfig { rotary_scaling: RotaryScaling::Divisors(vec![2.0; 8]), ..config.clone() };
         let own = DecoderConfig { windows: vec![Some(4), None], ..config };
         for config in [divided, own] {
             let message = config.to_json().unwrap_err().to_string();

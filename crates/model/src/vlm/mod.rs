@@ -341,5 +341,9 @@ impl Vlm {
 
 fn no_tower(config: &VlmConfig) -> ModelError {
     let name = config.tower_name.as_deref().unwrap_or("missing");
-    ModelError::config("mm_vision_tower", name, "its folder must be given, the checkpoint does not include it")
+    ModelError::config(
+        "mm_vision_tower",
+        name,
+        "its folder must be given, the checkpoint does not include it",
+    )
 }

@@ -29,8 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
-pub(crate) use packing::{Kept, LowRank};
 use packing::Packing;
+pub(crate) use packing::{Kept, LowRank};
 pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.

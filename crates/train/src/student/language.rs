@@ -113,11 +113,8 @@ pub(super) fn fresh(
     let decoder = DecoderConfig::from_json(&config.to_string())?;
     let shapes = decoder.tensors();
     let tensors = shapes.iter().map(|(name, shape)| {
-        let tensor = Start::of(name, shape, decoder.blocks).tensor(
-            seed,
-            &format!("language_model.{name}"),
-            shape,
-        )?;
+        let tensor =
+            Start::of(name, shape, decoder.blocks).tensor(seed, &format!("language_model.{name}"), shape)?;
         Ok((name.clone(), tensor))
     });
     let weights = Weights::from_tensors(tensors.collect::<Result<HashMap<_, _>>>()?);

@@ -147,8 +147,7 @@ impl Network {
 
     /// Numbers of elements: trainable, all.
     pub fn sizes(&self) -> (usize, usize) {
-        let trained: usize =
-            self.parameters.values().map(|parameter| parameter.variable.elem_count()).sum();
+        let trained: usize = self.parameters.values().map(|parameter| parameter.variable.elem_count()).sum();
         let shapes = self.tower.shapes.iter().chain(&self.language.shapes);
         let frozen: usize = shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let tables: usize = self.tables.values().map(Tensor::elem_count).sum();

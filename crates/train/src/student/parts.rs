@@ -101,19 +101,9 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     files.insert("preprocessor_config.json".to_owned(), processor_json(&parts.image, &preprocessor));
 
     let compressor = parts.compressor.clone();
-    let trained =
-        Trained { groups: &recipe.trained_groups(), lora: recipe.lora.as_ref(), seed: recipe.seed };
+    let trained = Trained { groups: &recipe.trained_groups(), lora: recipe.lora.as_ref(), seed: recipe.seed };
     let network = Network::new(config, &compressor, tower, language, trained)?;
-    Ok(Student {
-        network,
-        json,
-        compressor,
-        tokenizer,
-        template,
-        preprocessor,
-        end_token,
-        files,
-    })
+    Ok(Student { network, json, compressor, tokenizer, template, preprocessor, end_token, files })
 }
 
 fn open_tokenizer(path: &Path) -> Result<Tokenizer> {

@@ -31,9 +31,8 @@ pub(super) fn open(path: &Path, side: usize, dtype: Option<Dtype>) -> Result<(Vi
     VisionTower::load(config.clone(), &weights)?;
     let unused = weights.unused();
     let needed = weights.names().into_iter().filter(|name| !unused.contains(name));
-    let mut shapes: Vec<(String, Vec<usize>)> = needed
-        .filter_map(|name| weights.shape(&name).map(|shape| (name, shape.into_dims())))
-        .collect();
+    let mut shapes: Vec<(String, Vec<usize>)> =
+        needed.filter_map(|name| weights.shape(&name).map(|shape| (name, shape.into_dims()))).collect();
     let (config, weights) = positions::resize(config, side, weights, &mut shapes)?;
     Ok((config, Part { weights, shapes, dtype: dtype.unwrap_or(FROZEN) }))
 }
@@ -88,8 +87,7 @@ pub(super) fn fresh(table: &toml::Table, seed: u64) -> Result<(Value, Part)> {
     let shapes: Vec<(String, Vec<usize>)> =
         shapes.into_iter().map(|(name, shape)| (format!("vision_model.{name}"), shape)).collect();
     let tensors = shapes.iter().map(|(name, shape)| {
-        let tensor =
-            Start::of(name, shape, blocks).tensor(seed, &format!("vision_tower.{name}"), shape)?;
+        let tensor = Start::of(name, shape, blocks).tensor(seed, &format!("vision_tower.{name}"), shape)?;
         Ok((name.clone(), tensor))
     });
     let weights = Weights::from_tensors(tensors.collect::<Result<HashMap<_, _>>>()?);

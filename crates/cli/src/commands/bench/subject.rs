@@ -17,7 +17,7 @@ use crate::fetch::Fetch;
 use crate::model::{Family, Place, is_gguf, read_config};
 
 /// What a shape starts with on the command line.
-const SHAPE: &str = "shape:";
+pub(super) const SHAPE: &str = "shape:";
 
 /// The parts of a model that are there.
 pub(super) struct Subject {

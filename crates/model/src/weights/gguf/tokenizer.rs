@@ -40,7 +40,8 @@ impl GgufTokenizer {
     /// The special tokens that a chat template may write, by the names that it has for them.
     pub fn special_tokens(&self) -> BTreeMap<String, String> {
         let named = [("bos_token", self.beginning), ("eos_token", self.end), ("pad_token", self.padding)];
-        let text = |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.tokenizer.id_to_token(id?)?));
+        let text =
+            |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.tokenizer.id_to_token(id?)?));
         named.into_iter().filter_map(text).collect()
     }
 }
