@@ -226,7 +226,6 @@ impl Trainer {
 /// What stays the same during a stage.
 struct InStage {
     index: usize,
-    groups: Vec<Group>,
     vlm: Vlm,
     rungs: Rungs,
     schedule: Schedule,
@@ -245,7 +244,7 @@ impl InStage {
             most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
-        Ok(InStage { index, groups, vlm, rungs, schedule, cache })
+        Ok(InStage { index, vlm, rungs, schedule, cache })
     }
 }
 

@@ -28,6 +28,7 @@
 //! # Ok::<(), foveate_model::ModelError>(())
 //! ```
 
+mod apart;
 mod carried;
 mod choice;
 mod compress;
@@ -47,6 +48,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{D, Tensor};
 use foveate_compress::{Compressor, Method, Placement};
 
+pub use apart::{FrozenPart, FrozenParts, PartPaths, language_weights, tower_weights};
 pub use carried::CarriedCompressor;
 use carried::{carried, without_weights};
 pub use compress::Seen;
@@ -127,7 +129,12 @@ impl Vlm {
     /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
     /// is not part of the model.
     pub fn open(folder: &Path, tower: Option<&Path>, dtype: Dtype) -> Result<Self> {
-        let mut config = VlmConfig::from_json(&read_config(folder)?)?;
+        let text = read_config(folder)?;
+        let mut config = VlmConfig::from_json(&text)?;
+        if text.contains(apart::FIELD) {
+            let paths = PartPaths { tower: tower.map(Path::to_owned), language: None };
+            return Self::open_on(folder, &paths, dtype);
+        }
         let weights = published_names(Weights::open(folder)?).packed(dtype);
         let beside = config.tower_name.as_ref().map(|name| folder.join(name)).filter(|path| path.is_dir());
         let Some(tower) = tower.or(beside.as_deref()).filter(|_| config.vision.is_none()) else {

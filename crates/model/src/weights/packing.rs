@@ -219,3 +219,88 @@ fn blocks<'a>(parts: &'a [(Weights, usize)], format: Format, k: usize) -> Result
 fn pack(source: Source<'_>, format: Format, n: usize, k: usize) -> Result<Matrix> {
     Matrix::pack(source, format, n, k, &pool()).map_err(ModelError::Kernels)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::nn::Linear;
+
+    fn tensor(rows: usize, columns: usize, seed: usize) -> Tensor {
+        let values: Vec<f32> = (0..rows * columns).map(|at| ((at * 31 + seed) as f32 * 0.7).sin()).collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    fn low_rank() -> HashMap<String, Tensor> {
+        HashMap::from([(LORA_A.to_owned(), tensor(2, 64, 1)), (LORA_B.to_owned(), tensor(96, 2, 2))])
+    }
+
+    fn matrix(weights: &Weights) -> Arc<Matrix> {
+        match Weights::matrix(&[(weights.clone(), 96)], 64, None).unwrap() {
+            Kept::Packed(matrix) => matrix,
+            Kept::Tensor(_) => panic!("a frozen matrix is packed"),
+        }
+    }
+
+    #[test]
+    fn models_on_the_same_frozen_tensors_share_their_matrices() {
+        let weights = Weights::from_tensors(HashMap::from([("weight".to_owned(), tensor(96, 64, 0))]));
+        let frozen = weights.clone().packed_once(Dtype::Bf16);
+        let first = matrix(&frozen);
+        assert!(Arc::ptr_eq(&first, &matrix(&frozen.with_live(low_rank()))));
+        // Not between dtypes, and not without being asked.
+        assert!(!Arc::ptr_eq(&first, &matrix(&weights.clone().packed_once(Dtype::Bf16))));
+        let anew = weights.packed(Dtype::Bf16);
+        assert!(!Arc::ptr_eq(&matrix(&anew), &matrix(&anew)));
+    }
+
+    #[test]
+    fn a_low_rank_change_is_the_same_beside_a_matrix_and_merged_into_it() {
+        let weights = Weights::from_tensors(HashMap::from([("weight".to_owned(), tensor(96, 64, 0))]));
+        let x = tensor(5, 64, 3);
+        let product = tensor(96, 2, 2).matmul(&tensor(2, 64, 1)).unwrap();
+        let changed = (tensor(96, 64, 0) + (product * 0.5).unwrap()).unwrap();
+        let expected = x.matmul(&changed.t().unwrap()).unwrap();
+        let load = |weights: Weights| Linear::load(&weights.with_adapter_scale(0.5), 64, 96, false).unwrap();
+        let live = weights.with_live(low_rank());
+        let stored = weights.with_tensors(low_rank());
+        for (way, layer) in [
+            ("live, tensors", load(live.clone())),
+            ("live, packed", load(live.packed(Dtype::F32))),
+            ("stored, tensors", load(stored.clone())),
+            ("stored, packed", load(stored.packed(Dtype::F32))),
+        ] {
+            let residual = tensor(5, 96, 4);
+            let added = (layer.forward_added(&x, &residual).unwrap() - residual).unwrap();
+            for y in [layer.forward(&x).unwrap(), added] {
+                let apart = (y - &expected).unwrap().abs().unwrap().max_all().unwrap();
+                assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{way}: {apart}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_reach_a_change_of_a_packed_matrix() {
+        let weights = Weights::from_tensors(HashMap::from([("weight".to_owned(), tensor(96, 64, 0))]));
+        let variables: HashMap<String, Var> =
+            low_rank().into_iter().map(|(name, value)| (name, Var::from_tensor(&value).unwrap())).collect();
+        let live = variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone()));
+        let weights = weights.packed_once(Dtype::Bf16).with_live(live.collect());
+        let layer = Linear::load(&weights, 64, 96, false).unwrap();
+        let x = tensor(5, 64, 3);
+        let store = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
+        // Of Σ x Aᵀ Bᵀ: each row of B gets Σ x Aᵀ.
+        let expected = x.matmul(&tensor(2, 64, 1).t().unwrap()).unwrap().sum(0).unwrap();
+        let found = store.get(&variables[LORA_B]).unwrap().get(7).unwrap();
+        let apart = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(apart < 1e-4, "{apart}");
+        assert!(store.get(&variables[LORA_A]).is_some());
+        // What changes in place is seen.
+        let before = layer.forward(&x).unwrap();
+        variables[LORA_B].set(&tensor(96, 2, 9)).unwrap();
+        let apart = (layer.forward(&x).unwrap() - before).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(apart.to_scalar::<f32>().unwrap() > 0.1);
+    }
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use foveate_data::image::Preprocessor;
 use foveate_model::vlm::save_checkpoint;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
@@ -26,11 +27,14 @@ pub enum Storage {
 }
 
 /// What is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The whole model, adapters merged.
+    #[default]
     Whole,
-    /// Trainable tensors alone; adapters as `lora_A` and `lora_B`.
+    /// What the published files of frozen parts do not hold, and which files these are; adapters as `lora_A` and `lora_B`.
+    /// [`Vlm::open_on`](foveate_model::vlm::Vlm::open_on) opens it.
     Trained,
 }
 
@@ -38,7 +42,7 @@ impl Student {
     /// Writes the model to `folder`: `config.json`, `model.safetensors`, tokenizer and image processor.
     ///
     /// # Errors
-    /// A folder or file that cannot be written.
+    /// A folder or file that cannot be written; a frozen part that cannot be read any more.
     pub fn save(&self, folder: &Path, storage: Storage, scope: Scope) -> Result<()> {
         let (dtype, dtype_name) = match storage {
             Storage::F32 => (DType::F32, "float32"),
@@ -46,20 +50,19 @@ impl Student {
             Storage::BF16 => (DType::BF16, "bfloat16"),
         };
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        let mut store = |name: String, tensor: Tensor| -> Result<()> {
+        let store = |name: String, tensor: Tensor| -> Result<()> {
             tensors.insert(name, tensor.to_dtype(dtype)?);
             Ok(())
         };
         match scope {
             Scope::Whole => self.network.each_tensor(store)?,
-            Scope::Trained => {
-                for (name, parameter) in self.parameters() {
-                    store(name.clone(), parameter.variable.as_detached_tensor())?;
-                }
-            }
+            Scope::Trained => self.network.each_trained(store)?,
         }
         let mut json = self.json.clone();
         json["torch_dtype"] = dtype_name.into();
+        if scope == Scope::Trained {
+            self.network.frozen_parts()?.write(&mut json, self.network.adapter_scale())?;
+        }
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         for (name, content) in &self.files {
             atomic::replace_bytes(&folder.join(name), content)?;

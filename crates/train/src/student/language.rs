@@ -10,8 +10,8 @@ use foveate_model::{Dtype, Weights};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use super::network::Part;
-use super::parts::{FROZEN, read_json, table_to_json};
+use super::network::{Origin, Part};
+use super::parts::{read_json, table_to_json};
 use crate::initialise::Start;
 use crate::tokenizer::END_TOKEN;
 use crate::{Result, TrainError};
@@ -31,17 +31,18 @@ pub(super) struct Published {
     pub(super) tokenizer: Option<Tokenizer>,
 }
 
-/// Opens a folder or a GGUF file. Its matrices are kept as `dtype` where they are frozen; `None`: blocks as they are,
-/// all others as is fastest.
-pub(super) fn open(path: &Path, dtype: Option<Dtype>) -> Result<Published> {
-    if path.is_dir() { open_folder(path, dtype) } else { open_gguf(path, dtype) }
+/// Opens a folder or a GGUF file. Its matrices are kept as `dtype` where they are frozen.
+pub(super) fn open(word: &str, path: &Path, dtype: Dtype) -> Result<Published> {
+    let origin = Origin { word: word.to_owned(), path: path.to_owned(), changed: Vec::new() };
+    let mut published = if path.is_dir() { open_folder(path, dtype)? } else { open_gguf(path, dtype)? };
+    published.part.origin = Some(origin);
+    Ok(published)
 }
 
-fn open_folder(folder: &Path, dtype: Option<Dtype>) -> Result<Published> {
+fn open_folder(folder: &Path, dtype: Dtype) -> Result<Published> {
     let config = read_json(&folder.join("config.json"))?;
     let decoder = DecoderConfig::from_json(&config.to_string())?;
-    let part =
-        Part { weights: Weights::open(folder)?, shapes: decoder.tensors(), dtype: dtype.unwrap_or(FROZEN) };
+    let part = Part { weights: Weights::open(folder)?, shapes: decoder.tensors(), origin: None, dtype };
     Ok(Published {
         config,
         part,
@@ -52,7 +53,7 @@ fn open_folder(folder: &Path, dtype: Option<Dtype>) -> Result<Published> {
     })
 }
 
-fn open_gguf(path: &Path, dtype: Option<Dtype>) -> Result<Published> {
+fn open_gguf(path: &Path, dtype: Dtype) -> Result<Published> {
     let file = GgufFile::open(path).map_err(foveate_model::ModelError::from)?;
     let decoder = DecoderConfig::from_gguf(&file)?;
     let stored = file.tokenizer().map_err(foveate_model::ModelError::from)?;
@@ -75,10 +76,9 @@ fn open_gguf(path: &Path, dtype: Option<Dtype>) -> Result<Published> {
     }
     files.insert("tokenizer_config.json".to_owned(), format!("{about:#}\n").into_bytes());
     let weights = file.weights().map_err(foveate_model::ModelError::from)?;
-    let dtype = dtype.unwrap_or(Dtype::AsStored);
     Ok(Published {
         config: decoder.to_json()?,
-        part: Part { weights, shapes: decoder.tensors(), dtype },
+        part: Part { weights, shapes: decoder.tensors(), origin: None, dtype },
         template,
         end_token: stored.end,
         files,
@@ -118,7 +118,7 @@ pub(super) fn fresh(
         Ok((name.clone(), tensor))
     });
     let weights = Weights::from_tensors(tensors.collect::<Result<HashMap<_, _>>>()?);
-    Ok((config, Part { weights, shapes, dtype: Dtype::F32 }))
+    Ok((config, Part { weights, shapes, origin: None, dtype: Dtype::F32 }))
 }
 
 /// The files beside a language model's weights that a model made of it needs as well.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 pub use export::{Scope, Storage};
-pub use network::{Network, Parameter, Part, Trained};
+pub use network::{Network, Origin, Parameter, Part, Trained};
 
 use crate::recipe::{Group, Recipe, Tokens};
 use crate::{Result, tokenizer};

@@ -5,11 +5,12 @@
 //! Adapters are two thin matrices of their own beside a packed one, so that they need no model built anew.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, Var};
 use foveate_compress::{CompressorConfig, Fresh, Parameters, Placement};
 use foveate_model::vision::VisionConfig;
-use foveate_model::vlm::{Vlm, VlmConfig};
+use foveate_model::vlm::{FrozenPart, FrozenParts, Vlm, VlmConfig};
 use foveate_model::{Dtype, Weights};
 use sha2::{Digest, Sha256};
 
@@ -44,8 +45,21 @@ pub struct Part {
     pub weights: Weights,
     /// Names and shapes of all that belong to it.
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Where it is published; absent for one that starts fresh.
+    pub origin: Option<Origin>,
     /// What its matrices are kept as where it is frozen.
     pub dtype: Dtype,
+}
+
+/// A published part.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Its place in the recipe.
+    pub word: String,
+    /// Its place on this machine.
+    pub path: PathBuf,
+    /// Names of tensors that differ from the published ones.
+    pub changed: Vec<String>,
 }
 
 /// What of a network is trained.
@@ -75,6 +89,7 @@ pub struct Network {
 struct Frozen {
     weights: Weights,
     shapes: Vec<(String, Vec<usize>)>,
+    origin: Option<Origin>,
     dtype: Dtype,
 }
 
@@ -134,7 +149,7 @@ impl Network {
     /// # Errors
     /// A tensor that cannot be read any more.
     pub fn tower_identity(&self) -> Result<[u8; 32]> {
-        let Frozen { weights, shapes, dtype } = &self.tower;
+        let Frozen { weights, shapes, dtype, .. } = &self.tower;
         let mut hash = Sha256::new().chain_update(format!("{:?} {dtype}", self.config.vision));
         for (name, shape) in shapes {
             hash.update(name);
@@ -204,6 +219,37 @@ impl Network {
         Ok(())
     }
 
+    /// What a checkpoint needs besides the published files of frozen parts, adapters as they are: see
+    /// [`each_tensor`](Self::each_tensor).
+    pub(super) fn each_trained(&self, mut store: impl FnMut(String, Tensor) -> Result<()>) -> Result<()> {
+        for (prefix, Frozen { weights, shapes, origin, .. }) in
+            [(TOWER, &self.tower), (LANGUAGE, &self.language)]
+        {
+            let own = |name: &String| origin.as_ref().is_none_or(|origin| origin.changed.contains(name));
+            for (name, shape) in shapes.iter().filter(|(name, _)| own(name)) {
+                store(format!("{prefix}{name}"), weights.get(shape.as_slice(), name)?)?;
+            }
+        }
+        self.tables.iter().try_for_each(|(name, tensor)| store(name.clone(), tensor.clone()))?;
+        self.parameters
+            .iter()
+            .try_for_each(|(name, parameter)| store(name.clone(), parameter.variable.as_detached_tensor()))
+    }
+
+    /// The published files that the frozen parts are read from; those that the recipe has a word for can be fetched.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more: it is read as a whole.
+    pub(super) fn frozen_parts(&self) -> Result<FrozenParts> {
+        let describe = |frozen: &Frozen| {
+            let Some(Origin { word, path, .. }) = &frozen.origin else { return Ok(None) };
+            // A path of this machine says nothing elsewhere.
+            let from = Some(word.clone()).filter(|word| !Path::new(word).exists());
+            FrozenPart::describe(path, from).map(Some)
+        };
+        Ok(FrozenParts { tower: describe(&self.tower)?, language: describe(&self.language)? })
+    }
+
     /// Takes values for the trainable tensors, all of them.
     ///
     /// # Errors
@@ -230,16 +276,17 @@ fn part(
     trained: Trained<'_>,
     parameters: &mut BTreeMap<String, Parameter>,
 ) -> Result<Frozen> {
-    let Part { weights, shapes, dtype } = part;
+    let Part { weights, shapes, origin, dtype } = part;
     if !trained.groups.contains(&group) {
-        return Ok(Frozen { weights: weights.packed_once(dtype), shapes, dtype });
+        return Ok(Frozen { weights: weights.packed_once(dtype), shapes, origin, dtype });
     }
     for (name, shape) in &shapes {
         let variable = Var::from_tensor(&weights.get(shape.as_slice(), name)?)?;
         parameters.insert(format!("{prefix}{name}"), Parameter { variable, group });
     }
     // Nothing of where they started stays in memory.
-    Ok(Frozen { weights: Weights::from_tensors(HashMap::new()), shapes: Vec::new(), dtype })
+    let weights = Weights::from_tensors(HashMap::new());
+    Ok(Frozen { weights, shapes: Vec::new(), origin: None, dtype })
 }
 
 /// The filter of windows of one patch: a query that has one key to look at gets that key's value whatever it is, so that

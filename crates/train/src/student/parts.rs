@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use foveate_data::prompt::ChatTemplate;
-use foveate_model::Dtype;
 use foveate_model::vlm::VlmConfig;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
@@ -16,19 +15,19 @@ use crate::recipe::{Recipe, Source, Tokens};
 use crate::tokenizer::END_TOKEN;
 use crate::{Result, TrainError};
 
-/// What matrices of a frozen part are kept as where the recipe does not say it.
-pub(super) const FROZEN: Dtype = Dtype::Bf16;
-
 pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tokenizer>) -> Result<Student> {
     let parts = &recipe.parts;
     let located = |part: &'static str, word: &str| -> Result<PathBuf> {
         resolve(word).map_err(|reason| TrainError::Part { part, word: word.to_owned(), reason })
     };
-    let path = match &parts.language {
-        Source::From(word) => Some(located("language", word)?),
-        Source::Fresh(_) => None,
+    let (path, mut published) = match &parts.language {
+        Source::From(word) => {
+            let path = located("language", word)?;
+            let published = language::open(word, &path, parts.dtype)?;
+            (Some(path), Some(published))
+        }
+        Source::Fresh(_) => (None, None),
     };
-    let mut published = path.as_deref().map(|path| language::open(path, parts.dtype)).transpose()?;
     let tokenizer = match (&parts.tokenizer, trained) {
         (_, Some(trained)) => trained,
         (Some(Tokens::From(word)), _) => open_tokenizer(&located("tokenizer", word)?)?,
@@ -64,7 +63,7 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     let (vision_config, tower) = match &parts.tower {
         Source::From(word) => {
             let path = located("tower", word)?;
-            let (config, part) = tower::open(&path, parts.image.side as usize, parts.dtype)?;
+            let (config, part) = tower::open(word, &path, parts.image.side as usize, parts.dtype)?;
             let json = serde_json::to_value(&config);
             let json = json.map_err(|error| TrainError::Part {
                 part: "tower",

@@ -11,13 +11,14 @@ use crate::{Result, TrainError};
 
 /// Resizes the table of positions of a tower's `weights` from the grid of `config` to that of images of `side` pixels,
 /// and returns the configuration for these: bicubic with a = −0.75, half-pixel centres, border clamped, as
-/// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized). `shapes` are those of the tower's tensors.
+/// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized). `shapes` are those of the tower's tensors. Also
+/// returns the name of the table if it was changed.
 pub(super) fn resize(
     config: VisionConfig,
     side: usize,
     weights: Weights,
     shapes: &mut [(String, Vec<usize>)],
-) -> Result<(VisionConfig, Weights)> {
+) -> Result<(VisionConfig, Weights, Vec<String>)> {
     let patch = config.patch_size();
     if side == 0 || !side.is_multiple_of(patch) {
         let allowed = format!("a multiple of the tower's patch of {patch} pixels");
@@ -28,7 +29,7 @@ pub(super) fn resize(
         VisionConfig::Dinov2(_) => "embeddings.position_embeddings",
         _ => "vision_model.embeddings.position_embedding.weight",
     };
-    let mut weights = weights;
+    let (mut weights, mut changed) = (weights, Vec::new());
     let stored = shapes.iter_mut().find(|(stored, _)| stored == name);
     if let Some((_, shape)) = stored.filter(|(_, shape)| from != to && shape.len() >= 2) {
         let table = weights.get(shape.as_slice(), name)?;
@@ -41,6 +42,7 @@ pub(super) fn resize(
         shape[rank - 2] = extra + to * to;
         let table = Tensor::from_vec(resized, shape.as_slice(), table.device())?;
         weights = weights.with_tensors(HashMap::from([(name.to_owned(), table)]));
+        changed.push(name.to_owned());
     }
     let config = match config {
         VisionConfig::Clip(config) => VisionConfig::Clip(ClipConfig { image_size: side, ..config }),
@@ -48,7 +50,7 @@ pub(super) fn resize(
         VisionConfig::Dinov2(config) => VisionConfig::Dinov2(Dinov2Config { image_size: side, ..config }),
         other => other,
     };
-    Ok((config, weights))
+    Ok((config, weights, changed))
 }
 
 /// A table `[from · from, width]` as `[to · to, width]`.

@@ -4,24 +4,19 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use foveate_model::vision::{Dinov2Config, VisionConfig, VisionTower};
+use foveate_model::vlm::tower_weights;
 use foveate_model::{Dtype, Weights};
 use serde_json::Value;
 
-use super::network::Part;
-use super::parts::{FROZEN, read_json, table_to_json};
+use super::network::{Origin, Part};
+use super::parts::{read_json, table_to_json};
 use super::positions;
 use crate::initialise::Start;
 use crate::{Result, TrainError};
 
-/// Opens a tower for pictures of `side` pixels. Its matrices are kept as `dtype` where they are frozen; `None`: as is
-/// fastest.
-pub(super) fn open(path: &Path, side: usize, dtype: Option<Dtype>) -> Result<(VisionConfig, Part)> {
-    let mut weights = Weights::open(path)?;
-    // Below these prefixes a classifier's file or an export keeps the tower.
-    let prefix = ["dinov2", "backbone"].into_iter().find(|prefix| !weights.pp(prefix).names().is_empty());
-    if let Some(prefix) = prefix {
-        weights = weights.pp(prefix).rename(|_| None);
-    }
+/// Opens a tower for pictures of `side` pixels. Its matrices are kept as `dtype` where they are frozen.
+pub(super) fn open(word: &str, path: &Path, side: usize, dtype: Dtype) -> Result<(VisionConfig, Part)> {
+    let weights = tower_weights(path)?;
     let config = if path.is_dir() {
         VisionConfig::from_json(&read_json(&path.join("config.json"))?.to_string())?
     } else {
@@ -33,8 +28,9 @@ pub(super) fn open(path: &Path, side: usize, dtype: Option<Dtype>) -> Result<(Vi
     let needed = weights.names().into_iter().filter(|name| !unused.contains(name));
     let mut shapes: Vec<(String, Vec<usize>)> =
         needed.filter_map(|name| weights.shape(&name).map(|shape| (name, shape.into_dims()))).collect();
-    let (config, weights) = positions::resize(config, side, weights, &mut shapes)?;
-    Ok((config, Part { weights, shapes, dtype: dtype.unwrap_or(FROZEN) }))
+    let (config, weights, changed) = positions::resize(config, side, weights, &mut shapes)?;
+    let origin = Some(Origin { word: word.to_owned(), path: path.to_owned(), changed });
+    Ok((config, Part { weights, shapes, origin, dtype }))
 }
 
 /// A tower whose weights start from `seed`.
@@ -91,5 +87,5 @@ pub(super) fn fresh(table: &toml::Table, seed: u64) -> Result<(Value, Part)> {
         Ok((name.clone(), tensor))
     });
     let weights = Weights::from_tensors(tensors.collect::<Result<HashMap<_, _>>>()?);
-    Ok((json, Part { weights, shapes, dtype: Dtype::F32 }))
+    Ok((json, Part { weights, shapes, origin: None, dtype: Dtype::F32 }))
 }

@@ -43,7 +43,14 @@ impl Subject {
             let tower = VisionTower::open(&path, dtype)?;
             return Ok(Self { tower: Some(tower), decoder: None, viewer: None });
         }
-        let place = Place { model: spec.to_owned(), mmproj: None, tower: None, dtype, fetch: fetch.clone() };
+        let place = Place {
+            model: spec.to_owned(),
+            mmproj: None,
+            tower: None,
+            language: None,
+            dtype,
+            fetch: fetch.clone(),
+        };
         let mut model = place.open()?;
         if let (Some(method), Some(_)) = (compressor, model.viewer()) {
             model.use_compressor(method)?;

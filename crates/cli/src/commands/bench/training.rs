@@ -88,7 +88,12 @@ impl Training {
             feature_states: vec![HiddenState::new(last)],
             ..VlmConfig::plain(vision, text)
         };
-        let part = |seed| Part { weights: Weights::random(seed), shapes: Vec::new(), dtype: task.dtype };
+        let part = |seed| Part {
+            weights: Weights::random(seed),
+            shapes: Vec::new(),
+            origin: None,
+            dtype: task.dtype,
+        };
         let trained = Trained { groups: &TRAINED, lora: None, seed: 0 };
         let vocabulary = config.text.vocabulary;
         let network = Network::new(config, &compressor, part(1), part(2), trained)?;
