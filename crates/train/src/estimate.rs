@@ -73,7 +73,7 @@ pub fn estimate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Es
         parameters,
         flops: stages.iter().map(|stage| stage.flops_per_step * stage.steps as f64).sum(),
         hours: stages.iter().map(|stage| stage.seconds_per_step * stage.steps as f64).sum::<f64>() / 3600.0,
-        state_bytes: 4 * (parameters + 3 * trained_parameters) as u64,
+        state_bytes: student.network().bytes() + 12 * trained_parameters as u64,
         peak_bytes: peak_bytes(),
         stages,
     })

@@ -169,6 +169,28 @@ impl Network {
         (trained, trained + frozen + tables)
     }
 
+    /// Bytes that the tensors take in memory: those that are trained, without gradients and moments, and those that are
+    /// frozen, as they are kept.
+    pub fn bytes(&self) -> u64 {
+        let frozen = [&self.tower, &self.language].into_iter().flat_map(|frozen| {
+            frozen.shapes.iter().map(|(name, shape)| {
+                let count = shape.iter().product::<usize>() as u64;
+                match frozen.dtype {
+                    // Vectors, and what is no matrix of a linear layer, are f32 whatever the dtype.
+                    _ if shape.len() != 2 => 4 * count,
+                    Dtype::Bf16 => 2 * count,
+                    // With a scale of two bytes for each 32.
+                    Dtype::Int8 => count + count / 16,
+                    Dtype::AsStored => frozen.weights.stored(name).map_or(4 * count, |stored| stored.bytes),
+                    Dtype::F32 => 4 * count,
+                }
+            })
+        });
+        let tables = self.tables.values().map(|table| 4 * table.elem_count() as u64);
+        let trained = self.parameters.values().map(|parameter| 4 * parameter.variable.elem_count() as u64);
+        frozen.chain(tables).chain(trained).sum()
+    }
+
     /// The model on the variables as they are and as they will be; gradients reach those of `groups`.
     ///
     /// # Errors
