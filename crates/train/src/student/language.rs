@@ -80,7 +80,8 @@ fn open_gguf(path: &Path, dtype: Dtype) -> Result<Published> {
         config: decoder.to_json()?,
         part: Part { weights, shapes: decoder.tensors(), origin: None, dtype },
         template,
-        end_token: stored.end,
+        // What the chat template writes behind an answer.
+        end_token: stored.end_of_turn.or(stored.end),
         files,
         tokenizer: Some(stored.tokenizer),
     })
