@@ -96,10 +96,11 @@ impl Weights {
     }
 
     /// Whether a low-rank change is merged into `weight` as it is read. Beside it stays one that is trained, and one of a
-    /// matrix that is kept in the blocks of its file: these are what it was trained with, and to round them anew would
-    /// cost more accuracy than two thin products cost time.
+    /// matrix that is kept in scaled integers: these are what it was trained with, and to round the sum to integers again
+    /// would cost more accuracy than two thin products cost time.
     fn merges(&self, k: usize) -> bool {
-        self.contains(LORA_A) && !self.is_live(LORA_A) && self.format(k).is_none_or(Format::takes_floats)
+        let floats = |format| matches!(format, Format::F32 | Format::Bf16 | Format::F16);
+        self.contains(LORA_A) && !self.is_live(LORA_A) && self.format(k).is_none_or(floats)
     }
 
     /// The low-rank change that is to be computed beside `weight` `[output, k]`, if there is one.

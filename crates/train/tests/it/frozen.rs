@@ -115,7 +115,7 @@ fn gradients_through_packed_parts_are_those_through_tensors() {
     let rates = "stages.0.rates={ tower = 1e-3, compressor = 1e-2, projector = 1e-2, language = 1e-3 }";
     // Where everything is trained nothing is packed.
     let dense = found(&student(&recipe(folder.path(), "llama-tied", 48, &[rates])), &all);
-    for (dtype, bound) in [("f32", 1e-5), ("as-stored", 5e-2), ("bf16", 5e-2), ("int8", 0.5)] {
+    for (dtype, bound) in [("f32", 1e-5), ("as-stored", 5e-2), ("bf16", 0.15), ("int8", 0.5)] {
         let frozen = recipe(folder.path(), "llama-tied", 48, &[&format!("parts.dtype={dtype:?}")]);
         let packed = found(&student(&frozen), &connector);
         assert_eq!(packed.keys().collect::<Vec<_>>(), dense.keys().collect::<Vec<_>>());
