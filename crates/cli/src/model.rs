@@ -41,6 +41,10 @@ pub(crate) struct Place {
     /// in its configuration unless given.
     #[arg(long, value_name = "TOWER")]
     pub(crate) tower: Option<String>,
+    /// The frozen language model, for a MODEL that holds only what was trained; what it names unless given. --tower is the
+    /// same for its tower.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(crate) language: Option<String>,
     /// What the weights are kept as in memory.
     #[arg(long, value_name = "DTYPE", default_value = "as-stored", value_parser = dtypes())]
     pub(crate) dtype: Dtype,

@@ -11,7 +11,6 @@ use crate::threads::pool;
 
 /// How the rotation frequencies are changed to reach beyond the trained context.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum RotaryScaling {
     /// Frequencies as trained.
     None,

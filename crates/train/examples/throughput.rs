@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let vlm = student.vlm(&groups)?;
             measure(what, count, || {
                 for prepared in &prepared {
-                    gradients(&vlm, &student, None, &prepared.parts, &visual, threads)?;
+                    gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
                 }
                 Ok(())
             })?;

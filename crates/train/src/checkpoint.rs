@@ -131,7 +131,7 @@ impl Checkpoints {
         }
         let tensors = candle_core::safetensors::load(path.join(TENSORS), &Device::Cpu);
         let tensors = tensors.map_err(|error| refuse(format!("{TENSORS}: {error}")))?;
-        student.restore(&below(&tensors, "weights")).map_err(|error| refuse(error.to_string()))?;
+        student.network().restore(&below(&tensors, "weights")).map_err(|error| refuse(error.to_string()))?;
         let (mut first, mut second) = (below(&tensors, "first"), below(&tensors, "second"));
         let mut moments = BTreeMap::new();
         for (name, steps) in &state.updates {

@@ -73,7 +73,7 @@ pub fn estimate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Es
         parameters,
         flops: stages.iter().map(|stage| stage.flops_per_step * stage.steps as f64).sum(),
         hours: stages.iter().map(|stage| stage.seconds_per_step * stage.steps as f64).sum::<f64>() / 3600.0,
-        state_bytes: 4 * (parameters + 3 * trained_parameters) as u64,
+        state_bytes: student.network().bytes() + 12 * trained_parameters as u64,
         peak_bytes: peak_bytes(),
         stages,
     })
@@ -98,7 +98,7 @@ fn one_stage(
         let prepared = feed.prepare(step)?;
         let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
         let started = Instant::now();
-        gradients(&vlm, student, None, &prepared.parts, &visual, threads)?;
+        gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
         let seconds = started.elapsed().as_secs_f64();
         let counted = step > first || stage.steps == 1;
         if counted {

@@ -14,7 +14,7 @@ use foveate_compress::{Features, Grid, StateDepth};
 use foveate_model::vlm::Vlm;
 use sha2::{Digest, Sha256};
 
-use crate::student::Student;
+use crate::student::Network;
 use crate::{Result, TrainError, atomic, forward};
 
 /// A cache in a folder.
@@ -31,12 +31,12 @@ pub struct FeatureCache {
 }
 
 impl FeatureCache {
-    /// The cache for the tower of `student` in `folder`, which may take `most` bytes.
+    /// The cache for the tower of `network` in `folder`, which may take `most` bytes.
     ///
     /// # Errors
     /// [`TrainError::Io`]; a tower that is trained, whose features do not last.
-    pub fn open(folder: &Path, most: u64, student: &Student, vlm: &Vlm) -> Result<Self> {
-        if student.trains_tower() {
+    pub fn open(folder: &Path, most: u64, network: &Network, vlm: &Vlm) -> Result<Self> {
+        if network.trains_tower() {
             return Err(TrainError::field("feature_cache_bytes", most, "0 where the tower is trained"));
         }
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
@@ -52,7 +52,7 @@ impl FeatureCache {
         }
         Ok(Self {
             folder: folder.to_owned(),
-            tower: student.tower_identity()?,
+            tower: network.tower_identity()?,
             states: vlm.compressor().needs().states,
             most,
             bytes: bytes.into(),

@@ -84,7 +84,7 @@ impl Feed {
         let sources = names.into_iter().map(open).collect::<Result<BTreeMap<_, _>>>()?;
         let visual = recipe.stages.iter().flat_map(|stage| &stage.ladder).map(|(tokens, _)| *tokens).max();
         Ok(Feed {
-            most_tokens: student.config().text.context.saturating_sub(visual.unwrap_or(0)),
+            most_tokens: student.network().config().text.context.saturating_sub(visual.unwrap_or(0)),
             broken: Vec::new(),
             tokenizer: student.tokenizer.clone(),
             template: student.template.clone(),

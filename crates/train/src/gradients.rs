@@ -40,7 +40,7 @@ pub fn check(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>
         let prepared = feed.prepare(step)?;
         for (tokens, _) in &stage.ladder {
             let visual = vec![*tokens; prepared.parts.len()];
-            let computed = gradients(&vlm, student, None, &prepared.parts, &visual, 1)?;
+            let computed = gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, 1)?;
             for (name, gradient) in &computed.gradients {
                 let norm = norm(gradient)?;
                 if !norm.is_finite() {

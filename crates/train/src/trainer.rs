@@ -16,10 +16,10 @@ use crate::feed::{Feed, Part, Prepared};
 use crate::ladder::Rungs;
 use crate::log::{Event, Log, Observer, StepReport};
 use crate::optimiser::{self, AdamW, Update};
-use crate::recipe::{Group, Recipe, Stage};
+use crate::recipe::{Group, Recipe};
 use crate::schedule::Schedule;
 use crate::spike::{SpikeGuard, Verdict};
-use crate::student::Student;
+use crate::student::{Parameter, Student};
 use crate::{Result, TrainError, batch::Batch, forward, parallel};
 
 /// Steps over which the remaining time is judged.
@@ -180,12 +180,10 @@ impl Trainer {
     fn take(&mut self, stage: &InStage, within: u64, prepared: &Prepared) -> Result<StepReport> {
         let recipe = self.recipe.clone();
         let settings = &recipe.stages[stage.index];
-        let rebuilt = self.student.is_recomputed().then(|| self.student.vlm(&stage.groups)).transpose()?;
-        let vlm = rebuilt.as_ref().unwrap_or(&stage.vlm);
         let visual: Vec<usize> =
             (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
-        let computed =
-            gradients(vlm, &self.student, stage.cache.as_ref(), &prepared.parts, &visual, self.threads)?;
+        let (parameters, cache) = (self.student.parameters(), stage.cache.as_ref());
+        let computed = gradients(&stage.vlm, parameters, cache, &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
         let verdict =
             self.state.spikes.judge(&recipe.spikes, stage.index, prepared.step, computed.loss, norm)?;
@@ -193,7 +191,16 @@ impl Trainer {
         let rates: BTreeMap<Group, f64> =
             settings.rates.iter().map(|(group, rate)| (*group, rate * factor)).collect();
         if verdict == Verdict::Take {
-            self.update(settings, &rates, &computed.gradients, norm)?;
+            let scale = optimiser::clip_scale(norm, settings.clip);
+            update(&mut self.optimiser, parameters, &computed.gradients, |parameter| {
+                Some(Update {
+                    rate: *rates.get(&parameter.group)?,
+                    decay: if parameter.decays() { settings.weight_decay } else { 0.0 },
+                    betas: settings.betas,
+                    epsilon: settings.epsilon,
+                    scale,
+                })
+            })?;
         }
         let questions = prepared.parts.iter().map(|part| part.examples.len()).sum();
         self.state.step = prepared.step + 1;
@@ -216,36 +223,11 @@ impl Trainer {
             eta: 0.0,
         })
     }
-
-    fn update(
-        &mut self,
-        settings: &Stage,
-        rates: &BTreeMap<Group, f64>,
-        gradients: &Gradients,
-        norm: f64,
-    ) -> Result<()> {
-        let scale = optimiser::clip_scale(norm, settings.clip);
-        for (name, parameter) in self.student.parameters() {
-            let (Some(rate), Some(gradient)) = (rates.get(&parameter.group), gradients.get(name)) else {
-                continue;
-            };
-            let update = Update {
-                rate: *rate,
-                decay: if parameter.decays() { settings.weight_decay } else { 0.0 },
-                betas: settings.betas,
-                epsilon: settings.epsilon,
-                scale,
-            };
-            self.optimiser.update(name, &parameter.variable, gradient, &update)?;
-        }
-        Ok(())
-    }
 }
 
 /// What stays the same during a stage.
 struct InStage {
     index: usize,
-    groups: Vec<Group>,
     vlm: Vlm,
     rungs: Rungs,
     schedule: Schedule,
@@ -261,21 +243,39 @@ impl InStage {
         let rungs = Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?;
         let cache = match recipe.feature_cache_bytes {
             0 => None,
-            most => Some(FeatureCache::open(&folder.join("features"), most, student, &vlm)?),
+            most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
-        Ok(InStage { index, groups, vlm, rungs, schedule, cache })
+        Ok(InStage { index, vlm, rungs, schedule, cache })
     }
 }
 
-/// The mean loss over all answers' tokens of `parts`, and its gradients. `visual` has the number of visual tokens of each
+/// Changes each of `parameters` that has a gradient as `how` says; where it says nothing they stay as they are.
+///
+/// # Errors
+/// As [`AdamW::update`].
+pub fn update(
+    optimiser: &mut AdamW,
+    parameters: &BTreeMap<String, Parameter>,
+    gradients: &Gradients,
+    how: impl Fn(&Parameter) -> Option<Update>,
+) -> Result<()> {
+    for (name, parameter) in parameters {
+        if let (Some(gradient), Some(update)) = (gradients.get(name), how(parameter)) {
+            optimiser.update(name, &parameter.variable, gradient, &update)?;
+        }
+    }
+    Ok(())
+}
+
+/// The mean loss over all answers' tokens of `parts`, and its gradients with respect to `parameters`. `visual` has the number of visual tokens of each
 /// part. The result is the same for any number of `threads`, to the bit.
 ///
 /// # Errors
 /// Those of the model.
 pub fn gradients(
     vlm: &Vlm,
-    student: &Student,
+    parameters: &BTreeMap<String, Parameter>,
     cache: Option<&FeatureCache>,
     parts: &[Part],
     visual: &[usize],
@@ -284,8 +284,9 @@ pub fn gradients(
     let targets: usize =
         parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
-    let results =
-        parallel::map(&work, threads, |(part, visual)| one_part(vlm, student, cache, part, *visual, targets));
+    let results = parallel::map(&work, threads, |(part, visual)| {
+        one_part(vlm, parameters, cache, part, *visual, targets)
+    });
     let mut sum = Computed { loss: 0.0, targets, gradients: BTreeMap::new() };
     for result in results {
         let (loss, gradients) = result?;
@@ -303,7 +304,7 @@ pub fn gradients(
 
 fn one_part(
     vlm: &Vlm,
-    student: &Student,
+    parameters: &BTreeMap<String, Parameter>,
     cache: Option<&FeatureCache>,
     part: &Part,
     visual: usize,
@@ -317,7 +318,7 @@ fn one_part(
     let (batch, scores): (Batch, Tensor) = forward::scores(vlm, &features, &part.examples, visual)?;
     let loss = (forward::loss(&batch, &scores)? / targets.max(1) as f64)?;
     let mut store = loss.backward()?;
-    let own = student.parameters().iter();
+    let own = parameters.iter();
     let gradients =
         own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
     Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))

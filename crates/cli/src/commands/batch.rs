@@ -149,9 +149,9 @@ impl Arguments {
     fn settings(&self, model: &Model, budget: Option<Budget>) -> String {
         let compressor = model.viewer().map(|viewer| viewer.vlm().compressor().method());
         let Arguments { system, generation, image_folder, .. } = self;
-        let (Place { tower, mmproj, dtype, .. }, size) = (&self.place, self.compression.image_size);
+        let (Place { tower, language, mmproj, dtype, .. }, size) = (&self.place, self.compression.image_size);
         format!(
-            "{} {tower:?} {mmproj:?} {dtype} {compressor:?} {budget:?} {size:?} {system:?} {generation:?} {image_folder:?}",
+            "{} {tower:?} {language:?} {mmproj:?} {dtype} {compressor:?} {budget:?} {size:?} {system:?} {generation:?} {image_folder:?}",
             model.name
         )
     }

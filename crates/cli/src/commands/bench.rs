@@ -3,6 +3,7 @@
 mod card;
 mod stages;
 mod subject;
+mod training;
 mod worker;
 
 use std::path::PathBuf;

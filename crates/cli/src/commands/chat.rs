@@ -247,6 +247,7 @@ mod tests {
             model: MODEL.to_owned(),
             mmproj: None,
             tower: None,
+            language: None,
             dtype: Dtype::F32,
             fetch: Fetch::default(),
         };
@@ -309,7 +310,14 @@ mod tests {
     fn seeing(options: &GenerateOptions, recompress: bool) -> Conversation<'_> {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
         let model = format!("{fixtures}/models/compressed-elastic");
-        let place = Place { model, mmproj: None, tower: None, dtype: Dtype::F32, fetch: Fetch::default() };
+        let place = Place {
+            model,
+            mmproj: None,
+            tower: None,
+            language: None,
+            dtype: Dtype::F32,
+            fetch: Fetch::default(),
+        };
         let cat = Path::new(fixtures).join("images/cat.png");
         let image = foveate_data::image::decode_file(&cat, &foveate_data::image::Limits::default()).unwrap();
         let (model, budget) = (place.open().unwrap(), Some(Budget::Tokens(4)));

@@ -109,6 +109,7 @@ fn open() -> Result<Model, Failure> {
         model: NANO.to_owned(),
         mmproj: None,
         tower: None,
+        language: None,
         dtype: Dtype::AsStored,
         fetch: Fetch::default(),
     };

@@ -13,7 +13,7 @@ use foveate_train::estimate::{Estimate, StageEstimate, estimate};
 use foveate_train::evaluate::Score;
 use foveate_train::log::{Event, Observer};
 use foveate_train::recipe::Recipe;
-use foveate_train::student::{Scope, Storage, Student};
+use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::{Outcome as Ended, Trainer};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -107,7 +107,7 @@ impl Arguments {
         let (model, scores) = match ended {
             Ended::Finished(scores) => {
                 let model = folder.join("model");
-                trainer.student().save(&model, Storage::F16, Scope::Whole)?;
+                trainer.student().save(&model, Storage::F16, recipe.export)?;
                 // A run that was over already scores nothing; the card that it wrote then knows more.
                 if !scores.is_empty() || !model.join("README.md").exists() {
                     let facts = card::Facts {

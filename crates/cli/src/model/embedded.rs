@@ -51,7 +51,12 @@ pub(crate) fn weights() -> Result<Weights, Failure> {
 
 impl Place {
     pub(super) fn open_embedded(&self) -> Result<Model, Failure> {
-        for (flag, given) in [("--mmproj", self.mmproj.is_some()), ("--tower", self.tower.is_some())] {
+        let flags = [
+            ("--mmproj", self.mmproj.is_some()),
+            ("--tower", self.tower.is_some()),
+            ("--language", self.language.is_some()),
+        ];
+        for (flag, given) in flags {
             if given {
                 return Err(Failure::user(format!("{flag}: {NANO} is whole and takes no other part")));
             }
@@ -101,6 +106,7 @@ mod tests {
             model: word.to_owned(),
             mmproj: None,
             tower: None,
+            language: None,
             dtype: Dtype::AsStored,
             fetch: Fetch::default(),
         };
@@ -132,6 +138,7 @@ mod tests {
             model: NANO.to_owned(),
             mmproj: None,
             tower: Some("tower".to_owned()),
+            language: None,
             dtype: Dtype::F32,
             fetch,
         };

@@ -1,6 +1,5 @@
 //! From a path to an open [`Model`]: which files stand for what in each layout.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use foveate_data::prompt::{ChatTemplate, Reader};
 use foveate_hub::Source;
 use foveate_model::ModelError;
 use foveate_model::llm::{Architecture, Decoder, DecoderConfig};
-use foveate_model::vlm::{ImageLayout, Viewer, Vlm, VlmConfig};
+use foveate_model::vlm::{FrozenPart, FrozenParts, ImageLayout, PartPaths, Viewer, Vlm, VlmConfig};
 use foveate_model::weights::gguf::{GgufFile, GgufTokenizer};
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -91,6 +90,9 @@ impl Place {
         if self.tower.is_some() {
             return Err(only("--tower", "a LLaVA folder"));
         }
+        if self.language.is_some() {
+            return Err(only("--language", "a folder that holds only what was trained"));
+        }
         if is_gguf(path) {
             return self.open_gguf(path);
         }
@@ -113,8 +115,17 @@ impl Place {
         let mut template = ChatTemplate::from_folder(folder)?;
         let of_folder = |error| in_config(folder, error);
         let (decoder, sight) = if family == Family::Vlm {
-            let tower = self.tower(folder, &config)?;
-            let vlm = Vlm::open(folder, tower.as_deref(), self.dtype).map_err(of_folder)?;
+            let frozen = FrozenParts::read(&config).map_err(of_folder)?;
+            if self.language.is_some() && frozen.is_none() {
+                let what = "--language goes with a folder that holds only what was trained";
+                return Err(Failure::user(format!("{what}, and {path} holds its language model")));
+            }
+            let tower = if frozen.is_none() { self.tower(folder, &config)? } else { None };
+            let vlm = match frozen {
+                Some(parts) => Vlm::open_on(folder, &self.frozen(&parts)?, self.dtype),
+                None => Vlm::open(folder, tower.as_deref(), self.dtype),
+            };
+            let vlm = vlm.map_err(of_folder)?;
             let preprocessor = preprocessor(folder, tower.as_deref(), &vlm)?;
             // The original LLaVA writes its prompts in code: Vicuna's for all models on Llama, whatever their tokenizer
             // says. Published folders that have no template want the same.
@@ -132,6 +143,38 @@ impl Place {
         end_tokens.sort_unstable();
         end_tokens.dedup();
         Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+    }
+
+    /// Where the frozen parts lie that a checkpoint of what was trained builds on: those that were given, whose content is
+    /// compared, else those that its words mean.
+    fn frozen(&self, parts: &FrozenParts) -> Result<PartPaths, Failure> {
+        let fetch = self.fetch.beside();
+        let path = |part: &Option<FrozenPart>, given: &Option<String>, flag: &str| {
+            let Some(part) = part else { return Ok(None) };
+            let (model, file) = (&self.model, &part.file);
+            if let Some(word) = given {
+                let path = fetch.path(word)?;
+                part.verify(&path).map_err(|error| in_file(&path, error))?;
+                return Ok(Some(path));
+            }
+            let Some(word) = &part.from else {
+                let told = "which it has no word to fetch by";
+                return Err(Failure::user(format!(
+                    "{model} was trained on {file}, {told}: {flag} says where it is"
+                )));
+            };
+            fetch.path(word).map(Some).map_err(|failure| {
+                failure.reworded(|told| {
+                    format!(
+                        "{model} was trained on {file}: {told}; `foveate pull {word}` fetches it, {flag} says where it is"
+                    )
+                })
+            })
+        };
+        Ok(PartPaths {
+            tower: path(&parts.tower, &self.tower, "--tower")?,
+            language: path(&parts.language, &self.language, "--language")?,
+        })
     }
 
     /// The tower of a checkpoint that only names one: the one that was given, else that of the name on the hub. A folder
@@ -274,11 +317,7 @@ pub(super) fn as_it_is(mut tokenizer: Tokenizer) -> tokenizers::Result<Tokenizer
 /// The template in the metadata, with the special tokens that it may write.
 fn gguf_template(path: &Path, stored: &GgufTokenizer) -> Result<Option<ChatTemplate>, Failure> {
     let Some(source) = &stored.chat_template else { return Ok(None) };
-    let named = [("bos_token", stored.beginning), ("eos_token", stored.end), ("pad_token", stored.padding)];
-    let special_tokens: BTreeMap<String, String> = named
-        .into_iter()
-        .filter_map(|(name, id)| Some((name.to_owned(), stored.tokenizer.id_to_token(id?)?)))
-        .collect();
+    let special_tokens = stored.special_tokens();
     Ok(Some(ChatTemplate::from_jinja(&path.display().to_string(), source, special_tokens)?))
 }
 

@@ -8,6 +8,7 @@ mod block;
 mod cache;
 mod config;
 mod gguf;
+mod hugging_face;
 mod padding;
 #[cfg(test)]
 mod tests;

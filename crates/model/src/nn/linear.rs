@@ -8,17 +8,19 @@ use foveate_kernels::Matrix;
 use foveate_nn::{PackedPart, PackedProduct, PackedSum, count, linear, linear_added};
 
 use super::Activation;
-use crate::weights::{Kept, Weights};
+use crate::weights::{Kept, LowRank, Weights};
 use crate::{ModelError, Result};
 
 /// `x · weightᵀ + bias`, with `weight` stored `[out, in]` as PyTorch does.
 ///
 /// The weight is a tensor, which may be trained and lie on any device, or packed for the kernels of the CPU, frozen.
-/// Gradients with respect to `x` pass through both.
+/// Gradients with respect to `x` pass through both. A low-rank change (Hu et al., arXiv 2106.09685) may be computed beside
+/// it, and be trained while the weight is frozen.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    adapter: Option<LowRank>,
 }
 
 /// What a layer multiplies with.
@@ -55,12 +57,12 @@ impl Linear {
 
     /// Joins a weight `[out, in]` and a bias `[out]` that are already at hand.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Tensor(weight), bias }
+        Self { weight: Weight::Tensor(weight), bias, adapter: None }
     }
 
     pub(crate) fn packed(matrix: Arc<Matrix>, bias: Option<Tensor>) -> Result<Self> {
         let numbers = bias.as_ref().map(|bias| bias.to_vec1::<f32>()).transpose()?;
-        Ok(Self { weight: Weight::Packed { matrix, bias: numbers.map(Arc::from) }, bias })
+        Ok(Self { weight: Weight::Packed { matrix, bias: numbers.map(Arc::from) }, bias, adapter: None })
     }
 
     /// The width of what [`forward`](Self::forward) returns.
@@ -83,14 +85,22 @@ impl Linear {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.weight {
-            Weight::Tensor(weight) => Ok(linear(x, weight, self.bias.as_ref())?),
+        let y = match &self.weight {
+            Weight::Tensor(weight) => linear(x, weight, self.bias.as_ref())?,
             Weight::Packed { matrix, bias } => {
                 self.count(x, self.output_width())?;
                 let product = PackedProduct::new(matrix, bias.as_ref(), None);
-                Ok(x.contiguous()?.apply_op1(product)?)
+                x.contiguous()?.apply_op1(product)?
             }
-        }
+        };
+        self.adapted(x, y)
+    }
+
+    /// `y`, the output for `x`, with the low-rank change.
+    fn adapted(&self, x: &Tensor, y: Tensor) -> Result<Tensor> {
+        let Some(LowRank { a, b, scale }) = &self.adapter else { return Ok(y) };
+        let inside = (linear(x, a, None)? * *scale)?; // [.., rank]
+        Ok((y + linear(&inside, b, None)?)?)
     }
 
     /// `activation(forward(x))`
@@ -100,7 +110,7 @@ impl Linear {
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         match &self.weight {
             // Its gradient would need the product once more, so it is kept where one will be asked for.
-            Weight::Packed { matrix, bias } if !x.track_op() => {
+            Weight::Packed { matrix, bias } if !x.track_op() && self.adapter.is_none() => {
                 self.count(x, self.output_width())?;
                 let product = PackedProduct::new(matrix, bias.as_ref(), Some(activation));
                 Ok(x.contiguous()?.apply_op1(product)?)
@@ -115,6 +125,9 @@ impl Linear {
     /// As [`forward`](Self::forward), and a range past the outputs.
     fn forward_outputs(&self, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         match &self.weight {
+            _ if self.adapter.is_some() => {
+                Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?)
+            }
             Weight::Packed { matrix, bias } if !x.track_op() => {
                 self.count(x, range.len())?;
                 // Channels are packed in 32s; what comes before the range is thrown away and does not count.
@@ -144,9 +157,11 @@ impl Linear {
             Weight::Packed { matrix, bias } => {
                 self.count(x, self.output_width())?;
                 let sum = PackedSum::new(matrix, bias.as_ref());
-                Ok(x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
+                self.adapted(x, x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
             }
-            Weight::Tensor(weight) if self.bias.is_none() => Ok(linear_added(x, weight, residual)?),
+            Weight::Tensor(weight) if self.bias.is_none() && self.adapter.is_none() => {
+                Ok(linear_added(x, weight, residual)?)
+            }
             Weight::Tensor(_) => Ok((residual + self.forward(x)?)?),
         }
     }
@@ -222,9 +237,13 @@ impl Stacked {
         for parts in Weights::alike(parts, input) {
             let layer = match Weights::matrix(parts, input, gains)? {
                 Kept::Tensor(weight) => Linear::new(weight, biases(parts)?),
-                Kept::Packed(matrix) => Linear::packed(Arc::new(matrix), biases(parts)?)?,
+                Kept::Packed(matrix) => Linear::packed(matrix, biases(parts)?)?,
             };
-            layers.push(layer);
+            let adapter = match parts {
+                [(weights, output)] => weights.beside(*output, input)?,
+                _ => None,
+            };
+            layers.push(Linear { adapter, ..layer });
         }
         Ok(Self(layers))
     }
@@ -249,7 +268,7 @@ impl Stacked {
 
     /// Whether all weights are tensors of which one gets a gradient. All have a bias, or none has.
     fn is_trained(&self) -> bool {
-        self.0.iter().all(|layer| layer.weight().is_some())
+        self.0.iter().all(|layer| layer.weight().is_some() && layer.adapter.is_none())
             && self.0.iter().filter_map(Linear::weight).any(Tensor::track_op)
     }
 

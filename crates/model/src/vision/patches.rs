@@ -1,7 +1,5 @@
 //! Pixels to patch embeddings, and position tables resized to another grid.
 
-use std::sync::Arc;
-
 use candle_core::{Device, Tensor};
 pub use foveate_compress::Grid;
 
@@ -24,7 +22,7 @@ impl PatchEmbedding {
         let kept = weights.without_int8().keep(weight.reshape((width, 3 * patch * patch))?)?;
         let projection = match kept {
             Kept::Tensor(weight) => Linear::new(weight, bias),
-            Kept::Packed(matrix) => Linear::packed(Arc::new(matrix), bias)?,
+            Kept::Packed(matrix) => Linear::packed(matrix, bias)?,
         };
         Ok(Self { projection, patch })
     }

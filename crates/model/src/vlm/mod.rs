@@ -28,6 +28,7 @@
 //! # Ok::<(), foveate_model::ModelError>(())
 //! ```
 
+mod apart;
 mod carried;
 mod choice;
 mod compress;
@@ -47,6 +48,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{D, Tensor};
 use foveate_compress::{Compressor, Method, Placement};
 
+pub use apart::{FrozenPart, FrozenParts, PartPaths, language_weights, tower_weights};
 pub use carried::CarriedCompressor;
 use carried::{carried, without_weights};
 pub use compress::Seen;
@@ -127,7 +129,12 @@ impl Vlm {
     /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
     /// is not part of the model.
     pub fn open(folder: &Path, tower: Option<&Path>, dtype: Dtype) -> Result<Self> {
-        let mut config = VlmConfig::from_json(&read_config(folder)?)?;
+        let text = read_config(folder)?;
+        let mut config = VlmConfig::from_json(&text)?;
+        if text.contains(apart::FIELD) {
+            let paths = PartPaths { tower: tower.map(Path::to_owned), language: None };
+            return Self::open_on(folder, &paths, dtype);
+        }
         let weights = published_names(Weights::open(folder)?).packed(dtype);
         let beside = config.tower_name.as_ref().map(|name| folder.join(name)).filter(|path| path.is_dir());
         let Some(tower) = tower.or(beside.as_deref()).filter(|_| config.vision.is_none()) else {
@@ -150,16 +157,20 @@ impl Vlm {
     /// # Errors
     /// A tensor that is missing, has another shape or is not part of the model; a configuration without a tower.
     pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self> {
-        let vision = config.vision.clone().ok_or_else(|| {
-            let name = config.tower_name.as_deref().unwrap_or("missing");
-            ModelError::config(
-                "mm_vision_tower",
-                name,
-                "its folder must be given, the checkpoint does not include it",
-            )
-        })?;
+        let vision = config.vision.clone().ok_or_else(|| no_tower(&config))?;
         let tower = VisionTower::load(vision, &weights.pp("vision_tower"))?;
         Self::complete(config, tower, weights)
+    }
+
+    /// Builds the model from parts that lie apart: `tower` and `language` by the names of their own files, `rest` by the
+    /// published names with their prefixes (`multi_modal_projector.…`, `compressor.…`, `image_newline`). What they hold
+    /// beyond what is asked for is let be.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of_parts(config: VlmConfig, tower: &Weights, language: &Weights, rest: &Weights) -> Result<Self> {
+        let vision = config.vision.clone().ok_or_else(|| no_tower(&config))?;
+        Self::join(config, VisionTower::load(vision, tower)?, rest, language)
     }
 
     /// Adds everything but the tower, and sees that no tensor is left over.
@@ -333,4 +344,13 @@ impl Vlm {
         });
         Ok(Prompt { parts: parts.collect() })
     }
+}
+
+fn no_tower(config: &VlmConfig) -> ModelError {
+    let name = config.tower_name.as_deref().unwrap_or("missing");
+    ModelError::config(
+        "mm_vision_tower",
+        name,
+        "its folder must be given, the checkpoint does not include it",
+    )
 }

@@ -11,7 +11,7 @@ pub fn published_names(weights: Weights) -> Weights {
 }
 
 /// Prefixes of transformers 5 and of the original LLaVA, and what they stand for. The first that fits counts.
-const PREFIXES: [(&str, &str); 8] = [
+const PREFIXES: [(&str, &str); 7] = [
     // transformers 5 (and the names in memory since 4.52)
     ("model.language_model.", "language_model.model."),
     ("model.multi_modal_projector.", "multi_modal_projector."),
@@ -19,8 +19,6 @@ const PREFIXES: [(&str, &str); 8] = [
     ("model.vision_tower.vision_tower.", "vision_tower."),
     ("model.query_abstractor.", "compressor."),
     ("model.vision_tower.vision_model.", "vision_tower.vision_model."),
-    // transformers 5 leaves `vision_model` out
-    ("model.vision_tower.", "vision_tower.vision_model."),
     ("model.image_newline", "image_newline"),
     ("lm_head.", "language_model.lm_head."),
 ];
@@ -37,6 +35,22 @@ fn below_projector(rest: &str) -> String {
     }
 }
 
+/// Names that a DINOv2 has and that neither CLIP nor SigLIP have: a DINOv2 has no `vision_model`.
+const DINOV2: [&str; 6] = [
+    "encoder.layer.",
+    "layernorm.",
+    "embeddings.cls_token",
+    "embeddings.mask_token",
+    "embeddings.patch_embeddings.",
+    "embeddings.position_embeddings",
+];
+
+/// The tensor `rest` of a tower that is stored without `vision_model`.
+fn in_tower(rest: &str) -> String {
+    let dinov2 = DINOV2.iter().any(|name| rest.starts_with(name));
+    format!("vision_tower.{}{rest}", if dinov2 { "" } else { "vision_model." })
+}
+
 fn published_name(name: &str) -> Option<String> {
     if let Some(rest) = name.strip_prefix("model.mm_projector.") {
         return Some(below_projector(rest));
@@ -46,9 +60,12 @@ fn published_name(name: &str) -> Option<String> {
             return Some(format!("{published}{rest}"));
         }
     }
-    // transformers 5 again, as it saves: published prefixes, but the tower without `vision_model`.
+    // transformers 5 leaves `vision_model` out; as it saves, the prefix is the published one.
+    if let Some(rest) = name.strip_prefix("model.vision_tower.") {
+        return Some(in_tower(rest));
+    }
     if let Some(rest) = name.strip_prefix("vision_tower.").filter(|rest| !rest.starts_with("vision_model.")) {
-        return Some(format!("vision_tower.vision_model.{rest}"));
+        return Some(in_tower(rest)).filter(|published| published != name);
     }
     // What is left below `model.` is the original LLaVA's language model.
     ["model.layers.", "model.embed_tokens.", "model.norm."]
@@ -92,10 +109,22 @@ mod tests {
             ),
             ("vision_tower.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
             ("model.vision_tower.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
+            ("model.vision_tower.embeddings.cls_token", "vision_tower.embeddings.cls_token"),
+            (
+                "vision_tower.encoder.layers.0.layer_norm1.bias",
+                "vision_tower.vision_model.encoder.layers.0.layer_norm1.bias",
+            ),
+            (
+                "vision_tower.embeddings.position_embedding.weight",
+                "vision_tower.vision_model.embeddings.position_embedding.weight",
+            ),
         ] {
             assert_eq!(published_name(stored).as_deref(), Some(published));
         }
         assert_eq!(published_name("language_model.model.norm.weight"), None, "kept");
         assert_eq!(published_name("vision_tower.vision_model.pre_layrnorm.bias"), None, "kept");
+        for name in ["embeddings.position_embeddings", "encoder.layer.0.norm1.weight", "layernorm.bias"] {
+            assert_eq!(published_name(&format!("vision_tower.{name}")), None, "DINOv2's are kept");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 pub mod gguf;
 mod memory;
 mod onnx;
+mod overlay;
 mod packing;
 mod protobuf;
 mod pytorch;
@@ -28,8 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
-pub(crate) use packing::Kept;
 use packing::Packing;
+pub(crate) use packing::{Kept, LowRank};
 pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.
@@ -54,6 +55,10 @@ pub(crate) trait Source: Send + Sync {
     }
     /// Tells the system that a tensor was copied and will hardly be read again.
     fn release(&self, _name: &str) {}
+    /// Whether the values of a stored tensor change while models hold it, so that nothing may be made of it once and kept.
+    fn is_live(&self, _name: &str) -> bool {
+        false
+    }
     /// A tensor that is made up as it is asked for; `None` for all real checkpoints.
     fn make(&self, _name: &str, _shape: &Shape) -> Option<Result<Tensor, WeightsError>> {
         None
@@ -103,6 +108,8 @@ pub struct Weights {
     prefix: String,
     /// `None`: matrices are tensors.
     packing: Option<Packing>,
+    /// What low-rank changes of matrices are multiplied by.
+    adapter_scale: f64,
 }
 
 struct Shared {
@@ -165,13 +172,13 @@ impl Weights {
     pub(crate) fn from_source(source: Arc<dyn Source>) -> Self {
         let names = source.names().into_iter().map(|name| (name.clone(), name)).collect();
         let shared = Shared { source, names, requested: Mutex::default(), device: Device::Cpu };
-        Self { shared: Arc::new(shared), prefix: String::new(), packing: None }
+        Self { shared: Arc::new(shared), prefix: String::new(), packing: None, adapter_scale: 1.0 }
     }
 
     /// The weights below `segment`: `weights.pp("encoder").get(shape, "bias")` reads `encoder.bias`.
     pub fn pp(&self, segment: impl Display) -> Self {
         let prefix = format!("{}{segment}.", self.prefix);
-        Self { shared: Arc::clone(&self.shared), prefix, packing: self.packing }
+        Self { shared: Arc::clone(&self.shared), prefix, packing: self.packing.clone(), ..*self }
     }
 
     /// The same weights, with tensors placed on `device`. The record of requests starts afresh.
@@ -182,8 +189,8 @@ impl Weights {
             requested: Mutex::default(),
             device,
         };
-        let packing = self.packing.filter(|_| shared.device.is_cpu());
-        Self { shared: Arc::new(shared), prefix: self.prefix, packing }
+        let packing = self.packing.clone().filter(|_| shared.device.is_cpu());
+        Self { shared: Arc::new(shared), packing, ..self }
     }
 
     /// The tensor `name` as f32.
@@ -256,6 +263,12 @@ impl Weights {
         }
     }
 
+    /// Whether the tensor `name` is [live](Self::with_live).
+    pub(crate) fn is_live(&self, name: &str) -> bool {
+        let stored = self.shared.names.get(&format!("{}{name}", self.prefix));
+        stored.is_some_and(|stored| self.shared.source.is_live(stored))
+    }
+
     /// Whether tensors are placed on the CPU.
     pub(crate) fn on_cpu(&self) -> bool {
         self.shared.device.is_cpu()
@@ -316,7 +329,7 @@ impl Weights {
             requested: Mutex::default(),
             device: self.shared.device.clone(),
         };
-        Self { shared: Arc::new(shared), prefix: String::new(), packing: self.packing }
+        Self { shared: Arc::new(shared), prefix: String::new(), ..self }
     }
 
     /// Names below the prefix without it, and the stored names.

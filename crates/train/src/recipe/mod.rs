@@ -24,6 +24,7 @@ pub use data::{Cut, DataSource, EmojiName, Kind, ShownPart, SplitName};
 pub use parts::{ImagePreset, ImageSteps, Lora, Parts, Projection, Source, TokenizerShape, Tokens};
 use serde::{Deserialize, Serialize};
 
+use crate::student::Scope;
 use crate::{Result, TrainError};
 
 /// Everything that decides what a training run does.
@@ -60,6 +61,9 @@ pub struct Recipe {
     /// Bytes on the disk that features of a frozen tower may take; 0 to compute them each time.
     #[serde(default)]
     pub feature_cache_bytes: u64,
+    /// What the model holds in the end: `whole`, or `trained` for what the published files of frozen parts do not hold.
+    #[serde(default)]
+    pub export: Scope,
 }
 
 fn four() -> usize {

@@ -2,6 +2,7 @@
 
 use foveate_compress::CompressorConfig;
 use foveate_data::image::{PreprocessError, Preprocessor};
+use foveate_model::Dtype;
 use foveate_model::vision::HiddenState;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,11 @@ pub struct Parts {
     /// The hidden state that the compressor's tokens are made of.
     #[serde(default = "second_last")]
     pub feature_state: HiddenState,
+    /// What the matrices of frozen parts are kept as: `f32`, `bf16`, `int8` or, unless given, `as-stored`, which loses
+    /// nothing: at the sizes of a training step all of them take the same time on a processor without products of bf16.
+    /// Gradients pass through each; what is trained is f32.
+    #[serde(default)]
+    pub dtype: Dtype,
     /// How pictures become pixels.
     pub image: ImageSteps,
     /// The chat template (Jinja); absent for the one in the language model's folder.

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use foveate_data::image::Preprocessor;
 use foveate_model::vlm::save_checkpoint;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
@@ -26,11 +27,14 @@ pub enum Storage {
 }
 
 /// What is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The whole model, adapters merged.
+    #[default]
     Whole,
-    /// Trainable tensors alone; adapters as `lora_A` and `lora_B`.
+    /// What the published files of frozen parts do not hold, and which files these are; adapters as `lora_A` and `lora_B`.
+    /// [`Vlm::open_on`](foveate_model::vlm::Vlm::open_on) opens it.
     Trained,
 }
 
@@ -38,26 +42,27 @@ impl Student {
     /// Writes the model to `folder`: `config.json`, `model.safetensors`, tokenizer and image processor.
     ///
     /// # Errors
-    /// A folder or file that cannot be written.
+    /// A folder or file that cannot be written; a frozen part that cannot be read any more.
     pub fn save(&self, folder: &Path, storage: Storage, scope: Scope) -> Result<()> {
         let (dtype, dtype_name) = match storage {
             Storage::F32 => (DType::F32, "float32"),
             Storage::F16 => (DType::F16, "float16"),
             Storage::BF16 => (DType::BF16, "bfloat16"),
         };
-        let tensors: BTreeMap<String, Tensor> = match scope {
-            Scope::Whole => self.tensors(&[])?.into_iter().collect(),
-            Scope::Trained => {
-                let own = |(name, parameter): (&String, &super::Parameter)| {
-                    (name.clone(), parameter.variable.as_detached_tensor())
-                };
-                self.parameters.iter().map(own).collect()
-            }
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        let store = |name: String, tensor: Tensor| -> Result<()> {
+            tensors.insert(name, tensor.to_dtype(dtype)?);
+            Ok(())
         };
-        let stored = |(name, tensor): (String, Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?));
-        let tensors = tensors.into_iter().map(stored).collect::<Result<BTreeMap<_, _>>>()?;
+        match scope {
+            Scope::Whole => self.network.each_tensor(store)?,
+            Scope::Trained => self.network.each_trained(store)?,
+        }
         let mut json = self.json.clone();
         json["torch_dtype"] = dtype_name.into();
+        if scope == Scope::Trained {
+            self.network.frozen_parts()?.write(&mut json, self.network.adapter_scale())?;
+        }
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         for (name, content) in &self.files {
             atomic::replace_bytes(&folder.join(name), content)?;
@@ -69,7 +74,7 @@ impl Student {
     /// Numbers of elements of each group that is trained.
     pub fn trained_sizes(&self) -> BTreeMap<Group, usize> {
         let mut sizes = BTreeMap::new();
-        for parameter in self.parameters.values() {
+        for parameter in self.parameters().values() {
             *sizes.entry(parameter.group).or_default() += parameter.variable.elem_count();
         }
         sizes

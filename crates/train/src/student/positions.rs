@@ -1,21 +1,24 @@
 //! A tower for images of another size: its table of positions is resized once, when the model is put together, so that
 //! the model that comes out of training says the size that it was trained for.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use candle_core::Tensor;
-use foveate_model::vision::VisionConfig;
+use foveate_model::Weights;
+use foveate_model::vision::{ClipConfig, Dinov2Config, SiglipConfig, VisionConfig};
 
 use crate::{Result, TrainError};
 
-/// Resizes the table of positions among a tower's `tensors` from the grid of `config` to that of images of `side` pixels,
+/// Resizes the table of positions of a tower's `weights` from the grid of `config` to that of images of `side` pixels,
 /// and returns the configuration for these: bicubic with a = −0.75, half-pixel centres, border clamped, as
-/// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized).
+/// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized). `shapes` are those of the tower's tensors. Also
+/// returns the name of the table if it was changed.
 pub(super) fn resize(
     config: VisionConfig,
     side: usize,
-    tensors: &mut BTreeMap<String, Tensor>,
-) -> Result<VisionConfig> {
+    weights: Weights,
+    shapes: &mut [(String, Vec<usize>)],
+) -> Result<(VisionConfig, Weights, Vec<String>)> {
     let patch = config.patch_size();
     if side == 0 || !side.is_multiple_of(patch) {
         let allowed = format!("a multiple of the tower's patch of {patch} pixels");
@@ -26,32 +29,28 @@ pub(super) fn resize(
         VisionConfig::Dinov2(_) => "embeddings.position_embeddings",
         _ => "vision_model.embeddings.position_embedding.weight",
     };
-    if from != to
-        && let Some(table) = tensors.get_mut(name)
-    {
-        let shape = table.dims().to_vec();
-        let (rows, width) = (shape[shape.len() - 2], shape[shape.len() - 1]);
-        let extra = rows - from * from;
+    let (mut weights, mut changed) = (weights, Vec::new());
+    let stored = shapes.iter_mut().find(|(stored, _)| stored == name);
+    if let Some((_, shape)) = stored.filter(|(_, shape)| from != to && shape.len() >= 2) {
+        let table = weights.get(shape.as_slice(), name)?;
+        let rank = shape.len();
+        let (rows, width) = (shape[rank - 2], shape[rank - 1]);
+        let extra = rows.saturating_sub(from * from);
         let values = table.flatten_all()?.to_vec1::<f32>()?;
         let mut resized = values[..extra * width].to_vec();
         resized.extend(bicubic(&values[extra * width..], from, to, width));
-        let mut shape = shape;
-        let rank = shape.len();
         shape[rank - 2] = extra + to * to;
-        *table = Tensor::from_vec(resized, shape, table.device())?;
+        let table = Tensor::from_vec(resized, shape.as_slice(), table.device())?;
+        weights = weights.with_tensors(HashMap::from([(name.to_owned(), table)]));
+        changed.push(name.to_owned());
     }
-    Ok(match config {
-        VisionConfig::Clip(config) => {
-            VisionConfig::Clip(foveate_model::vision::ClipConfig { image_size: side, ..config })
-        }
-        VisionConfig::Siglip(config) => {
-            VisionConfig::Siglip(foveate_model::vision::SiglipConfig { image_size: side, ..config })
-        }
-        VisionConfig::Dinov2(config) => {
-            VisionConfig::Dinov2(foveate_model::vision::Dinov2Config { image_size: side, ..config })
-        }
+    let config = match config {
+        VisionConfig::Clip(config) => VisionConfig::Clip(ClipConfig { image_size: side, ..config }),
+        VisionConfig::Siglip(config) => VisionConfig::Siglip(SiglipConfig { image_size: side, ..config }),
+        VisionConfig::Dinov2(config) => VisionConfig::Dinov2(Dinov2Config { image_size: side, ..config }),
         other => other,
-    })
+    };
+    Ok((config, weights, changed))
 }
 
 /// A table `[from · from, width]` as `[to · to, width]`.

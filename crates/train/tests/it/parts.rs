@@ -103,8 +103,9 @@ fn adapters_change_the_language_model_and_nothing_else_is_touched() {
     let part = folder.path().join("part");
     trainer.student().save(&part, Storage::F16, Scope::Trained).unwrap();
     let tensors = candle_core::safetensors::load(part.join("model.safetensors"), &Device::Cpu).unwrap();
-    assert_eq!(tensors.len(), trainer.student().parameters().len());
-    assert!(tensors.keys().all(|name| !name.starts_with("vision_tower.")));
+    let frozen = tensors.keys().filter(|name| !trainer.student().parameters().contains_key(*name));
+    // Its table of positions is for another size than the published one.
+    assert_eq!(frozen.collect::<Vec<_>>(), ["vision_tower.embeddings.position_embeddings"]);
     assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F16));
 }
 

@@ -122,7 +122,7 @@ fn features_of_a_frozen_tower_are_kept_and_mended() {
     let exact = flat(forward::features(&vlm, &pixels).unwrap());
 
     let place = folder.path().join("features");
-    let cache = FeatureCache::open(&place, 1 << 20, &student, &vlm).unwrap();
+    let cache = FeatureCache::open(&place, 1 << 20, student.network(), &vlm).unwrap();
     let first = flat(cache.features(&vlm, &pixels).unwrap());
     let again = flat(cache.features(&vlm, &pixels).unwrap());
     assert_eq!(cache.statistics(), (2, 2));
@@ -147,14 +147,14 @@ fn features_of_a_frozen_tower_are_kept_and_mended() {
     assert_eq!(cache.statistics(), (4, 4));
 
     // No room: nothing is written, everything is computed.
-    let full = FeatureCache::open(&folder.path().join("full"), 100, &student, &vlm).unwrap();
+    let full = FeatureCache::open(&folder.path().join("full"), 100, student.network(), &vlm).unwrap();
     assert_eq!(flat(full.features(&vlm, &pixels).unwrap()), first);
     assert_eq!(std::fs::read_dir(folder.path().join("full")).unwrap().count(), 0);
     // A tower that is trained has no lasting features.
     let trained = halves::recipe(folder.path(), &[]);
     let trained = halves::student(&trained);
     assert!(
-        FeatureCache::open(&place, 1, &trained, &vlm)
+        FeatureCache::open(&place, 1, trained.network(), &vlm)
             .unwrap_err()
             .to_string()
             .contains("0 where the tower is trained")

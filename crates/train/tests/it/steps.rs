@@ -18,7 +18,7 @@ fn computed(recipe: &Recipe, student: &Student, threads: usize) -> (Prepared, Co
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new()).unwrap();
     let prepared = feed.prepare(0).unwrap();
     let visual = vec![1; prepared.parts.len()];
-    let computed = gradients(&vlm, student, None, &prepared.parts, &visual, threads).unwrap();
+    let computed = gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads).unwrap();
     (prepared, computed)
 }
 

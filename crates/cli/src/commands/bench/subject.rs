@@ -17,7 +17,7 @@ use crate::fetch::Fetch;
 use crate::model::{Family, Place, is_embedded, is_gguf, read_config};
 
 /// What a shape starts with on the command line.
-const SHAPE: &str = "shape:";
+pub(super) const SHAPE: &str = "shape:";
 
 /// The parts of a model that are there.
 pub(super) struct Subject {
@@ -45,7 +45,14 @@ impl Subject {
                 return Ok(Self { tower: Some(tower), decoder: None, viewer: None });
             }
         }
-        let place = Place { model: spec.to_owned(), mmproj: None, tower: None, dtype, fetch: fetch.clone() };
+        let place = Place {
+            model: spec.to_owned(),
+            mmproj: None,
+            tower: None,
+            language: None,
+            dtype,
+            fetch: fetch.clone(),
+        };
         let mut model = place.open()?;
         if let (Some(method), Some(_)) = (compressor, model.viewer()) {
             model.use_compressor(method)?;

@@ -3,8 +3,9 @@
 //! A line is a JSON case, the answer is `{"ms": …}` or `{"error": …}`. Models are opened once and run once before they
 //! count.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Read, Write};
+use std::time::Duration;
 
 use foveate_compress::{Budget, Method};
 use foveate_model::{Dtype, ModelError};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stages::{self, Text};
 use super::subject::Subject;
+use super::training::{Task, Training};
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::fetch::Fetch;
@@ -26,6 +28,7 @@ enum Stage {
     Prefill,
     Decode,
     FirstToken,
+    TrainStep,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +49,30 @@ struct Case {
     threads: Option<usize>,
     /// What makes visual tokens fewer for `first_token`; average pooling unless given.
     compressor: Option<Method>,
+    /// Pictures of a `train_step`.
+    #[serde(default = "one")]
+    batch: usize,
+    /// Parts of its batch that run at the same time.
+    #[serde(default = "one")]
+    accumulation: usize,
+    /// Side of its pictures, in pixels.
+    #[serde(default)]
+    image_size: usize,
+    /// Whether its tower's features come from the disk.
+    #[serde(default)]
+    cached_features: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// What is open.
+#[derive(Default)]
+struct Open {
+    models: HashMap<(String, Dtype, Option<Method>), Subject>,
+    /// The last two, so that two dtypes can take turns without all of a run staying in memory.
+    trainings: VecDeque<(Task, Training)>,
 }
 
 #[derive(Serialize)]
@@ -57,7 +84,7 @@ enum Reply {
 
 /// Answers lines until the input ends.
 pub(super) fn run(fetch: &Fetch) -> Outcome {
-    let mut models = HashMap::new();
+    let mut open = Open::default();
     let mut output = std::io::stdout().lock();
     let mut input = std::io::stdin().lock();
     loop {
@@ -73,7 +100,7 @@ pub(super) fn run(fetch: &Fetch) -> Outcome {
         if line.trim().is_empty() {
             continue;
         }
-        let reply = match measure(&line, &mut models, fetch) {
+        let reply = match measure(&line, &mut open, fetch) {
             Ok(ms) => Reply::Ms(ms),
             Err(error) => Reply::Error(error.message()),
         };
@@ -83,16 +110,16 @@ pub(super) fn run(fetch: &Fetch) -> Outcome {
     }
 }
 
-fn measure(
-    line: &str,
-    models: &mut HashMap<(String, Dtype, Option<Method>), Subject>,
-    fetch: &Fetch,
-) -> Result<f64, Failure> {
+fn measure(line: &str, open: &mut Open, fetch: &Fetch) -> Result<f64, Failure> {
     let case: Case = serde_json::from_str(line).map_err(|error| Failure::user(format!("case: {error}")))?;
     foveate_model::threads::set(match case.threads {
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     })?;
+    if case.stage == Stage::TrainStep {
+        return Ok(train_step(case, &mut open.trainings)?.as_secs_f64() * 1e3);
+    }
+    let models = &mut open.models;
     let pooled = case.compressor.unwrap_or(Method::AveragePooling);
     let compressor = (case.stage == Stage::FirstToken).then_some(pooled);
     let key = (case.model.clone(), case.dtype, compressor);
@@ -101,6 +128,34 @@ fn measure(
         once(&case, subject)?;
     }
     once(&case, &models[&key])
+}
+
+/// A step of the training that is open for this case, or of a new one, whose first step does not count.
+fn train_step(case: Case, trainings: &mut VecDeque<(Task, Training)>) -> Result<Duration, Failure> {
+    let Case {
+        model,
+        dtype,
+        batch,
+        accumulation,
+        image_size,
+        cached_features,
+        visual_tokens,
+        text_tokens,
+        ..
+    } = case;
+    let task =
+        Task { model, dtype, batch, accumulation, image_size, cached_features, visual_tokens, text_tokens };
+    let at = match trainings.iter().position(|(open, _)| *open == task) {
+        Some(at) => at,
+        None => {
+            trainings.truncate(1);
+            let mut training = Training::new(&task)?;
+            training.step()?;
+            trainings.push_front((task, training));
+            0
+        }
+    };
+    trainings[at].1.step()
 }
 
 /// One measurement, in milliseconds.
@@ -126,6 +181,8 @@ fn once(case: &Case, subject: &Subject) -> Result<f64, Failure> {
             let first = stages::first_token(subject, Budget::Tokens(case.visual_tokens), text)?;
             first.ok_or_else(|| lacks("a vision-language model"))?.total
         }
+        // It needs a model of its own.
+        Stage::TrainStep => return Err(lacks("shape:TOWER+LLM")),
     };
     Ok(time.as_secs_f64() * 1e3)
 }

@@ -7,7 +7,7 @@ use foveate_compress::Method;
 use foveate_model::Weights;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
-use foveate_model::vlm::{VisualCost, VlmConfig, published_names};
+use foveate_model::vlm::{FrozenPart, FrozenParts, VisualCost, VlmConfig, published_names, tower_weights};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
 
@@ -83,11 +83,7 @@ impl Contents {
         if !onnx {
             return Ok(Contents::new("tensors without a configuration".into(), Kind::Tensors, &weights, &[]));
         }
-        let shown = match ["dinov2", "backbone"].iter().find(|prefix| !weights.pp(prefix).names().is_empty())
-        {
-            Some(prefix) => weights.pp(prefix).rename(|_| None),
-            None => weights.clone(),
-        };
+        let shown = tower_weights(path)?;
         Ok(match Dinov2Config::from_shapes(&shown) {
             Ok(config) => {
                 let kind = Kind::Tower(VisionConfig::Dinov2(config));
@@ -216,7 +212,17 @@ fn folder(path: &Path, tower: Option<&Path>) -> Result<Contents, Failure> {
             }
         }
         weights = weights.rename(|_| None);
-        return vlm(config, vision, &weights, path);
+        let mut contents = vlm(config, vision, &weights, path)?;
+        let value = read_config(path)?;
+        if let Some(parts) = FrozenParts::read(&value).map_err(of_folder)? {
+            let told = |part: FrozenPart| match part.from {
+                Some(word) => format!("{} of {word}", part.file),
+                None => part.file,
+            };
+            let files: Vec<String> = [parts.tower, parts.language].into_iter().flatten().map(told).collect();
+            contents.architecture += &format!(", trained on {}", files.join(" and "));
+        }
+        return Ok(contents);
     }
     if family == Family::Tower {
         let vision = VisionConfig::from_json(&text).map_err(of_folder)?;

@@ -4,7 +4,7 @@
 //! `tokenizer.ggml.model` is `gpt2` for byte-level BPE, where `tokenizer.ggml.pre` names the rule that splits text before
 //! merging, or `llama` for SentencePiece BPE with byte fallback.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
@@ -34,6 +34,16 @@ pub struct GgufTokenizer {
     pub padding: Option<u32>,
     /// The chat template, in Jinja.
     pub chat_template: Option<String>,
+}
+
+impl GgufTokenizer {
+    /// The special tokens that a chat template may write, by the names that it has for them.
+    pub fn special_tokens(&self) -> BTreeMap<String, String> {
+        let named = [("bos_token", self.beginning), ("eos_token", self.end), ("pad_token", self.padding)];
+        let text =
+            |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.tokenizer.id_to_token(id?)?));
+        named.into_iter().filter_map(text).collect()
+    }
 }
 
 /// How text is split before byte-level merges.
