@@ -190,7 +190,7 @@ impl Progress {
 }
 
 impl Progress {
-    /// A line above the bar, and on its own where there is no terminal for a bar.
+    /// What must be known, above the bar, and on its own where there is no terminal for a bar.
     fn say(&self, line: String) {
         if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
     }
@@ -213,7 +213,7 @@ impl Observer for Progress {
             Event::Evaluated { step, scores } => {
                 for score in scores {
                     let (data, tokens, part) = (&score.data, score.visual_tokens, 100.0 * score.accuracy());
-                    self.say(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
+                    self.bar.println(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
                 }
             }
             _ => {}

@@ -95,7 +95,7 @@ fn elastic_quecc_trains_the_filter_in_use_and_all_that_is_shared() {
 }
 
 #[test]
-fn no_gradient_reaches_the_question() {
+fn the_gradient_reaches_the_question() {
     let config = QueCCConfig { heads: 2, ..QueCCConfig::single(D, 12, 2) };
     let compressor = QueCC::load(&config, &Parameters::new(&Fresh::new(21, Device::Cpu), "")).unwrap();
     let question = Var::from_tensor(&random(&[1, 12], "question")).unwrap();
@@ -105,7 +105,7 @@ fn no_gradient_reaches_the_question() {
         .and_then(|features| features.with_question(question.as_tensor().clone()))
         .unwrap();
     let gradients = loss(&compressor, &features, 4).backward().unwrap();
-    assert!(gradients.get(&question).is_none());
+    assert!(gradients.get(&question).is_some_and(|gradient| norm(gradient) > 0.0));
     assert!(gradients.get(&patches).is_some());
 }
 

@@ -131,10 +131,10 @@ impl Recipe {
             let field = field(&format!("mix.{name}"));
             let source = self.known(&field, name)?;
             check(&field, name, !source.held_out(), "a dataset to learn from, not one that is held out")?;
-            let shared = self.evaluation.data.iter().find(|held| source.shares_samples(&self.data[*held]));
-            if let Some(held) = shared {
+            let shared = self.data.iter().find(|(_, other)| other.held_out() && source.shares_samples(other));
+            if let Some((held, _)) = shared {
                 let allowed = format!(
-                    "no samples of {held}, which is evaluated: two sides of one cut (the same fraction and seed)"
+                    "no samples of {held}, which is held out: two sides of one cut (the same fraction and seed)"
                 );
                 return Err(TrainError::field(field, name, allowed));
             }

@@ -82,7 +82,7 @@ fn wrong_recipes_are_told_what_is_wrong() {
     let error = refused(&text.replace("warm_up", "warmup"), &[]);
     assert!(error.starts_with("r.toml:") && error.contains("`warmup`") && error.contains("line "), "{error}");
     for (set, parts) in [
-        ("stages.0.steps=0", ["stages.0.steps", "one step"]),
+        ("stages.0.steps=0", ["stages.0.steps` is 0", "1 to 4294967295"]),
         ("stages.0.accumulation=3", ["stages.0.accumulation` is 3", "divisor of the batch of 8"]),
         ("stages.0.mix={ heads = 1.0 }", ["`stages.0.mix.heads`", "halves, halves-validation"]),
         ("stages.0.mix={ halves-validation = 1.0 }", ["halves-validation", "not one that is held out"]),
@@ -93,7 +93,7 @@ fn wrong_recipes_are_told_what_is_wrong() {
         ("evaluation.data=['halves']", ["evaluation.data", "held out"]),
         ("parts.tokenizer.trained.vocabulary=200", ["vocabulary` is 200", "300 to 65536"]),
         (
-            "data.halves-validation.cut.fraction=1.0",
+            "data.halves-validation.cut={ fraction = 1.0, seed = 1, part = 'held-out' }",
             ["data.halves-validation.cut.fraction", "between 0 and 1"],
         ),
         ("data.halves.colour=1", ["colour", "unknown"]),
@@ -101,6 +101,26 @@ fn wrong_recipes_are_told_what_is_wrong() {
         let error = refused(&text, &[set]);
         assert!(parts.iter().all(|part| error.contains(part)), "{set}: {error}");
     }
+    // What is evaluated is not trained on, but for the two sides of one cut.
+    let same = format!("data.halves-validation.path='{}/train'", folder.path().display());
+    let sides = |validation: &str| {
+        let cut = |name: &str, part: &str, seed: &str| {
+            format!("data.{name}.cut={{ fraction = 0.2, seed = {seed}, part = '{part}' }}")
+        };
+        [same.clone(), cut("halves", "kept", "1"), cut("halves-validation", "held-out", validation)]
+    };
+    let one_folder = |overrides: &[String]| {
+        let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+        Recipe::parse("r.toml", &text, &overrides).map_err(|error| error.to_string())
+    };
+    for shared in [std::slice::from_ref(&same), &sides("2")] {
+        let error = one_folder(shared).unwrap_err();
+        assert!(
+            error.contains("stages.0.mix.halves") && error.contains("no samples of halves-validation"),
+            "{error}"
+        );
+    }
+    assert!(one_folder(&sides("1")).is_ok());
     // What only the model can tell.
     let recipe = halves::recipe(folder.path(), &["stages.0.ladder=[[9, 1.0]]"]);
     let error = estimate(&recipe, &halves::student(&recipe), 1).unwrap_err().to_string();
