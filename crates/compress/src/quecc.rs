@@ -218,7 +218,7 @@ impl QueCC {
         let x = features.state_of_width(Method::QueCC, self.config.query_state, self.config.width)?;
         let question = features.question(Method::QueCC, self.config.text_width)?;
         let (linear, norm) = &self.text;
-        let text = norm.forward(&linear.forward(&question)?)?; // [b · q, D] -> [b · q, d]
+        let text = norm.forward(&linear.forward(question)?)?; // [b · q, D] -> [b · q, d]
         let queries = self.queries.forward_shifted(x, &text)?; // [b · q, patches, d]
         windows.convolve(&queries, &filter.weight, &filter.bias) // [b · q, windows, d]
     }

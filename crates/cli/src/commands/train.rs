@@ -1,6 +1,7 @@
 //! `foveate train`: a recipe becomes a model.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,7 +193,12 @@ impl Progress {
 impl Progress {
     /// What must be known, above the bar, and on its own where there is no terminal for a bar.
     fn say(&self, line: String) {
-        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+        if self.bar.is_hidden() {
+            // Nobody can be told that standard error is closed.
+            _ = writeln!(anstream::stderr(), "{line}");
+        } else {
+            self.bar.println(line);
+        }
     }
 }
 

@@ -17,14 +17,17 @@ use crate::{ModelError, Result};
 pub(super) const LORA_A: &str = "lora_A.weight";
 pub(super) const LORA_B: &str = "lora_B.weight";
 
+/// Matrices that were packed already, by what they were made of.
+type Packed = HashMap<String, Arc<Matrix>>;
+
 /// How the matrices of a checkpoint are kept.
 #[derive(Clone, Debug)]
 pub(super) struct Packing {
     dtype: Dtype,
     /// Whether int8 has one scale for each row of activations, rather than one for each 32 of its numbers.
     by_row: bool,
-    /// Those that were packed already, by what they were made of; `None` to pack anew whenever a model is loaded.
-    again: Option<Arc<Mutex<HashMap<String, Arc<Matrix>>>>>,
+    /// Those that were packed already; `None` to pack anew whenever a model is loaded.
+    again: Option<Arc<Mutex<Packed>>>,
 }
 
 /// A matrix as it is kept.

@@ -36,12 +36,12 @@ pub(super) fn all() -> Result<Vec<Exhibit>, Failure> {
     let texts = TextSettings { side: SIDE, questions: QUESTIONS };
     let split = Split::Validation;
     let [scene, text] = COUNTS;
-    let sources: [((&str, usize), Arc<dyn Source>); 2] = [
-        (scene, Arc::new(Scenes::new(scenes, split, SEED, scene.1))),
-        (text, Arc::new(Texts::new(texts, split, SEED, text.1))),
+    let sources: [Arc<dyn Source>; 2] = [
+        Arc::new(Scenes::new(scenes, split, SEED, scene.1)),
+        Arc::new(Texts::new(texts, split, SEED, text.1)),
     ];
     let mut exhibits = Vec::new();
-    for ((kind, count), source) in sources {
+    for ((kind, count), source) in COUNTS.into_iter().zip(sources) {
         for index in 0..count {
             let impossible = || Failure::Other(anyhow::anyhow!("{kind} {index} was drawn without pixels"));
             let sample = source.sample(index).map_err(|error| Failure::Other(error.into()))?;

@@ -64,8 +64,8 @@ mod tests {
     fn a_folder_may_have_no_card() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(card_of(folder.path()).unwrap(), None);
-        std::fs::write(folder.path().join("README.md"), b"---\na: b\n---\ncaf\xc3\xa9 \xff\n").unwrap();
-        assert_eq!(card_of(folder.path()).unwrap().unwrap(), "caf\u{e9} \u{fffd}");
+        std::fs::write(folder.path().join("README.md"), b"---\na: b\n---\n\xc3\xa9t\xc3\xa9 \xff\n").unwrap();
+        assert_eq!(card_of(folder.path()).unwrap().unwrap(), "\u{e9}t\u{e9} \u{fffd}");
         std::fs::write(folder.path().join("README.md"), "---\na: b\n---\n").unwrap();
         assert_eq!(card_of(folder.path()).unwrap(), None);
     }
