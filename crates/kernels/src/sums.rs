@@ -8,7 +8,7 @@ use crate::tile::{Width, by_width};
 /// Columns of a task.
 const COLUMNS: usize = 64;
 
-/// out[j] = Σ x[i, j]: `x` `[rows, width]`, `out` `[width]`. The sums run in the order of the rows, whatever the number of
+/// `out[j] = Σ x[i, j]`: `x` `[rows, width]`, `out` `[width]`. The sums run in the order of the rows, whatever the number of
 /// threads.
 ///
 /// ```
