@@ -27,6 +27,15 @@ fn fresh(length: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<
     Ok(numbers)
 }
 
+/// The same where there is nothing yet that could be added to.
+fn into_fresh<'a>(epilogue: &Epilogue<'a>) -> Epilogue<'a> {
+    let residual = match epilogue.residual {
+        Residual::InPlace => Residual::None,
+        other => other,
+    };
+    Epilogue { residual, ..*epilogue }
+}
+
 impl Matrix {
     /// [`Matrix::multiply_outputs`] into a vector of its own, `[rows, outputs]`. [`Residual::InPlace`] adds nothing here.
     ///
@@ -40,11 +49,7 @@ impl Matrix {
         epilogue: &Epilogue<'_>,
         pool: &Pool,
     ) -> Result<Vec<f32>> {
-        let residual = match epilogue.residual {
-            Residual::InPlace => Residual::None,
-            other => other,
-        };
-        let epilogue = Epilogue { residual, ..*epilogue };
+        let epilogue = into_fresh(epilogue);
         // Before memory is asked for: a slip in a size must not become a gigabyte.
         self.check_outputs(&outputs)?;
         check_length("the input", x.len(), rows.saturating_mul(self.k()), || {
@@ -67,11 +72,7 @@ pub fn product_new(
     epilogue: &Epilogue<'_>,
     pool: &Pool,
 ) -> Result<Vec<f32>> {
-    let residual = match epilogue.residual {
-        Residual::InPlace => Residual::None,
-        other => other,
-    };
-    let epilogue = Epilogue { residual, ..*epilogue };
+    let epilogue = into_fresh(epilogue);
     // As above: both operands first.
     a.check("the left matrix", rows, inner)?;
     b.check("the right matrix", inner, columns)?;

@@ -145,49 +145,43 @@ fn check_gate(joined: &[f32], hidden: usize) -> Result<usize> {
     Ok(rows)
 }
 
+/// `body` with `chosen` as a constant, written out for each function: the choice must not be made for every number.
+macro_rules! by_activation {
+    ($activation:expr, $chosen:ident => $body:expr) => {
+        by_activation!($activation, $chosen => $body; Identity Gelu GeluTanh QuickGelu Silu)
+    };
+    ($activation:expr, $chosen:ident => $body:expr; $($name:ident)*) => {
+        match $activation {
+            $($crate::Activation::$name => {
+                const $chosen: $crate::Activation = $crate::Activation::$name;
+                $body
+            })*
+        }
+    };
+}
+pub(crate) use by_activation;
+
 by_width! {
     fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
-        /// One loop for each function: the choice must not be made for every number.
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => for (out, x) in out.iter_mut().zip(x) {
-                        *out = value::<FUSED>(Activation::$name, *x);
-                    })*
-                }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+        by_activation!(activation, CHOSEN => for (out, x) in out.iter_mut().zip(x) {
+            *out = value::<FUSED>(CHOSEN, *x);
+        });
     }
 }
 
 by_width! {
     fn activate_backward(activation: Activation, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                        *dx = dy * slope::<FUSED>(Activation::$name, *x);
-                    })*
-                }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+        by_activation!(activation, CHOSEN => for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = dy * slope::<FUSED>(CHOSEN, *x);
+        });
     }
 }
 
 by_width! {
     fn gate(activation: Activation, gates: &[f32], up: &[f32], out: &mut [f32]) {
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => for ((out, gate), up) in out.iter_mut().zip(gates).zip(up) {
-                        *out = value::<FUSED>(Activation::$name, *gate) * up;
-                    })*
-                }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+        by_activation!(activation, CHOSEN => for ((out, gate), up) in out.iter_mut().zip(gates).zip(up) {
+            *out = value::<FUSED>(CHOSEN, *gate) * up;
+        });
     }
 }
 
@@ -200,20 +194,13 @@ by_width! {
         d_gates: &mut [f32],
         d_up: &mut [f32],
     ) {
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => {
-                        let outputs = d_gates.iter_mut().zip(d_up);
-                        for ((((d_gate, d_up), gate), up), dy) in outputs.zip(gates).zip(up).zip(dy) {
-                            *d_gate = dy * up * slope::<FUSED>(Activation::$name, *gate);
-                            *d_up = dy * value::<FUSED>(Activation::$name, *gate);
-                        }
-                    })*
-                }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+        by_activation!(activation, CHOSEN => {
+            let outputs = d_gates.iter_mut().zip(d_up);
+            for ((((d_gate, d_up), gate), up), dy) in outputs.zip(gates).zip(up).zip(dy) {
+                *d_gate = dy * up * slope::<FUSED>(CHOSEN, *gate);
+                *d_up = dy * value::<FUSED>(CHOSEN, *gate);
+            }
+        });
     }
 }
 

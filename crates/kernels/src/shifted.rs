@@ -4,7 +4,7 @@
 use crate::Path;
 use crate::epilogue::Activation;
 use crate::error::{Error, Result, check_length};
-use crate::pointwise::{slope, value};
+use crate::pointwise::{by_activation, slope, value};
 use crate::pool::Pool;
 use crate::tile::{Width, by_width};
 
@@ -106,20 +106,13 @@ impl Shifted {
 
 by_width! {
     fn shifted(activation: Activation, x: &[f32], shift: &[f32], out: &mut [f32]) {
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => {
-                        for (x, out) in x.chunks_exact(shift.len()).zip(out.chunks_exact_mut(shift.len())) {
-                            for ((out, x), shift) in out.iter_mut().zip(x).zip(shift) {
-                                *out = value::<FUSED>(Activation::$name, x + shift);
-                            }
-                        }
-                    })*
+        by_activation!(activation, CHOSEN => {
+            for (x, out) in x.chunks_exact(shift.len()).zip(out.chunks_exact_mut(shift.len())) {
+                for ((out, x), shift) in out.iter_mut().zip(x).zip(shift) {
+                    *out = value::<FUSED>(CHOSEN, x + shift);
                 }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+            }
+        });
     }
 }
 
@@ -132,25 +125,18 @@ by_width! {
         of_sums: &mut [f32],
         of_shift: &mut [f32],
     ) {
-        macro_rules! each {
-            ($($name:ident)*) => {
-                match activation {
-                    $(Activation::$name => {
-                        let width = shift.len();
-                        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
-                        for ((x, dy), of_sum) in rows.zip(of_sums.chunks_exact_mut(width)) {
-                            for (((of_sum, x), shift), dy) in of_sum.iter_mut().zip(x).zip(shift).zip(dy) {
-                                *of_sum = dy * slope::<FUSED>(Activation::$name, x + shift);
-                            }
-                            for (total, of_sum) in of_shift.iter_mut().zip(&*of_sum) {
-                                *total += of_sum;
-                            }
-                        }
-                    })*
+        by_activation!(activation, CHOSEN => {
+            let width = shift.len();
+            let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
+            for ((x, dy), of_sum) in rows.zip(of_sums.chunks_exact_mut(width)) {
+                for (((of_sum, x), shift), dy) in of_sum.iter_mut().zip(x).zip(shift).zip(dy) {
+                    *of_sum = dy * slope::<FUSED>(CHOSEN, x + shift);
                 }
-            };
-        }
-        each!(Identity Gelu GeluTanh QuickGelu Silu);
+                for (total, of_sum) in of_shift.iter_mut().zip(&*of_sum) {
+                    *total += of_sum;
+                }
+            }
+        });
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use foveate_kernels as kernels;
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{result, rows, slice, widened, with_slice, wrap};
+use crate::cpu::{like, result, rows, slice, widened, with_slice, wrap};
 use crate::threads::pool;
 
 /// An element-wise non-linearity.
@@ -85,7 +85,7 @@ impl CustomOp1 for Each {
         let dx = with_slice(x, |x| {
             with_slice(dy, |dy| self.0.kernel().backward_new(x, dy, &pool()).map_err(wrap))
         })?;
-        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
+        Ok(Some(like(dx, x)?))
     }
 }
 
@@ -110,7 +110,7 @@ impl CustomOp1 for Gate {
                 self.0.kernel().gate_backward(joined, width / 2, dy, &mut dx, &pool()).map_err(wrap)
             })
         })?;
-        Ok(Some(Tensor::from_vec(dx, joined.shape().clone(), joined.device())?))
+        Ok(Some(like(dx, joined)?))
     }
 }
 

@@ -33,6 +33,11 @@ pub(crate) fn result(numbers: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage,
     (CpuStorage::F32(numbers), shape.into())
 }
 
+/// Numbers as a tensor of the shape of `tensor`, where it is: the form of its gradient.
+pub(crate) fn like(numbers: Vec<f32>, tensor: &Tensor) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(numbers, tensor.shape().clone(), tensor.device())
+}
+
 /// An error of the kernels as one of the tensor library, whose operations may return no other.
 pub(crate) fn wrap(error: Error) -> candle_core::Error {
     candle_core::Error::wrap(error)

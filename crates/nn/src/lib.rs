@@ -29,6 +29,8 @@
 
 mod activation;
 mod attention;
+#[cfg(any(test, feature = "check"))]
+pub mod check;
 pub mod count;
 mod cpu;
 mod norm;

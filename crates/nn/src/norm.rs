@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 use foveate_kernels::Norm;
 
-use crate::cpu::{result, slice, with_slice, wrap};
+use crate::cpu::{like, result, slice, with_slice, wrap};
 use crate::threads::pool;
 
 /// `(x − mean) / sqrt(variance + eps) · weight + bias` over the last dimension: `[.., width] -> [.., width]`, with `weight`
@@ -55,7 +55,7 @@ fn backward(
     let (mut dw, mut db) = (vec![0.0; length], vec![0.0; length]);
     let parameters = trained.then_some((&mut dw[..], &mut db[..]));
     with_slice(x, |x| with_slice(dy, |dy| norm.backward(x, dy, &mut dx, parameters, &pool()).map_err(wrap)))?;
-    let dx = Tensor::from_vec(dx, x.shape().clone(), x.device())?;
+    let dx = like(dx, x)?;
     let tensor = |numbers| Tensor::from_vec(numbers, width, x.device());
     let parameters = if trained { Some([tensor(dw)?, tensor(db)?]) } else { None };
     Ok((dx, parameters))

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Shape,
 use foveate_kernels::{Epilogue, Matrix, Residual, View, product_new, sum_rows};
 
 use crate::Activation;
-use crate::cpu::{result, rows, slice, widened, with_slice, wrap};
+use crate::cpu::{like, result, rows, slice, widened, with_slice, wrap};
 use crate::threads::pool;
 
 type Storage = (CpuStorage, Shape);
@@ -130,7 +130,7 @@ fn input_gradient(matrix: &Matrix, x: &Tensor, dy: &Tensor) -> candle_core::Resu
     with_slice(dy, |dy| {
         matrix.multiply_transposed(dy, rows, &mut dx, Residual::None, &pool()).map_err(wrap)
     })?;
-    Tensor::from_vec(dx, x.shape().clone(), x.device())
+    like(dx, x)
 }
 
 /// `x [.., in] · weight [out, in]ᵀ + bias [out] -> [.., out]`, all of which may be trained.
@@ -215,7 +215,7 @@ impl DenseProduct {
                         .map_err(wrap)
                 })
             })?;
-            Tensor::from_vec(dx, x.shape().clone(), x.device())
+            like(dx, x)
         };
         let of_weight = || {
             let dw = with_slice(dy, |dy| {
@@ -224,7 +224,7 @@ impl DenseProduct {
                     product_new(dy, x, [output, rows, input], &Epilogue::default(), &pool()).map_err(wrap)
                 })
             })?;
-            Tensor::from_vec(dw, weight.shape().clone(), weight.device())
+            like(dw, weight)
         };
         Ok((x.track_op().then(of_x).transpose()?, weight.track_op().then(of_weight).transpose()?))
     }
@@ -285,7 +285,7 @@ impl CustomOp3 for DenseProduct {
         let of_bias = || {
             let mut db = vec![0.0; bias.elem_count()];
             with_slice(dy, |dy| sum_rows(dy, &mut db, &pool()).map_err(wrap))?;
-            Tensor::from_vec(db, bias.shape().clone(), bias.device())
+            like(db, bias)
         };
         Ok((dx, dw, bias.track_op().then(of_bias).transpose()?))
     }

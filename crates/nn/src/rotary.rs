@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use foveate_kernels::Turn;
 
-use crate::cpu::{result, slice, with_slice, wrap};
+use crate::cpu::{like, result, slice, with_slice, wrap};
 use crate::threads::pool;
 
 /// How the rotation frequencies are changed to reach beyond the trained context.
@@ -128,7 +128,7 @@ impl CustomOp1 for Rotate {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dx = with_slice(dy, |dy| self.run(dy, x.dim(D::Minus1)?, true))?;
-        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
+        Ok(Some(like(dx, x)?))
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use foveate_kernels::Shifted;
 
 use crate::Activation;
-use crate::cpu::{result, slice, with_slice, wrap};
+use crate::cpu::{like, result, slice, with_slice, wrap};
 use crate::threads::pool;
 
 impl Activation {
@@ -67,7 +67,6 @@ impl CustomOp2 for Shift {
         };
         let [of_x, of_shifts] =
             with_slice(x, |x| with_slice(shifts, |shifts| with_slice(dy, |dy| run(x, shifts, dy))))?;
-        let like = |numbers, input: &Tensor| Tensor::from_vec(numbers, input.shape().clone(), input.device());
         Ok((Some(like(of_x, x)?), Some(like(of_shifts, shifts)?)))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use foveate_kernels::{WindowAttention, Windows};
 
 use crate::attention::softmax;
-use crate::cpu::{result, slice, with_slice, wrap};
+use crate::cpu::{like, result, slice, with_slice, wrap};
 use crate::threads::pool;
 
 /// The queries of each window attend to the window's own patches, softmax over scores times (d / heads)^−½: queries
@@ -124,8 +124,7 @@ fn tensors<const N: usize>(
 ) -> Result<[Option<Tensor>; N]> {
     let mut found = [const { None }; N];
     for ((found, gradient), input) in found.iter_mut().zip(gradients).zip(inputs) {
-        let tensor = |numbers| Tensor::from_vec(numbers, input.shape().clone(), input.device());
-        *found = gradient.map(tensor).transpose()?;
+        *found = gradient.map(|numbers| like(numbers, input)).transpose()?;
     }
     Ok(found)
 }

@@ -60,11 +60,7 @@ pub fn save(folder: &Path, facts: &Facts<'_>) -> Result<()> {
 /// # Errors
 /// A dataset that cannot be opened.
 pub fn baselines(recipe: &Recipe) -> Result<BTreeMap<String, Report>> {
-    let names: Vec<&String> = recipe
-        .data
-        .keys()
-        .filter(|name| recipe.stages.iter().any(|stage| stage.mix.contains_key(*name)))
-        .collect();
+    let names: Vec<&String> = trained_on(recipe).map(|(name, _)| name).collect();
     let mut learnt = Vec::new();
     for name in &names {
         learnt.extend(questions(recipe, name, LEARNT / names.len().max(1))?);
@@ -110,8 +106,7 @@ fn is_our_own(recipe: &Recipe) -> bool {
 }
 
 fn trained_on(recipe: &Recipe) -> impl Iterator<Item = (&String, &Kind)> {
-    let mixed = |name: &String| recipe.stages.iter().any(|stage| stage.mix.contains_key(name));
-    recipe.data.iter().filter(move |(name, _)| mixed(name)).map(|(name, data)| (name, &data.kind))
+    recipe.data.iter().filter(|(name, _)| recipe.trains_on(name)).map(|(name, data)| (name, &data.kind))
 }
 
 /// Parts that were not made by this recipe, and where they are from.
@@ -271,8 +266,7 @@ fn row(text: &mut String, name: &str, counts: impl Iterator<Item = Count>, basel
     _ = write!(text, "| {name} | {asked} | {baseline} |");
     for count in counts {
         let [low, high] = wilson(count);
-        let part = count.right as f64 / count.asked.max(1) as f64;
-        _ = write!(text, " {:.1} [{:.1}, {:.1}] |", 100.0 * part, 100.0 * low, 100.0 * high);
+        _ = write!(text, " {:.1} [{:.1}, {:.1}] |", 100.0 * count.accuracy(), 100.0 * low, 100.0 * high);
     }
     text.push('\n');
 }
@@ -284,7 +278,7 @@ pub fn wilson(count: Count) -> [f64; 2] {
         return [0.0, 1.0];
     }
     let n = count.asked as f64;
-    let part = count.right as f64 / n;
+    let part = count.accuracy();
     let spread = Z * Z / n;
     let middle = (part + spread / 2.0) / (1.0 + spread);
     let half = (part * (1.0 - part) * spread + spread * spread / 4.0).sqrt() / (1.0 + spread);

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use foveate_data::image::Pixels;
-use foveate_data::{Order, Question, Sample, SampleError, Stream, Tolerance};
+use foveate_data::{Order, Question, Stream, Tolerance};
 use foveate_model::vlm::Vlm;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::encode::{Encoder, Example};
-use crate::feed::stack;
+use crate::feed::{see, stack, unusable};
 use crate::forward;
 use crate::parallel;
 use crate::recipe::Recipe;
@@ -28,6 +28,13 @@ pub struct Count {
     pub right: usize,
     /// Asked.
     pub asked: usize,
+}
+
+impl Count {
+    /// The part that was answered rightly; 0 where nothing was asked.
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.asked.max(1) as f64
+    }
 }
 
 /// The score on a dataset at a number of visual tokens.
@@ -53,8 +60,7 @@ impl Score {
 
     /// The part that was answered rightly; 0 where nothing was asked.
     pub fn accuracy(&self) -> f64 {
-        let Count { right, asked } = self.total();
-        right as f64 / asked.max(1) as f64
+        self.total().accuracy()
     }
 }
 
@@ -87,39 +93,21 @@ fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: u
         skills: BTreeMap::new(),
     };
     let mut scores: Vec<Score> = budgets.iter().map(blank).collect();
-    let (mut targets, mut asked, mut ended) = (0, 0, false);
-    while asked < recipe.evaluation.questions && !ended {
+    let (mut targets, mut asked) = (0, 0);
+    loop {
         let mut work = Vec::new();
         // No more pixels in memory at a time than the threads can work on.
-        while work.len() < 2 * threads && asked < recipe.evaluation.questions && !ended {
-            let (mut pixels, mut examples, mut skills) = (Vec::new(), Vec::new(), Vec::new());
-            while pixels.len() < TOGETHER && asked < recipe.evaluation.questions {
-                let Some(sample) = stream.next() else {
-                    ended = true;
-                    break;
-                };
-                let sample = sample?;
-                let left = recipe.questions.min(recipe.evaluation.questions - asked);
-                let chosen: Vec<&Question> = sample.questions.iter().take(left).collect();
-                let made = see(student, &sample).and_then(|tile| {
-                    let new = encoder.examples(&sample, &chosen, Some(pixels.len()));
-                    Ok((tile, new.map_err(|error| broken(&sample, error))?))
-                });
-                match made {
-                    Ok((Some(tile), new)) => {
-                        skills.extend(chosen.iter().take(new.len()).map(|question| question.skill.name()));
-                        asked += new.len();
-                        examples.extend(new);
-                        pixels.push(tile);
-                    }
-                    // Text alone says nothing about visual tokens.
-                    Ok((None, _)) => {}
-                    Err(error) => stream.report_broken(&error)?,
-                }
+        while work.len() < 2 * threads {
+            let left = recipe.evaluation.questions - asked;
+            let group = together(&mut stream, student, &encoder, recipe.questions, left)?;
+            if group.0.is_empty() {
+                break;
             }
-            if !pixels.is_empty() {
-                work.push((pixels, examples, skills));
-            }
+            asked += group.1.len();
+            work.push(group);
+        }
+        if work.is_empty() {
+            break;
         }
         targets += run(&work, vlm, budgets, threads, &mut scores)?;
     }
@@ -127,19 +115,38 @@ fn dataset(recipe: &Recipe, student: &Student, vlm: &Vlm, name: &str, threads: u
     Ok(scores)
 }
 
-fn broken(sample: &Sample, reason: impl ToString) -> SampleError {
-    SampleError::Record { place: sample.name.clone(), reason: reason.to_string() }
-}
-
-/// The pixels of a sample's picture, where it has one.
-fn see(student: &Student, sample: &Sample) -> std::result::Result<Option<Pixels>, SampleError> {
-    let Some(picture) = &sample.picture else { return Ok(None) };
-    let seen = student.preprocessor.apply(&picture.image()?).map_err(|error| broken(sample, error))?;
-    Ok(seen.tiles.into_iter().next())
-}
-
 /// Pictures, the examples about them, and the skill of each.
 type Together = (Vec<Pixels>, Vec<Example>, Vec<&'static str>);
+
+/// The next pictures and up to `most` questions about them, at most `each` about one; empty at the end.
+fn together(
+    stream: &mut Stream,
+    student: &Student,
+    encoder: &Encoder<'_>,
+    each: usize,
+    most: usize,
+) -> Result<Together> {
+    let (mut pixels, mut examples, mut skills) = (Vec::new(), Vec::new(), Vec::new());
+    while pixels.len() < TOGETHER && examples.len() < most {
+        let Some(sample) = stream.next().transpose()? else { break };
+        let chosen: Vec<&Question> = sample.questions.iter().take(each.min(most - examples.len())).collect();
+        let made = see(&student.preprocessor, &sample).and_then(|tile| {
+            let new = encoder.examples(&sample, &chosen, Some(pixels.len()));
+            Ok((tile, new.map_err(|error| unusable(&sample, error))?))
+        });
+        match made {
+            Ok((Some(tile), new)) => {
+                skills.extend(chosen.iter().take(new.len()).map(|question| question.skill.name()));
+                examples.extend(new);
+                pixels.push(tile);
+            }
+            // Text alone says nothing about visual tokens.
+            Ok((None, _)) => {}
+            Err(error) => stream.report_broken(&error)?,
+        }
+    }
+    Ok((pixels, examples, skills))
+}
 
 /// Adds losses and counts at each budget to `scores`; returns the number of judged tokens at one of them.
 fn run(

@@ -78,8 +78,7 @@ impl Feed {
     /// # Errors
     /// A dataset that cannot be opened.
     pub fn new(recipe: Arc<Recipe>, student: &Student, state: FeedState) -> Result<Feed> {
-        let used = |name: &&String| recipe.stages.iter().any(|stage| stage.mix.contains_key(*name));
-        let names: Vec<&String> = recipe.data.keys().filter(used).collect();
+        let names: Vec<&String> = recipe.data.keys().filter(|name| recipe.trains_on(name)).collect();
         let open = |name: &String| Ok((name.clone(), recipe.data[name].open(recipe.questions)?));
         let sources = names.into_iter().map(open).collect::<Result<BTreeMap<_, _>>>()?;
         let visual = recipe.stages.iter().flat_map(|stage| &stage.ladder).map(|(tokens, _)| *tokens).max();
@@ -137,11 +136,11 @@ impl Feed {
                 Err(broken) => broken,
             };
             self.broken.push(broken.to_string());
-            if let Some(stream) = self.streams.get_mut(name) {
-                stream.report_broken(&broken)?;
-            }
-            let Some(place) = self.state.get_mut(name) else { continue };
-            place.skipped += 1;
+            let (Some(stream), Some(place)) = (self.streams.get_mut(name), self.state.get_mut(name)) else {
+                continue;
+            };
+            stream.report_broken(&broken)?;
+            place.skipped = stream.skipped().count;
             if place.epoch > began + 1 {
                 let allowed = "a dataset with a usable sample";
                 return Err(TrainError::field(format!("data.{name}"), broken, allowed));
@@ -185,14 +184,7 @@ impl Feed {
         number: u64,
         picture: usize,
     ) -> std::result::Result<(Option<Pixels>, Vec<Example>), SampleError> {
-        let record = |reason: String| SampleError::Record { place: sample.name.clone(), reason };
-        let pixels = match &sample.picture {
-            Some(drawn) => {
-                let processed = self.preprocessor.apply(&drawn.image()?);
-                processed.map_err(|error| record(error.to_string()))?.tiles.into_iter().next()
-            }
-            None => None,
-        };
+        let pixels = see(&self.preprocessor, sample)?;
         let mut chosen: Vec<&Question> = sample.questions.iter().collect();
         let mut draw = Draw::new(self.recipe.seed, "questions", number);
         while chosen.len() > self.recipe.questions {
@@ -201,14 +193,13 @@ impl Feed {
         let encoder =
             Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
         let examples = encoder.examples(sample, &chosen, pixels.as_ref().map(|_| picture));
-        let examples = examples.map_err(|error| record(error.to_string()))?;
+        let examples = examples.map_err(|error| unusable(sample, error))?;
         let tokens = |example: &Example| example.slots.iter().filter(|slot| **slot != Slot::Image).count();
         let longest = examples.iter().map(tokens).max().unwrap_or(0);
         if longest > self.most_tokens {
             let most = self.most_tokens;
-            return Err(record(format!(
-                "{longest} tokens of text; beside the visual ones there is room for {most}"
-            )));
+            let reason = format!("{longest} tokens of text; beside the visual ones there is room for {most}");
+            return Err(unusable(sample, reason));
         }
         Ok((pixels, examples))
     }
@@ -235,6 +226,21 @@ impl Feed {
             .map_err(TrainError::io("data thread".as_ref()))?;
         Ok(Ahead { receive: Some(receive), thread: Some(thread) })
     }
+}
+
+/// Why a sample cannot be used.
+pub(crate) fn unusable(sample: &Sample, reason: impl ToString) -> SampleError {
+    SampleError::Record { place: sample.name.clone(), reason: reason.to_string() }
+}
+
+/// The pixels of a sample's picture, where it has one.
+pub(crate) fn see(
+    preprocessor: &Preprocessor,
+    sample: &Sample,
+) -> std::result::Result<Option<Pixels>, SampleError> {
+    let Some(picture) = &sample.picture else { return Ok(None) };
+    let seen = preprocessor.apply(&picture.image()?).map_err(|error| unusable(sample, error))?;
+    Ok(seen.tiles.into_iter().next())
 }
 
 /// Pixels of several pictures, `[pictures, 3, side, side]`.

@@ -32,7 +32,7 @@ const SPECIAL: [&str; 4] = [END_TOKEN, IMAGE_TOKEN, USER_TOKEN, ASSISTANT_TOKEN]
 pub fn train(recipe: &Recipe, shape: TokenizerShape) -> Result<Tokenizer> {
     let mut texts = Vec::new();
     for (name, data) in &recipe.data {
-        if !recipe.stages.iter().any(|stage| stage.mix.contains_key(name)) {
+        if !recipe.trains_on(name) {
             continue;
         }
         let source = data.open(recipe.questions)?;

@@ -268,8 +268,8 @@ pub fn update(
     Ok(())
 }
 
-/// The mean loss over all answers' tokens of `parts`, and its gradients with respect to `parameters`. `visual` has the number of visual tokens of each
-/// part. The result is the same for any number of `threads`, to the bit.
+/// The mean loss over all answers' tokens of `parts`, and its gradients with respect to `parameters`. `visual` has the
+/// number of visual tokens of each part. The result is the same for any number of `threads`, to the bit.
 ///
 /// # Errors
 /// Those of the model.

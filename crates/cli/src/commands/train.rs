@@ -148,14 +148,13 @@ impl Arguments {
 
 impl ScoreRow {
     fn of(score: &Score) -> ScoreRow {
-        let part = |count: &foveate_train::evaluate::Count| count.right as f64 / count.asked.max(1) as f64;
         ScoreRow {
             data: score.data.clone(),
             visual_tokens: score.visual_tokens,
             accuracy: score.accuracy(),
             questions: score.total().asked,
             loss: score.loss,
-            skills: score.skills.iter().map(|(skill, count)| (skill.clone(), part(count))).collect(),
+            skills: score.skills.iter().map(|(skill, count)| (skill.clone(), count.accuracy())).collect(),
         }
     }
 }

@@ -221,6 +221,11 @@ impl Default for Spikes {
 }
 
 impl Recipe {
+    /// Whether a stage learns from the dataset of this name.
+    pub fn trains_on(&self, name: &str) -> bool {
+        self.stages.iter().any(|stage| stage.mix.contains_key(name))
+    }
+
     /// Reads a file; `overrides` are `key=value` with dotted keys, as `--set` takes them.
     ///
     /// # Errors
