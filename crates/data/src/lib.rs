@@ -26,6 +26,7 @@ pub mod baseline;
 #[cfg(feature = "datasets")]
 pub mod dataset;
 pub mod image;
+mod patches;
 pub mod prompt;
 #[cfg(any(feature = "datasets", feature = "synthetic"))]
 mod random;
@@ -35,6 +36,7 @@ mod stream;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
 
+pub use patches::{PatchField, PatchLabels};
 pub use sample::{Family, Picture, Question, Sample, Skill, UnknownName};
 #[cfg(any(feature = "datasets", feature = "synthetic"))]
 pub use stream::{Decoded, Order, SampleError, Skipped, Source, Stream, Tolerance, TooManyBroken};

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::image::{DecodeError, Image};
+use crate::patches::PatchLabels;
 
 /// The two families of tasks that the scaling laws tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -197,6 +198,10 @@ impl Question {
 /// What can be drawn or decoded when somebody looks at it.
 pub(crate) trait Draws: Send + Sync {
     fn draw(&self) -> Result<Image, DecodeError>;
+
+    fn patches(&self, _side: usize) -> Option<PatchLabels> {
+        None
+    }
 }
 
 /// An image that costs nothing until it is looked at.
@@ -212,6 +217,11 @@ impl Picture {
     /// Reads, decodes or draws it; each call does so anew.
     pub fn image(&self) -> Result<Image, DecodeError> {
         self.0.draw()
+    }
+
+    /// What its `side` x `side` patches show; `None` where nobody knows, which is everywhere but in generated pictures.
+    pub fn patches(&self, side: usize) -> Option<PatchLabels> {
+        self.0.patches(side)
     }
 }
 

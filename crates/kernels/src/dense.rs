@@ -14,6 +14,7 @@ use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
 use crate::pool::Pool;
 use crate::tile::{Width, tiles};
+use crate::transpose::transpose_block;
 
 /// A matrix in a slice: row i, column j is `numbers[i * row_stride + j * column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -160,24 +161,33 @@ fn gather_few(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u3
         return;
     }
     let mut first = inner.start;
-    if a.row_stride == 1 && rows.len() == TOGETHER {
+    if a.row_stride == 1 {
+        let fours = rows.len() / 4;
         // Squares, read by columns and written by rows.
-        while inner.end - first >= TOGETHER {
-            let square: [[f32; TOGETHER]; TOGETHER] = std::array::from_fn(|column| {
-                let start = (first + column) * a.column_stride + rows.start;
-                a.numbers[start..start + TOGETHER].as_chunks().0[0]
+        while fours > 0 && inner.end - first >= 4 {
+            let columns: [&[f32]; 4] = std::array::from_fn(|column| {
+                &a.numbers[(first + column) * a.column_stride + rows.start..][..rows.len()]
             });
-            for (row, to) in to.chunks_mut(STRIDE).enumerate() {
-                for (to, column) in to[first - inner.start..][..TOGETHER].iter_mut().zip(square) {
-                    *to = column[row].to_bits();
+            let columns = columns.map(|column| column.as_chunks::<4>().0);
+            for four in 0..fours {
+                let square = transpose_block(std::array::from_fn(|column| columns[column][four]));
+                for (row, square) in square.into_iter().enumerate() {
+                    let at = (4 * four + row) * STRIDE + first - inner.start;
+                    f32::view_mut(&mut to[at..at + 4]).copy_from_slice(&square);
                 }
             }
-            first += TOGETHER;
+            first += 4;
         }
+        gather_singly(a, rows.start + 4 * fours..rows.end, inner.start..first, &mut to[4 * fours * STRIDE..]);
     }
-    for column in first..inner.end {
+    gather_singly(a, rows, first..inner.end, &mut to[first - inner.start..]);
+}
+
+/// The same, number by number.
+fn gather_singly(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
+    for (nth, column) in inner.enumerate() {
         for (row, to) in rows.clone().zip(to.chunks_mut(STRIDE)) {
-            to[column - inner.start] = a.numbers[row * a.row_stride + column * a.column_stride].to_bits();
+            to[nth] = a.numbers[row * a.row_stride + column * a.column_stride].to_bits();
         }
     }
 }
@@ -195,9 +205,25 @@ fn fill_panel(b: View<'_>, inner: Range<usize>, columns: Range<usize>, to: &mut 
         return;
     }
     if b.row_stride == 1 {
-        for (j, column) in columns.enumerate() {
-            let from = &b.numbers[inner.start + column * b.column_stride..][..inner.len()];
-            for (from, to) in from.iter().zip(to.chunks_exact_mut(PANEL)) {
+        let column = |j: usize| &b.numbers[inner.start + (columns.start + j) * b.column_stride..][..inner.len()];
+        let fours = columns.len() / 4;
+        for four in 0..fours {
+            let rows: [&[f32]; 4] = std::array::from_fn(|n| column(4 * four + n));
+            let blocks = rows.map(|row| row.as_chunks::<4>().0);
+            for i in 0..blocks[0].len() {
+                let square = transpose_block(std::array::from_fn(|n| blocks[n][i]));
+                for (n, square) in square.into_iter().enumerate() {
+                    to[(4 * i + n) * PANEL + 4 * four..][..4].copy_from_slice(&square);
+                }
+            }
+            for i in 4 * blocks[0].len()..inner.len() {
+                for (n, row) in rows.iter().enumerate() {
+                    to[i * PANEL + 4 * four + n] = row[i];
+                }
+            }
+        }
+        for j in 4 * fours..columns.len() {
+            for (from, to) in column(j).iter().zip(to.chunks_exact_mut(PANEL)) {
                 to[j] = *from;
             }
         }

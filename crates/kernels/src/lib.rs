@@ -62,6 +62,7 @@ mod rows;
 mod shifted;
 mod sums;
 mod tile;
+mod transpose;
 mod windows;
 
 pub use attention::{Attention, Mask, Strided};

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::feed::{Feed, FeedState, Prepared};
 use crate::ladder::Rungs;
-use crate::recipe::{Group, Recipe, Stage};
+use crate::recipe::{Group, Learns, Recipe, Stage};
 use crate::student::Student;
 use crate::trainer::gradients;
 use crate::{Result, TrainError};
@@ -90,13 +90,17 @@ fn one_stage(
     let groups: Vec<Group> = stage.rates.keys().copied().collect();
     let vlm = student.vlm(&groups)?;
     let field = format!("stages.{index}.ladder");
-    let rungs = Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?;
+    let rungs = match stage.learns {
+        Learns::Answers => Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?),
+        Learns::Patches => None,
+    };
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
     let weight: f64 = stage.ladder.iter().map(|(_, weight)| weight).sum();
     let (mut tried_flops, mut tried_seconds, mut expected, mut questions) = (0.0, 0.0, 0.0, 0);
     for step in first..first + TRIED.min(stage.steps) {
         let prepared = feed.prepare(step)?;
-        let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
+        let draw = |part| rungs.as_ref().map_or(0, |rungs| rungs.draw(step, part));
+        let visual: Vec<usize> = (0..prepared.parts.len()).map(draw).collect();
         let started = Instant::now();
         gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -104,6 +108,9 @@ fn one_stage(
         if counted {
             tried_seconds += seconds;
             tried_flops += step_flops(&vlm, &groups, &prepared, &visual)?;
+        }
+        if rungs.is_none() {
+            expected += step_flops(&vlm, &groups, &prepared, &visual)?;
         }
         for (tokens, share) in &stage.ladder {
             let visual = vec![*tokens; prepared.parts.len()];

@@ -11,13 +11,13 @@ use std::thread::{Builder, JoinHandle};
 use candle_core::{Device, Tensor};
 use foveate_data::image::{Pixels, Preprocessor};
 use foveate_data::prompt::ChatTemplate;
-use foveate_data::{Order, Question, Sample, SampleError, Source, Stream, Tolerance};
+use foveate_data::{Order, PatchLabels, Question, Sample, SampleError, Source, Stream, Tolerance};
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use crate::encode::{Encoder, Example, Slot};
 use crate::random::Draw;
-use crate::recipe::Recipe;
+use crate::recipe::{Learns, Recipe};
 use crate::student::Student;
 use crate::{Result, TrainError};
 
@@ -40,8 +40,10 @@ pub type FeedState = BTreeMap<String, Place>;
 pub struct Part {
     /// `[pictures, 3, side, side]`; `None` for text alone.
     pub pixels: Option<Tensor>,
-    /// Their questions.
+    /// Their questions; none where patches are learnt.
     pub examples: Vec<Example>,
+    /// What their patches show, where that is learnt: one for each picture.
+    pub patches: Vec<PatchLabels>,
 }
 
 /// The data of one step.
@@ -57,6 +59,13 @@ pub struct Prepared {
     pub broken: Vec<String>,
 }
 
+/// What a sample gives to a step.
+struct Usable {
+    pixels: Option<Pixels>,
+    examples: Vec<Example>,
+    patches: Option<PatchLabels>,
+}
+
 /// The datasets of a recipe and what makes examples of them.
 pub struct Feed {
     recipe: Arc<Recipe>,
@@ -66,6 +75,8 @@ pub struct Feed {
     preprocessor: Preprocessor,
     /// Tokens that an example may have besides its visual ones.
     most_tokens: usize,
+    /// Patches along a side of a picture.
+    grid: usize,
     sources: BTreeMap<String, Arc<dyn Source>>,
     streams: BTreeMap<String, Stream>,
     state: FeedState,
@@ -84,6 +95,7 @@ impl Feed {
         let visual = recipe.stages.iter().flat_map(|stage| &stage.ladder).map(|(tokens, _)| *tokens).max();
         Ok(Feed {
             most_tokens: student.network().config().text.context.saturating_sub(visual.unwrap_or(0)),
+            grid: student.network().config().vision.as_ref().map_or(0, |vision| vision.grid().rows),
             broken: Vec::new(),
             tokenizer: student.tokenizer.clone(),
             template: student.template.clone(),
@@ -111,26 +123,30 @@ impl Feed {
         let each = stage.batch / stage.accumulation;
         let mut parts = Vec::with_capacity(stage.accumulation);
         for part in 0..stage.accumulation {
-            let (mut pixels, mut examples) = (Vec::new(), Vec::new());
+            let (mut pixels, mut examples, mut patches) = (Vec::new(), Vec::new(), Vec::new());
             for slot in 0..each {
                 let name = names[draw.weighted(&weights)];
                 let number = step * stage.batch as u64 + (part * each + slot) as u64;
-                let (picture, new) = self.next(name, number, pixels.len())?;
-                pixels.extend(picture);
-                examples.extend(new);
+                let new = self.next(name, number, pixels.len(), stage.learns)?;
+                pixels.extend(new.pixels);
+                examples.extend(new.examples);
+                patches.extend(new.patches);
             }
-            parts.push(Part { pixels: stack(&pixels)?, examples });
+            parts.push(Part { pixels: stack(&pixels)?, examples, patches });
         }
         let broken = std::mem::take(&mut self.broken);
         Ok(Prepared { step, parts, after: self.state.clone(), broken })
     }
 
-    /// The next usable sample of a dataset: its pixels, which become picture `picture`, and its examples.
-    fn next(&mut self, name: &str, number: u64, picture: usize) -> Result<(Option<Pixels>, Vec<Example>)> {
+    /// The next usable sample of a dataset, which becomes picture `picture`.
+    fn next(&mut self, name: &str, number: u64, picture: usize, learns: Learns) -> Result<Usable> {
         let began = self.state.get(name).map_or(0, |place| place.epoch);
         loop {
             let sample = self.sample(name)?;
-            let made = self.examples(&sample, number, picture);
+            let made = match learns {
+                Learns::Answers => self.examples(&sample, number, picture),
+                Learns::Patches => self.patches(&sample),
+            };
             let broken = match made {
                 Ok(made) => return Ok(made),
                 Err(broken) => broken,
@@ -183,7 +199,7 @@ impl Feed {
         sample: &Sample,
         number: u64,
         picture: usize,
-    ) -> std::result::Result<(Option<Pixels>, Vec<Example>), SampleError> {
+    ) -> std::result::Result<Usable, SampleError> {
         let pixels = see(&self.preprocessor, sample)?;
         let mut chosen: Vec<&Question> = sample.questions.iter().collect();
         let mut draw = Draw::new(self.recipe.seed, "questions", number);
@@ -201,7 +217,13 @@ impl Feed {
             let reason = format!("{longest} tokens of text; beside the visual ones there is room for {most}");
             return Err(unusable(sample, reason));
         }
-        Ok((pixels, examples))
+        Ok(Usable { pixels, examples, patches: None })
+    }
+
+    fn patches(&self, sample: &Sample) -> std::result::Result<Usable, SampleError> {
+        let patches = sample.picture.as_ref().and_then(|picture| picture.patches(self.grid));
+        let patches = patches.ok_or_else(|| unusable(sample, "nothing is known of its patches"))?;
+        Ok(Usable { pixels: see(&self.preprocessor, sample)?, examples: Vec::new(), patches: Some(patches) })
     }
 
     /// Prepares the steps from `first` to before `end`, one ahead of where they are taken, on a thread.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::feed::{Feed, FeedState};
-use crate::recipe::{Group, Recipe};
+use crate::recipe::{Group, Learns, Recipe};
 use crate::student::Student;
 use crate::trainer::gradients;
 use crate::{Result, TrainError};
@@ -38,8 +38,12 @@ pub fn check(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>
         let vlm = student.vlm(&groups)?;
         let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
         let prepared = feed.prepare(step)?;
-        for (tokens, _) in &stage.ladder {
-            let visual = vec![*tokens; prepared.parts.len()];
+        let rungs: Vec<usize> = match stage.learns {
+            Learns::Answers => stage.ladder.iter().map(|(tokens, _)| *tokens).collect(),
+            Learns::Patches => vec![0],
+        };
+        for tokens in rungs {
+            let visual = vec![tokens; prepared.parts.len()];
             let computed = gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, 1)?;
             for (name, gradient) in &computed.gradients {
                 let norm = norm(gradient)?;

@@ -19,8 +19,8 @@ pub enum Start {
 }
 
 impl Start {
-    /// The start that the name of a published tensor calls for: norms 1, biases 0, look-up tables 0.02, matrices
-    /// `1 / sqrt(inputs)`. `blocks` is the depth of the network that the tensor belongs to.
+    /// The start that the name of a published tensor calls for: norms 1, biases 0, words 0.5, other look-up tables 0.02,
+    /// matrices `1 / sqrt(inputs)`. `blocks` is the depth of the network that the tensor belongs to.
     ///
     /// ```
     /// use foveate_train::initialise::Start;
@@ -34,7 +34,10 @@ impl Start {
         match (layer, kind) {
             (_, "bias") => Start::Constant(0.0),
             (_, "weight") if shape.len() == 1 => Start::Constant(1.0),
-            ("embed_tokens" | "position_embedding" | "lm_head", _) | (_, "class_embedding") => {
+            // At 0.02 what the first blocks add drowns the word: a language model from scratch then learns what usually
+            // follows and never looks at the picture (docs/training.md).
+            ("embed_tokens", _) => Start::TruncatedNormal(0.5),
+            ("position_embedding" | "lm_head", _) | (_, "class_embedding") => {
                 Start::TruncatedNormal(0.02)
             }
             _ => {

@@ -11,6 +11,7 @@
 //! | [`encode`], [`batch`], [`forward`] | prompt and answer as tokens; rows with images spliced in; the loss |
 //! | [`feed`] | which data each step sees |
 //! | [`optimiser`], [`schedule`], [`ladder`], [`spike`] | one step |
+//! | `patches` | what a tower from scratch learns first |
 //! | [`features`] | a frozen tower sees each picture once |
 //! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`], [`card`] | the run |
 //! | [`gradients`], [`estimate`] | what to know before it starts |
@@ -32,6 +33,7 @@ pub mod ladder;
 pub mod log;
 pub mod optimiser;
 mod parallel;
+mod patches;
 mod random;
 pub mod recipe;
 pub mod schedule;

@@ -16,11 +16,11 @@ use crate::feed::{Feed, Part, Prepared};
 use crate::ladder::Rungs;
 use crate::log::{Event, Log, Observer, StepReport};
 use crate::optimiser::{self, AdamW, Update};
-use crate::recipe::{Group, Recipe};
+use crate::recipe::{Group, Learns, Recipe};
 use crate::schedule::Schedule;
 use crate::spike::{SpikeGuard, Verdict};
 use crate::student::{Parameter, Student};
-use crate::{Result, TrainError, batch::Batch, forward, parallel};
+use crate::{Result, TrainError, batch::Batch, forward, parallel, patches};
 
 /// Steps over which the remaining time is judged.
 const RECENT: usize = 20;
@@ -53,9 +53,9 @@ pub type Gradients = BTreeMap<String, Tensor>;
 
 /// What one step computed before anything is changed.
 pub struct Computed {
-    /// Mean of −log p over the answers' tokens.
+    /// Mean of −log p over the answers' tokens; where patches are learnt, of the sum over their fields over the patches.
     pub loss: f64,
-    /// Judged tokens.
+    /// Judged tokens or patches.
     pub targets: usize,
     /// Summed over the parts. Tensors that took no part have none.
     pub gradients: Gradients,
@@ -180,8 +180,8 @@ impl Trainer {
     fn take(&mut self, stage: &InStage, within: u64, prepared: &Prepared) -> Result<StepReport> {
         let recipe = self.recipe.clone();
         let settings = &recipe.stages[stage.index];
-        let visual: Vec<usize> =
-            (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
+        let draw = |part| stage.rungs.as_ref().map_or(0, |rungs| rungs.draw(prepared.step, part));
+        let visual: Vec<usize> = (0..prepared.parts.len()).map(draw).collect();
         let (parameters, cache) = (self.student.parameters(), stage.cache.as_ref());
         let computed = gradients(&stage.vlm, parameters, cache, &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
@@ -229,7 +229,8 @@ impl Trainer {
 struct InStage {
     index: usize,
     vlm: Vlm,
-    rungs: Rungs,
+    /// None where patches are learnt.
+    rungs: Option<Rungs>,
     schedule: Schedule,
     cache: Option<FeatureCache>,
 }
@@ -240,7 +241,12 @@ impl InStage {
         let groups: Vec<Group> = stage.rates.keys().copied().collect();
         let vlm = student.vlm(&groups)?;
         let field = format!("stages.{index}.ladder");
-        let rungs = Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?;
+        let rungs = match stage.learns {
+            Learns::Answers => {
+                Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?)
+            }
+            Learns::Patches => None,
+        };
         let cache = match recipe.feature_cache_bytes {
             0 => None,
             most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
@@ -281,8 +287,8 @@ pub fn gradients(
     visual: &[usize],
     threads: usize,
 ) -> Result<Computed> {
-    let targets: usize =
-        parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers).sum();
+    let answers = parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers);
+    let targets = answers.sum::<usize>() + parts.iter().map(|part| patches::count(&part.patches)).sum::<usize>();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
     let results = parallel::map(&work, threads, |(part, visual)| {
         one_part(vlm, parameters, cache, part, *visual, targets)
@@ -310,16 +316,25 @@ fn one_part(
     visual: usize,
     targets: usize,
 ) -> Result<(f64, Gradients)> {
+    let sum = match &part.pixels {
+        Some(pixels) if !part.patches.is_empty() => patches::loss(vlm, parameters, pixels, &part.patches)?,
+        _ => answers(vlm, cache, part, visual)?,
+    };
+    let loss = (sum / targets.max(1) as f64)?;
+    let mut store = loss.backward()?;
+    let own = parameters.iter();
+    let gradients =
+        own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
+    Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))
+}
+
+/// The sum of −log p over the answers' tokens of a part.
+fn answers(vlm: &Vlm, cache: Option<&FeatureCache>, part: &Part, visual: usize) -> Result<Tensor> {
     let features = match (&part.pixels, cache) {
         (Some(pixels), Some(cache)) => cache.features(vlm, pixels)?,
         (Some(pixels), None) => forward::features(vlm, pixels)?,
         (None, _) => foveate_compress::Features::new(vlm.grid()),
     };
     let (batch, scores): (Batch, Tensor) = forward::scores(vlm, &features, &part.examples, visual)?;
-    let loss = (forward::loss(&batch, &scores)? / targets.max(1) as f64)?;
-    let mut store = loss.backward()?;
-    let own = parameters.iter();
-    let gradients =
-        own.filter_map(|(name, parameter)| Some((name.clone(), store.remove(&parameter.variable)?)));
-    Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))
+    forward::loss(&batch, &scores)
 }

@@ -14,7 +14,8 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use super::{Attention, Strided, largest_of, padded, sum_of, transpose_block, transposed_panel};
+use super::{Attention, Strided, largest_of, padded, sum_of, transposed_panel};
+use crate::transpose::transpose_block;
 use crate::Path;
 use crate::activations::{CHUNK, STRIDE};
 use crate::buffer::Buffer;

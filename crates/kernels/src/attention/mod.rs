@@ -16,6 +16,7 @@ use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
 use crate::math::exp;
 use crate::pool::Pool;
+use crate::transpose::transpose_block;
 use crate::tile::{Tile, Width, tiles};
 
 /// Keys in a block; blocks begin at multiples of it, so that a query meets its keys in the same order in every call.
@@ -462,21 +463,6 @@ fn transpose(rows: [&[f32]; 4], j: usize, to: &mut [f32]) {
             to[i * PANEL + j + n] = row[i];
         }
     }
-}
-
-/// A 4 × 4 matrix transposed; on x86-64 in eight shuffles, which every processor has.
-#[inline(always)]
-fn transpose_block(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64, and arrays of four floats are as large as its registers.
-    unsafe {
-        use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
-        let [mut a, mut b, mut c, mut d] = std::mem::transmute::<[[f32; 4]; 4], [__m128; 4]>(rows);
-        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
-        std::mem::transmute::<[__m128; 4], [[f32; 4]; 4]>([a, b, c, d])
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
 }
 
 /// The largest number, as integers in the order of the floats: the compiler may take their maximum in any order. NaN ends

@@ -47,6 +47,8 @@ pub enum Kind {
         /// Whether each scene is to be described as well.
         #[serde(default)]
         captions: bool,
+        /// Questions about each besides, where not as many as the recipe says.
+        questions: Option<usize>,
     },
     /// Generated pictures of text.
     Texts {
@@ -185,9 +187,9 @@ impl DataSource {
         };
         let trained = |split| split == SplitName::Train;
         let source: Arc<dyn Source> = match &self.kind {
-            Kind::Scenes { split, seed, length, side, most_objects, captions } => {
+            Kind::Scenes { split, seed, length, side, most_objects, captions, questions: own } => {
                 let (most_objects, captions) = (*most_objects, *captions);
-                let settings = SceneSettings { side: *side, questions, most_objects, captions };
+                let settings = SceneSettings { side: *side, questions: own.unwrap_or(questions), most_objects, captions };
                 Arc::new(Scenes::new(settings, world(*split), *seed, *length))
             }
             Kind::Texts { split, seed, length, side } => {

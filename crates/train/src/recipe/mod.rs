@@ -88,12 +88,20 @@ pub enum Group {
     Language,
     /// Low-rank adapters on the language model.
     Adapters,
+    /// The linear layer that names what a patch shows, which only [`Learns::Patches`] needs; no part of the model.
+    Patches,
 }
 
 impl Group {
     /// All of them.
-    pub const ALL: [Group; 5] =
-        [Group::Tower, Group::Compressor, Group::Projector, Group::Language, Group::Adapters];
+    pub const ALL: [Group; 6] = [
+        Group::Tower,
+        Group::Compressor,
+        Group::Projector,
+        Group::Language,
+        Group::Adapters,
+        Group::Patches,
+    ];
 
     /// As written in recipes and logs.
     pub fn name(self) -> &'static str {
@@ -103,8 +111,21 @@ impl Group {
             Group::Projector => "projector",
             Group::Language => "language",
             Group::Adapters => "adapters",
+            Group::Patches => "patches",
         }
     }
+}
+
+/// What a stage learns from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Learns {
+    /// Questions, through the whole model: the loss is on the answers' tokens.
+    #[default]
+    Answers,
+    /// What each patch of a generated picture shows ([`PatchField`](foveate_data::PatchField)), through the tower alone and
+    /// a linear layer on its last state: what a tower from scratch must see before a language model can ask for it.
+    Patches,
 }
 
 /// A stretch of steps with settings of its own.
@@ -113,6 +134,9 @@ impl Group {
 pub struct Stage {
     /// Names it in logs.
     pub name: String,
+    /// What it learns from.
+    #[serde(default)]
+    pub learns: Learns,
     /// Optimiser steps.
     pub steps: u64,
     /// Pictures of one step.
@@ -125,7 +149,8 @@ pub struct Stage {
     pub rates: BTreeMap<Group, f64>,
     /// Datasets and their weights.
     pub mix: BTreeMap<String, f64>,
-    /// Numbers of visual tokens and how often each is drawn; one entry for a fixed number.
+    /// Numbers of visual tokens and how often each is drawn; one entry for a fixed number. None where patches are learnt.
+    #[serde(default)]
     pub ladder: Vec<(usize, f64)>,
     /// The part of the steps in which the rate rises from 0.
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! What a recipe may say. Everything that can be known without opening a dataset or a model is refused here.
 
-use super::{Group, Kind, Recipe, Source, Stage, Tokens};
+use super::{Group, Kind, Learns, Recipe, Source, Stage, Tokens};
 use crate::{Result, TrainError};
 
 /// The largest number that any count of a recipe may state: products of two of them are still numbers.
@@ -99,6 +99,31 @@ impl Recipe {
         })
     }
 
+    fn validate_learning(&self, path: &str, stage: &Stage) -> Result<()> {
+        let field = |name: &str| format!("{path}.{name}");
+        match stage.learns {
+            Learns::Answers => {
+                let missing = stage.ladder.is_empty();
+                check(&field("ladder"), "empty", !missing, "[[visual tokens, weight], ...]")?;
+                let patches = stage.rates.contains_key(&Group::Patches);
+                check(&field("rates.patches"), "given", !patches, "only where patches are learnt")
+            }
+            Learns::Patches => {
+                check(&field("ladder"), "given", stage.ladder.is_empty(), "absent where patches are learnt")?;
+                let both = [Group::Tower, Group::Patches];
+                let groups = stage.rates.len() == 2 && both.iter().all(|group| stage.rates.contains_key(group));
+                let found = stage.rates.keys().map(|group| group.name()).collect::<Vec<_>>().join(", ");
+                check(&field("rates"), found, groups, "tower and patches, where patches are learnt")?;
+                stage.mix.keys().try_for_each(|name| {
+                    let kind = self.data.get(name).map(|source| &source.kind);
+                    let generated = matches!(kind, Some(Kind::Scenes { .. } | Kind::Texts { .. }));
+                    let allowed = "generated scenes or texts, whose patches are known";
+                    check(&field(&format!("mix.{name}")), name, generated, allowed)
+                })
+            }
+        }
+    }
+
     fn known(&self, field: &str, name: &str) -> Result<&super::DataSource> {
         let known = || self.data.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         self.data
@@ -140,7 +165,7 @@ impl Recipe {
             }
             positive(&field, *weight)?;
         }
-        check(&field("ladder"), "empty", !stage.ladder.is_empty(), "[[visual tokens, weight], ...]")?;
+        self.validate_learning(path, stage)?;
         for (tokens, weight) in &stage.ladder {
             count(&field("ladder"), *tokens, 1)?;
             positive(&field("ladder"), *weight)?;

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::initialise::Start;
 use crate::recipe::{Group, Lora};
-use crate::{Result, TrainError};
+use crate::{Result, TrainError, patches};
 
 /// Prefixes of a model's names.
 pub(super) const TOWER: &str = "vision_tower.";
@@ -116,6 +116,14 @@ impl Network {
                 tables.insert(name, tensor);
             }
         }
+        if trained.groups.contains(&Group::Patches) {
+            let width = config.vision.as_ref().map_or(0, VisionConfig::width);
+            for (name, shape) in patches::head(width) {
+                let start = Start::of(name, &shape, 1).tensor(trained.seed, name, &shape)?;
+                let variable = Var::from_tensor(&start)?;
+                parameters.insert(name.to_owned(), Parameter { variable, group: Group::Patches });
+            }
+        }
         let adapters = trained.lora.filter(|_| trained.groups.contains(&Group::Adapters));
         if let Some(lora) = adapters {
             add_adapters(lora, trained.seed, &config, &mut parameters)?;
@@ -162,7 +170,8 @@ impl Network {
 
     /// Numbers of elements: trainable, all.
     pub fn sizes(&self) -> (usize, usize) {
-        let trained: usize = self.parameters.values().map(|parameter| parameter.variable.elem_count()).sum();
+        let own = self.parameters.values().filter(|parameter| parameter.group != Group::Patches);
+        let trained: usize = own.map(|parameter| parameter.variable.elem_count()).sum();
         let shapes = self.tower.shapes.iter().chain(&self.language.shapes);
         let frozen: usize = shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let tables: usize = self.tables.values().map(Tensor::elem_count).sum();
@@ -204,7 +213,7 @@ impl Network {
         let (mut tower, mut language) = (HashMap::new(), HashMap::new());
         let tables = self.tables.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         let mut rest: HashMap<String, Tensor> = tables.collect();
-        for (name, parameter) in &self.parameters {
+        for (name, parameter) in self.parameters.iter().filter(|(_, one)| one.group != Group::Patches) {
             let (of, name) = if let Some(own) = name.strip_prefix(TOWER) {
                 (&mut tower, own)
             } else if let Some(own) = name.strip_prefix(LANGUAGE) {
@@ -234,8 +243,8 @@ impl Network {
             }
         }
         self.tables.iter().try_for_each(|(name, tensor)| store(name.clone(), tensor.clone()))?;
-        let merged = |parameter: &Parameter| parameter.group == Group::Adapters;
-        for (name, parameter) in self.parameters.iter().filter(|(_, parameter)| !merged(parameter)) {
+        let elsewhere = |parameter: &Parameter| matches!(parameter.group, Group::Adapters | Group::Patches);
+        for (name, parameter) in self.parameters.iter().filter(|(_, parameter)| !elsewhere(parameter)) {
             store(name.clone(), parameter.variable.as_detached_tensor())?;
         }
         Ok(())
@@ -253,9 +262,8 @@ impl Network {
             }
         }
         self.tables.iter().try_for_each(|(name, tensor)| store(name.clone(), tensor.clone()))?;
-        self.parameters
-            .iter()
-            .try_for_each(|(name, parameter)| store(name.clone(), parameter.variable.as_detached_tensor()))
+        let own = self.parameters.iter().filter(|(_, parameter)| parameter.group != Group::Patches);
+        own.map(|(name, parameter)| store(name.clone(), parameter.variable.as_detached_tensor())).collect()
     }
 
     /// The published files that the frozen parts are read from; those that the recipe has a word for can be fetched.

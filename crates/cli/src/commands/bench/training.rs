@@ -112,6 +112,7 @@ impl Training {
                     examples: (0..each)
                         .map(|at| example(part * each + at, at, task.text_tokens, vocabulary))
                         .collect(),
+                    patches: Vec::new(),
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;

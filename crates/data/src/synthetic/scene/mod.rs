@@ -3,12 +3,14 @@
 mod ask;
 mod language;
 mod outline;
+mod patches;
 mod place;
 mod render;
 mod skills;
 mod templates;
 
 use crate::image::{DecodeError, Image};
+use crate::patches::PatchLabels;
 use crate::random::Draw;
 use crate::sample::{Draws, Picture, Question, Sample};
 use crate::stream::{SampleError, Source};
@@ -282,6 +284,10 @@ struct Painting {
 impl Draws for Painting {
     fn draw(&self) -> Result<Image, DecodeError> {
         Ok(self.scene.render(self.side))
+    }
+
+    fn patches(&self, side: usize) -> Option<PatchLabels> {
+        Some(patches::labels(&self.scene, side))
     }
 }
 

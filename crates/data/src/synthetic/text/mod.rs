@@ -4,6 +4,7 @@ mod ask;
 mod content;
 mod font;
 mod layout;
+mod patches;
 mod render;
 mod words;
 
@@ -12,6 +13,7 @@ pub use render::caption;
 pub use words::home_of;
 
 use crate::image::{DecodeError, Image};
+use crate::patches::PatchLabels;
 use crate::random::Draw;
 use crate::sample::{Draws, Picture, Question, Sample};
 use crate::stream::{SampleError, Source};
@@ -169,6 +171,10 @@ struct Painting {
 impl Draws for Painting {
     fn draw(&self) -> Result<Image, DecodeError> {
         Ok(self.page.render(self.side))
+    }
+
+    fn patches(&self, side: usize) -> Option<PatchLabels> {
+        Some(patches::labels(&self.page, side))
     }
 }
 
