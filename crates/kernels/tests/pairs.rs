@@ -96,7 +96,7 @@ fn every_number_of_rows_stays_within_the_bound_of_its_sums() {
     }
 }
 
-/// The goal for a layer is 5e-3. The weights alone make 1.5e-3, with activations rounded as well 2.1e-3: what
+/// The goal for a layer is 5e-3. The weights alone make 1.7e-3, with activations rounded as well 2.4e-3: what
 /// [`Path::Avx512Bf16`] says of itself.
 #[test]
 fn rounding_both_sides_stays_well_within_the_goal() {
@@ -111,8 +111,8 @@ fn rounding_both_sides_stays_well_within_the_goal() {
             relative_error(&out, exact.iter().map(|(sum, _)| *sum))
         };
         let (as_given, both) = (error(&x), error(&rounded));
-        let expected = if path == Path::Avx512Bf16 { 2.1e-3 } else { 1.5e-3 };
-        assert!((as_given / expected - 1.0).abs() < 0.1, "{path}: {as_given:.2e}");
-        assert!((both / 2.1e-3 - 1.0).abs() < 0.1, "{path}: {both:.2e}");
+        let expected = if path == Path::Avx512Bf16 { 2.4e-3 } else { 1.7e-3 };
+        assert!((as_given / expected - 1.0).abs() < 0.05, "{path}: {as_given:.2e}");
+        assert!((both / 2.4e-3 - 1.0).abs() < 0.05, "{path}: {both:.2e}");
     }
 }
