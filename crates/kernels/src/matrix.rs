@@ -21,6 +21,8 @@ fn many(layout: Layout) -> usize {
 }
 
 /// How a product with weights of one layout is taken.
+///
+/// Got from [`Loops::of`], which checks the path, and in tests made of loops that every processor runs; products rely on it.
 #[derive(Clone, Copy)]
 pub(crate) struct Loops {
     pub(crate) width: Width,
