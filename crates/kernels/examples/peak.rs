@@ -68,7 +68,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             };
             let matrix = Matrix::pack(source, format, n, k, &pool)?;
             let arithmetic = match format {
-                Format::F32 | Format::Bf16 | Format::F16 => Arithmetic::Float,
+                Format::F32 | Format::F16 => Arithmetic::Float,
+                Format::Bf16 => Arithmetic::Bf16,
                 _ => Arithmetic::Byte,
             };
             for path in Path::available() {

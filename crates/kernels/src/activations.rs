@@ -1,4 +1,5 @@
-//! Activations as the inner loops read them: cut into chunks that stay in the cache, quantised where weights are integers.
+//! Activations as the inner loops read them: cut into chunks that stay in the cache, quantised where weights are integers,
+//! rounded where pairs of bf16 are multiplied.
 //!
 //! Row r of chunk c lies at word (c · rows + r) · [`STRIDE`]. The stride is fixed, so that the loops address all rows of a
 //! tile from one pointer, and odd in cache lines, so that the rows do not fall into the same sets of the first-level
@@ -6,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::bf16;
 use crate::buffer::{Buffer, Plain};
 use crate::chunks::Chunks;
 use crate::driver::{divided, part};
@@ -34,11 +36,34 @@ pub(crate) const SUM: usize = 10;
 pub(crate) enum Kind {
     /// Floats; a unit takes as many words as it has k.
     Float,
+    /// Pairs of bf16, the first of two k in the lower half of a word.
+    Pairs,
     /// Four signed bytes a word, one scale a row. `bias` as for blocks.
     Row { bias: i32 },
     /// [`BLOCK_WORDS`] words a block. `bias` is what the weights are stored above their values, as far as the inner
     /// loop does not take it off itself.
     Block { bias: i32 },
+}
+
+impl Kind {
+    /// For weights of `layout`, which are stored `bias` too high; floats stay what they are.
+    pub(crate) fn of(layout: Layout, bias: i32) -> Self {
+        match layout {
+            Layout::F32 | Layout::Bf16 | Layout::F16 => Self::Float,
+            Layout::Int8 => Self::Row { bias },
+            _ => Self::Block { bias },
+        }
+    }
+
+    /// Words that go with a unit of `step` neighbouring k.
+    fn words(self, step: usize) -> usize {
+        match self {
+            Self::Float => step,
+            Self::Pairs => step / 2,
+            Self::Row { .. } => step / 4,
+            Self::Block { .. } => BLOCK_WORDS,
+        }
+    }
 }
 
 /// How k is cut into chunks of whole units.
@@ -51,8 +76,9 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    pub(crate) fn of(layout: Layout, k: usize) -> Self {
-        Self { units: k.div_ceil(layout.step()), words: layout.words() }
+    /// For weights that are stored as in `layout`.
+    pub(crate) fn of(layout: Layout, kind: Kind, k: usize) -> Self {
+        Self { units: k.div_ceil(layout.step()), words: kind.words(layout.step()) }
     }
 
     pub(crate) fn chunks(self) -> usize {
@@ -112,6 +138,7 @@ impl Activations {
                     let piece = |chunk: usize| pieces.take(chunk * rows + row);
                     match kind {
                         Kind::Float => floats(numbers, cut, piece),
+                        Kind::Pairs => pairs(width, numbers, cut, piece),
                         Kind::Row { bias } => {
                             if let [scale] = scales.take(row) {
                                 *scale = quantise_row(width, numbers, cut, bias, piece);
@@ -147,6 +174,18 @@ fn floats<'a>(numbers: &[f32], cut: Cut, piece: impl Fn(usize) -> &'a mut [u32])
         let part = &numbers[units.start * cut.words..numbers.len().min(units.end * cut.words)];
         let (words, rest) = piece(chunk)[..units.len() * cut.words].split_at_mut(part.len());
         f32::view_mut(words).copy_from_slice(part);
+        // Half a pair at the end of k.
+        rest.fill(0);
+    }
+}
+
+fn pairs<'a>(width: Width, numbers: &[f32], cut: Cut, piece: impl Fn(usize) -> &'a mut [u32]) {
+    for chunk in 0..cut.chunks() {
+        let units = cut.chunk(chunk);
+        let part = &numbers[2 * units.start..numbers.len().min(2 * units.end)];
+        // The lower half of a word comes first in memory wherever pairs are multiplied.
+        let (halves, rest) = u16::view_mut(&mut piece(chunk)[..units.len()]).split_at_mut(part.len());
+        bf16::round(width, part, halves);
         // Half a pair at the end of k.
         rest.fill(0);
     }

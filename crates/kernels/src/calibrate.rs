@@ -16,8 +16,11 @@ use crate::pool::Pool;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arithmetic {
-    /// f32 multiplications and additions, as for weights in f32, bf16 and f16.
+    /// f32 multiplications and additions, as for weights in f32, f16 and mostly bf16.
     Float,
+    /// Products of pairs of bf16 added up in f32, as for weights in bf16 on [`Path::Avx512Bf16`]; on the other paths, which
+    /// multiply these as f32, the same as [`Arithmetic::Float`].
+    Bf16,
     /// Byte products added up in 32 bits, as for the integer formats.
     Byte,
 }
@@ -86,20 +89,22 @@ fn slice(path: Path, arithmetic: Arithmetic, rounds: usize) -> f64 {
         match (path, arithmetic) {
             (Path::Portable, _) => {}
             // SAFETY: the callers have checked that the processor has the path.
-            (Path::Avx2, Arithmetic::Float) => return unsafe { x86::avx2_float(rounds) },
+            (Path::Avx512Bf16, Arithmetic::Bf16) => return unsafe { x86::avx512_bf16(rounds) },
+            // SAFETY: as above.
+            (Path::Avx2, Arithmetic::Float | Arithmetic::Bf16) => return unsafe { x86::avx2_float(rounds) },
             // SAFETY: as above.
             (Path::Avx2 | Path::Avx512, Arithmetic::Byte) => return unsafe { x86::avx2_byte(rounds) },
-            (Path::Avx512 | Path::Avx512Vnni, Arithmetic::Float) => {
-                // SAFETY: as above.
+            (_, Arithmetic::Float | Arithmetic::Bf16) => {
+                // SAFETY: as above; these are the paths of AVX-512.
                 return unsafe { x86::avx512_float(rounds) };
             }
-            // SAFETY: as above.
-            (Path::Avx512Vnni, Arithmetic::Byte) => return unsafe { x86::avx512_byte(rounds) },
+            // SAFETY: as above; of these paths, the ones with VNNI.
+            (_, Arithmetic::Byte) => return unsafe { x86::avx512_byte(rounds) },
         }
     }
     let _ = path;
     match arithmetic {
-        Arithmetic::Float => {
+        Arithmetic::Float | Arithmetic::Bf16 => {
             let (a, b) = (black_box(0.5_f32), black_box(1.0_f32));
             let mut sums = [black_box(0.0_f32); 32];
             for _ in 0..rounds {
@@ -185,6 +190,25 @@ mod x86 {
         black_box(sums);
         (rounds * CHAINS * 64 * 2) as f64
     }
+
+    /// As many sums as the tile of twelve rows has: some processors take longer for each than for a sum of f32.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn avx512_bf16(rounds: usize) -> f64 {
+        let pairs = |pair: i32| {
+            // SAFETY: both are 512 bits, any of which are values.
+            unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(pair))) }
+        };
+        // Pairs of 1/2 and of 1.
+        let (a, b) = (pairs(0x3F00_3F00), pairs(0x3F80_3F80));
+        let mut sums = [_mm512_set1_ps(black_box(0.0)); 2 * CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        (rounds * 2 * CHAINS * 32 * 2) as f64
+    }
 }
 
 /// Bytes per second that all threads of `pool` together read from memory, in order, best of the passes that fit into
@@ -234,7 +258,7 @@ mod tests {
     #[test]
     fn the_fast_paths_are_faster_and_every_figure_is_plausible() {
         let pool = Pool::new(1).unwrap();
-        for arithmetic in [Arithmetic::Float, Arithmetic::Byte] {
+        for arithmetic in [Arithmetic::Float, Arithmetic::Bf16, Arithmetic::Byte] {
             let peaks: Vec<f64> =
                 Path::available().iter().map(|&path| peak(path, arithmetic, &pool, 20).unwrap()).collect();
             assert!(peaks.iter().all(|peak| (1e8..1e13).contains(peak)), "{peaks:?}");

@@ -7,7 +7,7 @@
 //! | format | k in a unit | bytes of a unit, for 32 channels |
 //! |---|---|---|
 //! | `F32` | 1 | 32 f32 |
-//! | `Bf16` | 2 | 32 pairs of bf16 (k, k + 1) |
+//! | `Bf16` | 2 | 32 pairs of bf16 (k, k + 1), the first in the lower half of 32 bits: what `vdpbf16ps` reads |
 //! | `F16` | 1 | 32 f16 |
 //! | `Int8` | 4 | 32 × 4 bytes, biased by 128; one f32 scale per channel beside the panels |
 //! | `Q8_0` | 32 | 32 f16 scales, then 8 groups of 32 × 4 bytes, biased by 128 |
@@ -21,7 +21,6 @@
 
 use std::fmt;
 
-use crate::activations::BLOCK_WORDS;
 use crate::error::{Error, Result};
 
 /// Output channels in a panel.
@@ -36,7 +35,8 @@ pub(crate) const BLOCK: usize = 32;
 pub enum Format {
     /// 32-bit floats.
     F32,
-    /// bfloat16, rounded to nearest even; activations stay f32 and so do all sums.
+    /// bfloat16, rounded to nearest even; activations stay f32 and so do all sums. But on
+    /// [`Path::Avx512Bf16`](crate::Path::Avx512Bf16), where a product rounds the activations to bf16 as well.
     Bf16,
     /// IEEE half precision, kept as it is where the weights come so, else rounded to nearest even (past 65,504, f16's
     /// largest number, to infinity from 65,520 on); activations stay f32 and so do all sums. As many bytes as bf16, with
@@ -202,15 +202,6 @@ impl Layout {
             Self::Bf16 => 2,
             Self::Int8 => 4,
             _ => BLOCK,
-        }
-    }
-
-    /// Words of prepared activations that go with a unit.
-    pub(crate) const fn words(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Int8 => 1,
-            Self::Bf16 => 2,
-            _ => BLOCK_WORDS,
         }
     }
 

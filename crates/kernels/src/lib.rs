@@ -39,6 +39,7 @@
 mod activations;
 mod attention;
 mod backward;
+mod bf16;
 mod buffer;
 pub mod calibrate;
 mod chunks;

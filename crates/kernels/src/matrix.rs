@@ -12,12 +12,35 @@ use crate::error::{Error, Result, check_length};
 use crate::format::{Format, Layout, PANEL};
 use crate::pack::{Source, pack};
 use crate::pool::Pool;
-use crate::tile::{Width, expand, expanded, tiles};
+use crate::tile::{Tiles, Width, expand, expanded, tiles};
 
 /// Rows from which weights are unpacked before they are used. Below, reading them packed while computing costs less than
 /// waiting for them first. To convert f16 takes the same units as the sums do, so that once for all rows pays sooner.
 fn many(layout: Layout) -> usize {
     if layout == Layout::F16 { 48 } else { 100 }
+}
+
+/// How a product with weights of one layout is taken.
+///
+/// Got from [`Loops::of`], which checks the path, and in tests made of loops that every processor runs; products rely on it.
+#[derive(Clone, Copy)]
+pub(crate) struct Loops {
+    pub(crate) width: Width,
+    pub(crate) tiles: Tiles,
+    /// What the weights are unpacked to before `tiles` read them, if they are.
+    pub(crate) wider: Option<Layout>,
+}
+
+impl Loops {
+    /// # Errors
+    /// [`Error::Unavailable`] if this machine does not have the path.
+    fn of(path: Path, layout: Layout, rows: usize) -> Result<Self> {
+        path.check()?;
+        let (width, packed) = (Width::of(path), tiles(path, layout));
+        // Pairs of bf16 are multiplied as they are stored, whatever the number of rows.
+        let wider = expanded(layout).filter(|_| rows >= many(layout) && packed.kind != Kind::Pairs);
+        Ok(Self { width, tiles: wider.map_or(packed, |wider| tiles(path, wider)), wider })
+    }
 }
 
 thread_local! {
@@ -179,7 +202,21 @@ impl Matrix {
         epilogue: &Epilogue<'_>,
         pool: &Pool,
     ) -> Result<()> {
-        path.check()?;
+        let loops = Loops::of(path, self.format.layout(), rows)?;
+        self.multiply_by(loops, outputs, x, rows, out, epilogue, pool)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of `multiply`, the loops and the range")]
+    pub(crate) fn multiply_by(
+        &self,
+        Loops { width, tiles, wider }: Loops,
+        outputs: Range<usize>,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) -> Result<()> {
         self.check_outputs(&outputs)?;
         let (n, k, first_panel) = (outputs.len(), self.k, outputs.start / PANEL);
         check_length("the input", x.len(), rows.saturating_mul(k), || format!("[rows {rows}, k {k}]"))?;
@@ -189,20 +226,11 @@ impl Matrix {
             return Ok(());
         }
 
-        let width = Width::of(path);
         let layout = self.format.layout();
-        let wider = expanded(layout).filter(|_| rows >= many(layout));
-        let read = wider.unwrap_or(layout);
-        let tiles = tiles(path, read);
-        let kind = match read {
-            Layout::F32 | Layout::Bf16 | Layout::F16 => Kind::Float,
-            Layout::Int8 => Kind::Row { bias: tiles.bias },
-            _ => Kind::Block { bias: tiles.bias },
-        };
         // Cut by the layout that is stored, so that chunks hold whole units of it.
-        let cut = Cut::of(layout, k);
+        let cut = Cut::of(layout, tiles.kind, k);
         let buffer = WORDS.take().unwrap_or_default();
-        let x = Activations::prepare(width, kind, x, (rows, k), cut, buffer, pool);
+        let x = Activations::prepare(width, tiles.kind, x, (rows, k), cut, buffer, pool);
 
         let unit_bytes = layout.unit_bytes();
         let panel_bytes = cut.units * unit_bytes;
@@ -248,7 +276,7 @@ impl Matrix {
             out: &out,
             finish: &finish,
         };
-        // SAFETY: the path was checked, its tiles belong to the layout that `weights` hands out.
+        // SAFETY: `Loops` are those of a path that was checked, and belong to the layout that `weights` hands out.
         unsafe { product.run(pool) };
         WORDS.set(Some(x.into_buffer()));
         Ok(())

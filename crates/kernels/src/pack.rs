@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use crate::bf16::to_bf16;
 use crate::buffer::Buffer;
 use crate::chunks::Chunks;
 use crate::error::{Error, Result, check_length};
@@ -182,13 +183,6 @@ fn halves(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]
             }
         }
     });
-}
-
-/// The upper half of an f32 number, rounded to nearest even; NaN stays NaN.
-fn to_bf16(number: f32) -> u16 {
-    let bits = number.to_bits();
-    let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16) as u16;
-    if number.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
 }
 
 fn bf16_pairs(source: &Source<'_>, k: usize, channels: &Range<usize>, out: &mut [u8]) {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{gaussian, paths, product, reference, relative_error, weights};
+use common::{gaussian, paths, product, reference, relative_error, taken, weights};
 use foveate_kernels::{Activation, Epilogue, Error, Format, Matrix, Path, Pool, Residual, Source};
 use proptest::prelude::*;
 
@@ -31,9 +31,9 @@ proptest! {
         // Misaligned on purpose.
         let storage = gaussian(seed ^ 1, offset + rows * weights.k);
         let x = &storage[offset..];
-        let exact = reference(x, &weights.values, rows, n, weights.k);
         let portable = product(&weights, Path::Portable, x, rows, &Epilogue::default(), &pool);
         for path in paths() {
+            let exact = reference(&taken(format, path, x), &weights.values, rows, n, weights.k);
             let out = product(&weights, path, x, rows, &Epilogue::default(), &pool);
             for (i, (&value, &(sum, size))) in out.iter().zip(&exact).enumerate() {
                 // Floats: the usual bound on a running sum, k · 2⁻²⁴ times the terms' magnitudes. Bytes: activations
@@ -123,7 +123,10 @@ fn float_paths_with_fused_sums_agree_to_the_bit() {
     for format in [Format::F32, Format::Bf16, Format::F16] {
         let weights = weights(format, 5, 77, 513, &pool);
         let x = gaussian(6, 140 * 513);
-        let fused = paths().into_iter().filter(|&path| path != Path::Portable);
+        // A path that rounds the activations has sums of its own.
+        let fused = paths()
+            .into_iter()
+            .filter(|&path| path != Path::Portable && (format, path) != (Format::Bf16, Path::Avx512Bf16));
         let outs: Vec<_> =
             fused.map(|path| bits(&product(&weights, path, &x, 140, &Epilogue::default(), &pool))).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]), "{format}");

@@ -1,4 +1,4 @@
-//! The loops for AVX-512; those on integers need VNNI.
+//! The loops for AVX-512; those on integers need VNNI, that on pairs of bf16 needs BF16.
 //!
 //! A register holds 16 channels, so a panel is two registers wide and every activation is broadcast from memory once
 //! for both. With 12 rows the sums take 24 of the 32 registers: enough independent chains to hide the latency of the
@@ -27,6 +27,11 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
         Layout::Fives => table!(blocks, [1 2 3 4 5 6], Fives),
         Layout::FivesMinimum => table!(blocks, [1 2 3 4 5 6], FivesMinimum),
     }
+}
+
+/// Loops over weights of [`Layout::Bf16`] and activations rounded to bf16.
+pub(super) fn pairs_of_bf16() -> &'static [Tile] {
+    table!(pairs, [1 2 3 4 5 6 7 8 9 10 11 12])
 }
 
 /// Bytes ahead of the loads that weights are asked for: the hardware stops at the ends of pages.
@@ -124,6 +129,48 @@ unsafe fn bf16<const ROWS: usize>(
                 let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + 2 * i + 1)));
                 sums[row][0] = _mm512_fmadd_ps(x, odd[0], sums[row][0]);
                 sums[row][1] = _mm512_fmadd_ps(x, odd[1], sums[row][1]);
+            }
+        }
+        store(c, sums);
+    }
+}
+
+/// Sixteen pairs of bf16 in the 32-bit lanes of a register.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn as_pairs(register: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits, any of which are values.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(register) }
+}
+
+/// Lane by lane, with the upper halves first: sum = fma(w₁, x₁, sum), then sum = fma(w₀, x₀, sum).
+///
+/// # Safety
+/// As for [`Tile`], with AVX-512 F and BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: as in `float`: a word of `x` and 128 bytes of `panel` hold the same two k.
+    unsafe {
+        let mut sums = load::<ROWS>(c);
+        for i in 0..units {
+            let weights = panel.add(i * 4 * PANEL);
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
+            let w = [
+                as_pairs(_mm512_loadu_si512(weights.cast())),
+                as_pairs(_mm512_loadu_si512(weights.add(64).cast())),
+            ];
+            for row in 0..ROWS {
+                let x = as_pairs(_mm512_set1_epi32((*x.add(row * STRIDE + i)).cast_signed()));
+                sums[row][0] = _mm512_dpbf16_ps(sums[row][0], w[0], x);
+                sums[row][1] = _mm512_dpbf16_ps(sums[row][1], w[1], x);
             }
         }
         store(c, sums);

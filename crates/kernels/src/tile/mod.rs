@@ -9,12 +9,15 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod expand;
+#[cfg(test)]
+pub(crate) mod model;
 mod portable;
 
 pub(crate) use expand::{expand, expanded};
 pub(crate) use portable::{half_at, quants};
 
 use crate::Path;
+use crate::activations::Kind;
 use crate::format::Layout;
 
 /// Adds to `c[rows][32]` the products of `rows` rows of prepared activations (at
@@ -37,29 +40,32 @@ pub(crate) const WINDOW: usize = 4096;
 pub(crate) struct Tiles {
     /// `by_rows[rows - 1]` takes `rows` rows.
     pub(crate) by_rows: &'static [Tile],
-    /// What the stored integers have to be lowered by through the activations ([`Layout::bias`]); 0 where the loop
-    /// makes them signed itself.
-    pub(crate) bias: i32,
+    /// The activations that they read. What the stored integers have to be lowered by through these is
+    /// [`Layout::bias`], or 0 where the loop makes them signed itself.
+    pub(crate) kind: Kind,
 }
 
 /// The loops of `path` for weights that lie as in `layout`.
 pub(crate) fn tiles(path: Path, layout: Layout) -> Tiles {
-    let bias = layout.bias();
+    let kind = Kind::of(layout, layout.bias());
     #[cfg(target_arch = "x86_64")]
     {
         // Without VNNI the integer loops are those of AVX2, whose byte product needs signed weights of 7 bits.
-        let bytes_bias = if layout.has_bytes() { 0 } else { bias };
+        let bytes_bias = if layout.has_bytes() { 0 } else { layout.bias() };
         match path {
             Path::Portable => {}
-            Path::Avx512Vnni => return Tiles { by_rows: avx512::tiles(layout), bias },
-            Path::Avx512 if matches!(layout, Layout::F32 | Layout::Bf16 | Layout::F16) => {
-                return Tiles { by_rows: avx512::tiles(layout), bias };
+            Path::Avx512Bf16 if layout == Layout::Bf16 => {
+                return Tiles { by_rows: avx512::pairs_of_bf16(), kind: Kind::Pairs };
             }
-            Path::Avx512 | Path::Avx2 => return Tiles { by_rows: avx2::tiles(layout), bias: bytes_bias },
+            Path::Avx512Vnni | Path::Avx512Bf16 => return Tiles { by_rows: avx512::tiles(layout), kind },
+            Path::Avx512 if kind == Kind::Float => return Tiles { by_rows: avx512::tiles(layout), kind },
+            Path::Avx512 | Path::Avx2 => {
+                return Tiles { by_rows: avx2::tiles(layout), kind: Kind::of(layout, bytes_bias) };
+            }
         }
     }
     let _ = path;
-    Tiles { by_rows: portable::tiles(layout), bias }
+    Tiles { by_rows: portable::tiles(layout), kind }
 }
 
 /// Asks for the cache line at `address`, which may be anywhere.
@@ -96,7 +102,7 @@ impl Width {
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => Self::Avx2,
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 | Path::Avx512Vnni => Self::Avx512,
+            Path::Avx512 | Path::Avx512Vnni | Path::Avx512Bf16 => Self::Avx512,
             _ => Self::Base,
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
 ///
 /// # Safety
 /// As for [`Tile`].
-unsafe fn slices<'a>(
+pub(super) unsafe fn slices<'a>(
     (x, panel, c): (*const u32, *const u8, *mut f32),
     row: usize,
     (words, bytes): (usize, usize),

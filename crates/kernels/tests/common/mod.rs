@@ -137,6 +137,16 @@ pub(crate) fn reference(x: &[f32], values: &[f64], rows: usize, n: usize, k: usi
     out
 }
 
+/// The activations that a path multiplies weights of this format with: rounded to bf16 where the instruction asks for it.
+/// Blocks and bytes have bounds of their own for what is rounded there.
+pub(crate) fn taken(format: Format, path: Path, x: &[f32]) -> Vec<f32> {
+    if (format, path) == (Format::Bf16, Path::Avx512Bf16) {
+        x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect()
+    } else {
+        x.to_vec()
+    }
+}
+
 /// The product on a path.
 pub(crate) fn product(
     weights: &Weights,
