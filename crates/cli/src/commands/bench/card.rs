@@ -81,7 +81,9 @@ impl Machine {
         for &threads in thread_counts {
             let pool = Pool::new(threads).map_err(failed)?;
             for path in Path::available() {
-                for (arithmetic, name) in [(Arithmetic::Float, "float"), (Arithmetic::Byte, "byte")] {
+                let kinds =
+                    [(Arithmetic::Float, "float"), (Arithmetic::Bf16, "bf16"), (Arithmetic::Byte, "byte")];
+                for (arithmetic, name) in kinds {
                     let operations_per_second = peak(path, arithmetic, &pool, SLICES).map_err(failed)?;
                     peaks.push(Peak {
                         path: path.to_string(),
