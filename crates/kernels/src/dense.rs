@@ -205,7 +205,8 @@ fn fill_panel(b: View<'_>, inner: Range<usize>, columns: Range<usize>, to: &mut 
         return;
     }
     if b.row_stride == 1 {
-        let column = |j: usize| &b.numbers[inner.start + (columns.start + j) * b.column_stride..][..inner.len()];
+        let column =
+            |j: usize| &b.numbers[inner.start + (columns.start + j) * b.column_stride..][..inner.len()];
         let fours = columns.len() / 4;
         for four in 0..fours {
             let rows: [&[f32]; 4] = std::array::from_fn(|n| column(4 * four + n));

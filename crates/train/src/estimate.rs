@@ -91,7 +91,9 @@ fn one_stage(
     let vlm = student.vlm(&groups)?;
     let field = format!("stages.{index}.ladder");
     let rungs = match stage.learns {
-        Learns::Answers => Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?),
+        Learns::Answers => {
+            Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?)
+        }
         Learns::Patches => None,
     };
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;

@@ -17,19 +17,27 @@ const SHIFTS_EVERY_KEY: [&str; 4] = ["k_proj.3.bias", "ln_k_1.bias", "ln_k.bias"
 
 /// Runs the first step of each stage, once for each rung of its ladder, and looks at the gradients' norms.
 ///
-/// B of an adapter starts at zero, which cuts the gradient of A: before the check each B is nudged.
+/// B of an adapter starts at zero, which cuts the gradient of A: for the check each B is nudged, and put back.
 ///
 /// # Errors
 /// [`TrainError::Gradients`] naming the tensors without one; whatever stops the step.
 pub fn check(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>> {
-    for (name, parameter) in
-        student.parameters().iter().filter(|(_, parameter)| parameter.group == Group::Adapters)
-    {
-        if name.ends_with("lora_B.weight") {
-            let nudged = (parameter.variable.as_tensor() + 1e-3)?;
-            parameter.variable.set(&nudged)?;
-        }
+    let second = |name: &str| name.ends_with("lora_B.weight");
+    let adapters =
+        student.parameters().iter().filter(|(name, one)| one.group == Group::Adapters && second(name));
+    let mut started = Vec::new();
+    for (_, parameter) in adapters {
+        started.push((&parameter.variable, parameter.variable.as_detached_tensor().copy()?));
+        parameter.variable.set(&(parameter.variable.as_detached_tensor() + 1e-3)?)?;
     }
+    let found = measured(recipe, student);
+    for (variable, value) in started {
+        variable.set(&value)?;
+    }
+    found
+}
+
+fn measured(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>> {
     let mut largest: BTreeMap<String, f64> = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut step = 0;

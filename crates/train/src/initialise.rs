@@ -37,9 +37,7 @@ impl Start {
             // At 0.02 what the first blocks add drowns the word: a language model from scratch then learns what usually
             // follows and never looks at the picture (docs/training.md).
             ("embed_tokens", _) => Start::TruncatedNormal(0.5),
-            ("position_embedding" | "lm_head", _) | (_, "class_embedding") => {
-                Start::TruncatedNormal(0.02)
-            }
+            ("position_embedding" | "lm_head", _) | (_, "class_embedding") => Start::TruncatedNormal(0.02),
             _ => {
                 let inputs: usize = shape.iter().skip(1).product();
                 let deviation = (inputs.max(1) as f64).powf(-0.5);

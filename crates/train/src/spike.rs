@@ -12,12 +12,29 @@ use crate::{Result, TrainError};
 pub struct SpikeGuard {
     /// The stage that it watches.
     stage: usize,
+    #[serde(with = "bits")]
     losses: VecDeque<f64>,
+    #[serde(with = "bits")]
     norms: VecDeque<f64>,
     /// Steps that were skipped.
     pub skipped: u64,
     /// Of them, those since the last step that was taken.
     in_a_row: u64,
+}
+
+/// Numbers as their bits: what is read back is what was written, and judges alike.
+mod bits {
+    use std::collections::VecDeque;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(values: &VecDeque<f64>, to: S) -> Result<S::Ok, S::Error> {
+        values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<VecDeque<f64>, D::Error> {
+        Ok(Vec::<u64>::deserialize(from)?.into_iter().map(f64::from_bits).collect())
+    }
 }
 
 /// Whether a step may be taken.
@@ -97,6 +114,17 @@ mod tests {
             assert_eq!(guard.judge(&SETTINGS, 0, step, loss, 1.0).unwrap(), Verdict::Take);
         }
         guard
+    }
+
+    #[test]
+    fn it_is_read_back_to_the_bit() {
+        let mut guard = SpikeGuard::default();
+        let mut draw = crate::random::Draw::new(7, "spikes", 0);
+        for step in 0..10 {
+            guard.judge(&SETTINGS, 0, step, draw.normal().abs(), draw.normal().abs() * 1e-3).unwrap();
+        }
+        let text = serde_json::to_string(&guard).unwrap();
+        assert_eq!(serde_json::from_str::<SpikeGuard>(&text).unwrap(), guard);
     }
 
     #[test]

@@ -119,18 +119,22 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let recipe = self.recipe.clone();
         let end = recipe.steps();
+        for index in 0..recipe.stages.len() {
+            self.rungs(index)?;
+        }
         let mut log = Log::open(&self.folder, self.state.step)?;
         let feed = Feed::new(recipe.clone(), &self.student, self.state.feed.clone())?;
         let mut data = feed.ahead(self.state.step, end)?;
         let mut current: Option<InStage> = None;
         let mut recent: Vec<f64> = Vec::new();
-        let mut scores = Vec::new();
         let mut saved = self.state.step;
+        // A run that was killed while it evaluated: its last checkpoint is whole.
+        self.evaluate(&mut log, observer)?;
         while let Some((index, within)) = recipe.stage_of(self.state.step) {
             let started = Instant::now();
             let stage = match current.take().filter(|stage| stage.index == index) {
                 Some(stage) => stage,
-                None => InStage::enter(&recipe, index, &self.student, &self.folder)?,
+                None => InStage::enter(&recipe, index, &self.student, &self.folder, self.rungs(index)?)?,
             };
             let prepared = data
                 .next()
@@ -148,14 +152,6 @@ impl Trainer {
             observer.on(Event::Step(&report));
             let step = self.state.step;
             let done = step == end;
-            let evaluation = &recipe.evaluation;
-            if evaluation.questions > 0
-                && (done || (evaluation.every > 0 && step.is_multiple_of(evaluation.every)))
-            {
-                scores = evaluate(&recipe, &self.student, self.threads)?;
-                log.evaluation(step, &scores)?;
-                observer.on(Event::Evaluated { step, scores: &scores });
-            }
             let interrupted = interrupt.load(Ordering::Relaxed);
             if done || interrupted || step.is_multiple_of(recipe.checkpoints.every) {
                 self.save()?;
@@ -165,9 +161,35 @@ impl Trainer {
             if interrupted && !done {
                 return Ok(Outcome::Interrupted { step });
             }
+            self.evaluate(&mut log, observer)?;
         }
         debug_assert!(saved == self.state.step);
+        let scores = log.scores_at(end).unwrap_or_default().to_vec();
         Ok(Outcome::Finished(scores))
+    }
+
+    /// The scores that are due after the steps done, unless the log has them already.
+    fn evaluate(&self, log: &mut Log, observer: &mut dyn Observer) -> Result<()> {
+        let (step, evaluation) = (self.state.step, &self.recipe.evaluation);
+        let every = evaluation.every > 0 && step.is_multiple_of(evaluation.every);
+        let due = evaluation.questions > 0 && step > 0 && (step == self.recipe.steps() || every);
+        if due && log.scores_at(step).is_none() {
+            let scores = evaluate(&self.recipe, &self.student, self.threads)?;
+            log.evaluation(step, &scores)?;
+            observer.on(Event::Evaluated { step, scores: &scores });
+        }
+        Ok(())
+    }
+
+    /// How a stage draws numbers of visual tokens; nothing where patches are learnt.
+    fn rungs(&self, index: usize) -> Result<Option<Rungs>> {
+        let stage = &self.recipe.stages[index];
+        if stage.learns == Learns::Patches {
+            return Ok(None);
+        }
+        let field = format!("stages.{index}.ladder");
+        let vlm = self.student.vlm(&[])?;
+        Rungs::new(&field, &stage.ladder, self.recipe.seed, vlm.compressor(), vlm.grid()).map(Some)
     }
 
     fn save(&mut self) -> Result<()> {
@@ -236,17 +258,16 @@ struct InStage {
 }
 
 impl InStage {
-    fn enter(recipe: &Recipe, index: usize, student: &Student, folder: &Path) -> Result<InStage> {
+    fn enter(
+        recipe: &Recipe,
+        index: usize,
+        student: &Student,
+        folder: &Path,
+        rungs: Option<Rungs>,
+    ) -> Result<InStage> {
         let stage = &recipe.stages[index];
         let groups: Vec<Group> = stage.rates.keys().copied().collect();
         let vlm = student.vlm(&groups)?;
-        let field = format!("stages.{index}.ladder");
-        let rungs = match stage.learns {
-            Learns::Answers => {
-                Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?)
-            }
-            Learns::Patches => None,
-        };
         let cache = match recipe.feature_cache_bytes {
             0 => None,
             most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
@@ -288,7 +309,8 @@ pub fn gradients(
     threads: usize,
 ) -> Result<Computed> {
     let answers = parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers);
-    let targets = answers.sum::<usize>() + parts.iter().map(|part| patches::count(&part.patches)).sum::<usize>();
+    let targets =
+        answers.sum::<usize>() + parts.iter().map(|part| patches::count(&part.patches)).sum::<usize>();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
     let results = parallel::map(&work, threads, |(part, visual)| {
         one_part(vlm, parameters, cache, part, *visual, targets)

@@ -15,7 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::{Attention, Strided, largest_of, padded, sum_of, transposed_panel};
-use crate::transpose::transpose_block;
 use crate::Path;
 use crate::activations::{CHUNK, STRIDE};
 use crate::buffer::Buffer;
@@ -26,6 +25,7 @@ use crate::format::{Layout, PANEL};
 use crate::math::exp;
 use crate::pool::Pool;
 use crate::tile::{Tile, Width, tiles};
+use crate::transpose::transpose_block;
 
 /// Queries (of all heads that share a key head) in a strip; a multiple of 4.
 const ROWS: usize = 96;

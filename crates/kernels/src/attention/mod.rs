@@ -16,8 +16,8 @@ use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
 use crate::math::exp;
 use crate::pool::Pool;
-use crate::transpose::transpose_block;
 use crate::tile::{Tile, Width, tiles};
+use crate::transpose::transpose_block;
 
 /// Keys in a block; blocks begin at multiples of it, so that a query meets its keys in the same order in every call.
 const KEYS: usize = 128;

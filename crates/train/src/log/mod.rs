@@ -94,6 +94,8 @@ pub struct Log {
     path: PathBuf,
     lines: File,
     events: EventFile,
+    /// The last evaluation: after how many steps, and what it found.
+    evaluated: Option<(u64, Vec<Score>)>,
 }
 
 impl Log {
@@ -105,6 +107,7 @@ impl Log {
     pub fn open(folder: &Path, step: u64) -> Result<Log> {
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let path = folder.join("log.jsonl");
+        let mut evaluated = None;
         if path.exists() {
             let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
             let is_before = |line: &&str| {
@@ -114,10 +117,19 @@ impl Log {
             };
             let kept: String = text.lines().filter(is_before).flat_map(|line| [line, "\n"]).collect();
             atomic::replace_bytes(&path, kept.as_bytes())?;
+            evaluated = kept.lines().rev().find_map(|line| match serde_json::from_str(line).ok()? {
+                Line::Evaluation { step, scores } => Some((step, scores.into_owned())),
+                Line::Step(_) => None,
+            });
         }
         let lines =
             OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok(Log { path, lines, events: EventFile::create(folder, step)? })
+        Ok(Log { path, lines, events: EventFile::create(folder, step)?, evaluated })
+    }
+
+    /// What an evaluation after `step` steps found, where it is the last that was noted.
+    pub fn scores_at(&self, step: u64) -> Option<&[Score]> {
+        self.evaluated.as_ref().filter(|(of, _)| *of == step).map(|(_, scores)| scores.as_slice())
     }
 
     /// Notes a step.
@@ -141,6 +153,7 @@ impl Log {
     /// [`TrainError::Io`].
     pub fn evaluation(&mut self, step: u64, scores: &[Score]) -> Result<()> {
         self.line(&Line::Evaluation { step, scores: std::borrow::Cow::Borrowed(scores) })?;
+        self.evaluated = Some((step, scores.to_vec()));
         let scalar = |score: &Score| {
             let place = format!("{}/{} tokens", score.data, score.visual_tokens);
             [(format!("accuracy/{place}"), score.accuracy()), (format!("loss/{place}"), score.loss)]

@@ -189,7 +189,12 @@ impl DataSource {
         let source: Arc<dyn Source> = match &self.kind {
             Kind::Scenes { split, seed, length, side, most_objects, captions, questions: own } => {
                 let (most_objects, captions) = (*most_objects, *captions);
-                let settings = SceneSettings { side: *side, questions: own.unwrap_or(questions), most_objects, captions };
+                let settings = SceneSettings {
+                    side: *side,
+                    questions: own.unwrap_or(questions),
+                    most_objects,
+                    captions,
+                };
                 Arc::new(Scenes::new(settings, world(*split), *seed, *length))
             }
             Kind::Texts { split, seed, length, side } => {

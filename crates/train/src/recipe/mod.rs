@@ -94,14 +94,8 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Group; 6] = [
-        Group::Tower,
-        Group::Compressor,
-        Group::Projector,
-        Group::Language,
-        Group::Adapters,
-        Group::Patches,
-    ];
+    pub const ALL: [Group; 6] =
+        [Group::Tower, Group::Compressor, Group::Projector, Group::Language, Group::Adapters, Group::Patches];
 
     /// As written in recipes and logs.
     pub fn name(self) -> &'static str {

@@ -111,7 +111,8 @@ impl Recipe {
             Learns::Patches => {
                 check(&field("ladder"), "given", stage.ladder.is_empty(), "absent where patches are learnt")?;
                 let both = [Group::Tower, Group::Patches];
-                let groups = stage.rates.len() == 2 && both.iter().all(|group| stage.rates.contains_key(group));
+                let groups =
+                    stage.rates.len() == 2 && both.iter().all(|group| stage.rates.contains_key(group));
                 let found = stage.rates.keys().map(|group| group.name()).collect::<Vec<_>>().join(", ");
                 check(&field("rates"), found, groups, "tower and patches, where patches are learnt")?;
                 stage.mix.keys().try_for_each(|name| {

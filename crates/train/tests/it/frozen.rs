@@ -69,7 +69,7 @@ fn part() -> feed::Part {
         ],
     };
     let pixels = Tensor::from_vec(values, (2, 3, 28, 28), &Device::Cpu).unwrap();
-    feed::Part { pixels: Some(pixels), examples: vec![example(0), example(1)] }
+    feed::Part { pixels: Some(pixels), examples: vec![example(0), example(1)], patches: Vec::new() }
 }
 
 fn scores(vlm: &Vlm) -> Vec<f32> {

@@ -4,6 +4,7 @@
 mod frozen;
 mod halves;
 mod parts;
+mod patches;
 mod recipes;
 mod resume;
 mod run;

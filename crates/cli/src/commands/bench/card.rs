@@ -84,6 +84,10 @@ impl Machine {
                 let kinds =
                     [(Arithmetic::Float, "float"), (Arithmetic::Bf16, "bf16"), (Arithmetic::Byte, "byte")];
                 for (arithmetic, name) in kinds {
+                    // Everywhere else it is the same as that of floats.
+                    if arithmetic == Arithmetic::Bf16 && path != Path::Avx512Bf16 {
+                        continue;
+                    }
                     let operations_per_second = peak(path, arithmetic, &pool, SLICES).map_err(failed)?;
                     peaks.push(Peak {
                         path: path.to_string(),
@@ -110,9 +114,12 @@ impl Machine {
         found.map_or(0.0, |measured| measured.bytes_per_second)
     }
 
-    /// The highest peak of an arithmetic.
+    /// The highest peak of an arithmetic; bf16 can always be multiplied as floats.
     fn peak(&self, arithmetic: &str, threads: usize) -> f64 {
-        let of = |peak: &&Peak| peak.arithmetic == arithmetic && peak.threads == threads;
+        let of = |peak: &&Peak| {
+            let serves = peak.arithmetic == arithmetic || (arithmetic, peak.arithmetic) == ("bf16", "float");
+            serves && peak.threads == threads
+        };
         self.peaks.iter().filter(of).map(|peak| peak.operations_per_second).fold(0.0, f64::max)
     }
 }
@@ -196,6 +203,7 @@ impl Report {
                 let arithmetic = match row.dtype {
                     Dtype::AsStored => None,
                     Dtype::Int8 => Some("byte"),
+                    Dtype::Bf16 => Some("bf16"),
                     _ => Some("float"),
                 };
                 let peak = arithmetic.map(|arithmetic| self.machine.peak(arithmetic, row.threads));

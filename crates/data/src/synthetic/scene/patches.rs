@@ -54,7 +54,8 @@ mod tests {
             let labels = labels(&scene, 12);
             for patch in 0..144 {
                 let class = |field| labels.class(patch, field);
-                let (x, y) = ((patch % 12) as f32 / 12.0 + 1.0 / 24.0, (patch / 12) as f32 / 12.0 + 1.0 / 24.0);
+                let (x, y) =
+                    ((patch % 12) as f32 / 12.0 + 1.0 / 24.0, (patch / 12) as f32 / 12.0 + 1.0 / 24.0);
                 // A patch's middle is at most half its diagonal from any of its points.
                 let near = |reach: f32| {
                     scene.objects.iter().filter(move |object| {
