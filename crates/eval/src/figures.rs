@@ -80,7 +80,8 @@ impl Figures {
         } else {
             main.interval
         };
-        let error_se = if deviation > 0.0 { deviation } else { wilson_error(main.value * count as f64, count) };
+        let error_se =
+            if deviation > 0.0 { deviation } else { wilson_error(main.value * count as f64, count) };
         let mean = |value: fn(&Judged) -> f64| judged.iter().map(value).sum::<f64>() / n as f64;
         Some(Figures {
             n,

@@ -87,14 +87,16 @@ impl Journal {
     /// Adds a sample. What is kept in memory is what was written, to the last bit of every number.
     pub(crate) fn add(&mut self, sample: &Sample) -> Result<()> {
         let line = self.write(sample)?;
-        let read = serde_json::from_str(&line).map_err(|error| EvalError::format(self.path.display(), error))?;
+        let read =
+            serde_json::from_str(&line).map_err(|error| EvalError::format(self.path.display(), error))?;
         self.samples.push(read);
         Ok(())
     }
 
     /// Writes a line in one piece.
     fn write(&mut self, value: &impl Serialize) -> Result<String> {
-        let text = serde_json::to_string(value).map_err(|error| EvalError::format(self.path.display(), error))?;
+        let text =
+            serde_json::to_string(value).map_err(|error| EvalError::format(self.path.display(), error))?;
         self.file.write_all(format!("{text}\n").as_bytes()).map_err(EvalError::io(&self.path))?;
         Ok(text)
     }
@@ -122,7 +124,9 @@ fn whole_lines(file: &File, path: &Path) -> Result<Found> {
         let read = input.read_until(b'\n', &mut line).map_err(EvalError::io(path))?;
         if !line.ends_with(b"\n") {
             // Somebody's file without an end of line is not to be cut.
-            if found.lines.is_empty() && !line.is_empty() && !BEGINNING.starts_with(&line[..line.len().min(BEGINNING.len())])
+            if found.lines.is_empty()
+                && !line.is_empty()
+                && !BEGINNING.starts_with(&line[..line.len().min(BEGINNING.len())])
             {
                 return Err(EvalError::format(path.display(), "is no file of samples"));
             }
@@ -141,7 +145,10 @@ fn parse(path: &Path, lines: &[Vec<u8>]) -> Result<(Header, Vec<Sample>)> {
         EvalError::format(format!("{} line {}", path.display(), line + 1), format!("is no sample: {error}"))
     };
     let Some((first, rest)) = lines.split_first() else {
-        return Err(EvalError::format(path.display(), "is empty; a file of samples begins with what they are of"));
+        return Err(EvalError::format(
+            path.display(),
+            "is empty; a file of samples begins with what they are of",
+        ));
     };
     let header = serde_json::from_slice(first).map_err(|error| wrong(0, &error))?;
     let sample = |(line, text): (usize, &Vec<u8>)| {
@@ -171,7 +178,9 @@ mod tests {
 
     fn sample(id: &str, score: f64) -> Sample {
         let answered =
-            Answered { answer: "ü\n".into(), read: None, score, visual_tokens: 4, flops: 1e9 / 3.0, ms: 0.1 };
+            Answered {
+                answer: "ü\n".into(), read: None, score, visual_tokens: 4, flops: 1e9 / 3.0, ms: 0.1
+            };
         Sample {
             id: id.into(),
             group: id.into(),
@@ -214,7 +223,10 @@ mod tests {
         let path = folder.path().join("a.jsonl");
         drop(Journal::open(&path, &header("x")).unwrap());
         let error = Journal::open(&path, &header("y")).unwrap_err().to_string();
-        assert!(error.contains("another run") && error.contains("run x") && error.contains("run y"), "{error}");
+        assert!(
+            error.contains("another run") && error.contains("run x") && error.contains("run y"),
+            "{error}"
+        );
         for theirs in ["hello", "hello\n", "{\"task\": 3}\n"] {
             std::fs::write(&path, theirs).unwrap();
             assert!(Journal::open(&path, &header("x")).is_err(), "{theirs:?}");

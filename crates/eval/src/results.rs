@@ -52,15 +52,10 @@ pub struct Row {
     pub series: String,
     /// The training run: rows of one run share its luck, and the bootstrap of a fit draws them together.
     pub run: String,
-    /// Names all that the row depends on.
+    /// The cell's name in its plan, and of its file of samples.
     pub cell: String,
-}
-
-impl Row {
-    /// What tells cells of one table apart.
-    pub fn key(&self) -> String {
-        format!("{}-v{}-{}-{}", self.run, self.visual_tokens, self.compressor, self.task)
-    }
+    /// Names all that the row depends on.
+    pub settings: String,
 }
 
 /// The table of a folder.
@@ -119,7 +114,7 @@ impl Results {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed())?;
         let kept = whole(&bytes);
-        if parse(&path, kept)?.iter().any(|have| have.key() == row.key()) {
+        if parse(&path, kept)?.iter().any(|have| have.cell == row.cell) {
             return Ok(());
         }
         file.set_len(kept.len() as u64).map_err(failed())?;
@@ -152,7 +147,8 @@ fn whole(bytes: &[u8]) -> &[u8] {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
-    let wrong = |error: csv::Error| EvalError::format(path.display(), format!("is no table of a sweep: {error}"));
+    let wrong =
+        |error: csv::Error| EvalError::format(path.display(), format!("is no table of a sweep: {error}"));
     csv::Reader::from_reader(bytes).into_deserialize().map(|row| row.map_err(wrong)).collect()
 }
 
@@ -180,7 +176,8 @@ pub(crate) mod tests {
             score_high: 0.9,
             series: "grid".into(),
             run: format!("{model}-s1"),
-            cell: "abc".into(),
+            cell: format!("{model}-s1-v{visual_tokens}-own-scenes"),
+            settings: "abc".into(),
         }
     }
 
@@ -222,7 +219,8 @@ pub(crate) mod tests {
         let from_csv = foveate_law::read_file(&results.csv(), &options).unwrap();
         assert_eq!((from_parquet.len(), from_csv.len()), (1, 1));
         assert_eq!(from_parquet[0].rows, from_csv[0].rows);
-        let fit = foveate_law::fit(&from_csv[0], foveate_law::Form::Product, &foveate_law::FitOptions::default());
+        let fit =
+            foveate_law::fit(&from_csv[0], foveate_law::Form::Product, &foveate_law::FitOptions::default());
         let law = fit.unwrap().law;
         assert!((law.alpha() - 0.2).abs() < 1e-6 && (law.beta() - 0.05).abs() < 1e-6);
     }

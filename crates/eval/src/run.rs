@@ -85,7 +85,8 @@ pub fn run<S: System>(
     let earlier = journal.samples().len();
     let matches = journal.samples().iter().zip(&task.items).all(|(sample, item)| sample.id == item.id);
     if earlier > of || !matches {
-        let reason = "the samples of an earlier run answer other questions; remove them, or choose another place";
+        let reason =
+            "the samples of an earlier run answer other questions; remove them, or choose another place";
         return Err(EvalError::format(format!("task {}", task.name), reason).into());
     }
     tolerate(task, journal)?;
@@ -106,7 +107,12 @@ pub fn run<S: System>(
     Ok(())
 }
 
-fn ask<S: System>(task: &Task, item: &Item, question: &str, system: &mut S) -> Result<Outcome, Trouble<S::Error>> {
+fn ask<S: System>(
+    task: &Task,
+    item: &Item,
+    question: &str,
+    system: &mut S,
+) -> Result<Outcome, Trouble<S::Error>> {
     let pictures = item.pictures.iter().map(Picture::image).collect::<Result<Vec<_>, _>>();
     let pictures = pictures.map_err(|error| Trouble::Question(error.to_string()))?;
     let candidates = task.candidates(item);

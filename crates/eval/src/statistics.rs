@@ -162,7 +162,9 @@ mod tests {
     fn a_bootstrap_of_single_samples_agrees_with_theory() {
         let scores: Vec<f64> = (0..500).map(|nth| f64::from(nth % 4 == 0)).collect();
         let mean = |times: &[u32]| {
-            Some(scores.iter().zip(times).map(|(score, times)| score * f64::from(*times)).sum::<f64>() / 500.0)
+            Some(
+                scores.iter().zip(times).map(|(score, times)| score * f64::from(*times)).sum::<f64>() / 500.0,
+            )
         };
         let (interval, deviation) = Resamples::new(500, 3).interval(mean).unwrap();
         let expected = (0.25_f64 * 0.75 / 500.0).sqrt();
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn groups_widen_an_interval() {
         // Ten questions about each of forty pictures, all right or all wrong.
-        let score = |nth: usize| f64::from(nth / 10 % 2 == 0);
+        let score = |nth: usize| f64::from((nth / 10).is_multiple_of(2));
         let width = |group: &dyn Fn(usize) -> usize| {
             let names: Vec<String> = (0..400).map(|nth| group(nth).to_string()).collect();
             let scores = names.iter().enumerate().map(|(nth, name)| (name.as_str(), score(nth), 0.0));

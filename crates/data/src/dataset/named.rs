@@ -28,7 +28,6 @@ pub struct DataSource {
 /// The datasets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Kind {
     /// Generated scenes.
     Scenes {

@@ -112,10 +112,9 @@ pub(super) fn of(benchmark: Benchmark) -> Layout {
             skill: &["subject"],
             ..PLAIN
         },
-        Benchmark::Ai2d => Layout {
-            answers: Answers::Listed { options: &["options"], answer: &["answer"] },
-            ..PLAIN
-        },
+        Benchmark::Ai2d => {
+            Layout { answers: Answers::Listed { options: &["options"], answer: &["answer"] }, ..PLAIN }
+        }
         Benchmark::Mmmu => Layout {
             picture: &["image_1", "image"],
             picture_id: &["id"],

@@ -110,9 +110,11 @@ impl Benchmark {
     /// The split whose answers are public.
     pub fn split(self) -> &'static str {
         match self {
-            Benchmark::VqaV2 | Benchmark::TextVqa | Benchmark::VizWiz | Benchmark::DocVqa | Benchmark::Mmmu => {
-                "val"
-            }
+            Benchmark::VqaV2
+            | Benchmark::TextVqa
+            | Benchmark::VizWiz
+            | Benchmark::DocVqa
+            | Benchmark::Mmmu => "val",
             Benchmark::MmBench => "dev",
             Benchmark::MathVista => "testmini",
             _ => "test",
@@ -126,9 +128,11 @@ impl Benchmark {
                 "{question}\nWhen the provided information is insufficient, respond with 'Unanswerable'.\nAnswer the \
                  question using a single word or phrase."
             }
-            Benchmark::MmBench | Benchmark::ScienceQa | Benchmark::Ai2d | Benchmark::Mmmu | Benchmark::MathVista => {
-                "{question}\n{options}"
-            }
+            Benchmark::MmBench
+            | Benchmark::ScienceQa
+            | Benchmark::Ai2d
+            | Benchmark::Mmmu
+            | Benchmark::MathVista => "{question}\n{options}",
             _ => "{question}\nAnswer the question using a single word or phrase.",
         }
     }

@@ -70,7 +70,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(benchmark: Benchmark, layout: &'a Layout, table: &'a Table, images: &'a Path) -> Result<Reader<'a>> {
+    fn new(
+        benchmark: Benchmark,
+        layout: &'a Layout,
+        table: &'a Table,
+        images: &'a Path,
+    ) -> Result<Reader<'a>> {
         let (options, answer) = match layout.answers {
             Answers::Texts(answer) | Answers::YesNo(answer) => (Vec::new(), table.column(answer)?),
             Answers::Listed { options, answer } | Answers::ListedOrOpen { options, answer } => {
@@ -118,7 +123,8 @@ impl<'a> Reader<'a> {
         let pictures = self.pictures(row, &question, &options, number)?;
         let id = self.id.and_then(|id| row.text(id)).unwrap_or_else(|| (number + 1).to_string());
         let group = self.picture_id.and_then(|column| row.text(column)).unwrap_or_else(|| id.clone());
-        let skill = self.skill.and_then(|skill| row.text(skill).or_else(|| row.texts(skill)?.into_iter().next()));
+        let skill =
+            self.skill.and_then(|skill| row.text(skill).or_else(|| row.texts(skill)?.into_iter().next()));
         let item = Item {
             unit: if self.benchmark == Benchmark::Mme { group.clone() } else { id.clone() },
             id,
@@ -175,7 +181,8 @@ impl<'a> Reader<'a> {
             }
             Answers::MathVista => {
                 let kind = row.text("answer_type").unwrap_or_default();
-                let digits = row.text("precision").and_then(|digits| digits.parse::<f64>().ok()).unwrap_or(0.0);
+                let digits =
+                    row.text("precision").and_then(|digits| digits.parse::<f64>().ok()).unwrap_or(0.0);
                 match first.parse::<f64>() {
                     Ok(value) if kind == "integer" => Expected::Number { value: value.trunc(), digits: 0 },
                     Ok(value) if kind == "float" => {

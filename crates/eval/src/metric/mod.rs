@@ -157,7 +157,9 @@ impl Metric {
                 let near = |number: &f64| (number * scale).round() == (value * scale).round();
                 Judgement { score: f64::from(numbers(answer).last().is_some_and(near)), read: None }
             }
-            Expected::Texts(references) => Judgement { score: self.text_score(answer, references), read: None },
+            Expected::Texts(references) => {
+                Judgement { score: self.text_score(answer, references), read: None }
+            }
         }
     }
 
@@ -259,7 +261,10 @@ mod tests {
             assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
         }
         let error = "bleu".parse::<Metric>().unwrap_err().to_string();
-        assert!(error.starts_with("metric \"bleu\" is unknown; known are exact-match, vqa-accuracy"), "{error}");
+        assert!(
+            error.starts_with("metric \"bleu\" is unknown; known are exact-match, vqa-accuracy"),
+            "{error}"
+        );
     }
 
     /// Answers of ten people: four say yes, six no.

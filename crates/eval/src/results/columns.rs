@@ -24,7 +24,7 @@ enum Column {
 }
 
 /// In the order of the CSV.
-const COLUMNS: [(&str, Column); 18] = [
+const COLUMNS: [(&str, Column); 19] = [
     ("model", Column::Text(|row| &row.model)),
     ("params", Column::Whole(|row| row.params)),
     ("visual_tokens", Column::Number(|row| row.visual_tokens)),
@@ -43,6 +43,7 @@ const COLUMNS: [(&str, Column); 18] = [
     ("series", Column::Text(|row| &row.series)),
     ("run", Column::Text(|row| &row.run)),
     ("cell", Column::Text(|row| &row.cell)),
+    ("settings", Column::Text(|row| &row.settings)),
 ];
 
 pub(super) fn write(path: &Path, rows: &[Row]) -> Result<()> {
@@ -65,7 +66,9 @@ pub(super) fn write(path: &Path, rows: &[Row]) -> Result<()> {
     let mut group = writer.next_row_group().map_err(wrong)?;
     for (_, column) in &COLUMNS {
         match column {
-            Column::Text(of) => add::<ByteArrayType>(&mut group, rows.iter().map(|row| ByteArray::from(of(row)))),
+            Column::Text(of) => {
+                add::<ByteArrayType>(&mut group, rows.iter().map(|row| ByteArray::from(of(row))))
+            }
             Column::Whole(of) => add::<Int64Type>(&mut group, rows.iter().map(|row| of(row) as i64)),
             Column::Number(of) => add::<DoubleType>(&mut group, rows.iter().map(of)),
         }
@@ -105,7 +108,10 @@ pub fn csv_of_parquet(path: &Path) -> Result<String> {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
             Value::Bool(truth) => Ok(truth.to_string()),
-            _ => Err(EvalError::format(path.display(), format!("column {name} holds neither text nor numbers"))),
+            _ => Err(EvalError::format(
+                path.display(),
+                format!("column {name} holds neither text nor numbers"),
+            )),
         };
         writer.write_record(names.iter().map(cell).collect::<Result<Vec<_>>>()?).map_err(failed)?;
     }

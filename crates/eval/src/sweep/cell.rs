@@ -71,7 +71,14 @@ impl Cell {
         // Structs of texts and numbers always have a form in JSON.
         let spec = serde_json::to_string(spec).unwrap_or_default();
         let digest = digest(&format!("{run:?} {visual_tokens} {compressor} {task} {spec}"));
-        Cell { run, series: series.to_owned(), visual_tokens, compressor: compressor.to_owned(), task, digest }
+        Cell {
+            run,
+            series: series.to_owned(),
+            visual_tokens,
+            compressor: compressor.to_owned(),
+            task,
+            digest,
+        }
     }
 
     /// What tells it from the plan's other cells; the name of its file of samples.

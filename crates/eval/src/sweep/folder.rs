@@ -61,6 +61,11 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), results })
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The table.
     pub fn results(&self) -> &Results {
         &self.results
@@ -104,8 +109,10 @@ impl Folder {
             return Ok(());
         }
         let path = self.path.join("history.jsonl");
-        let line = serde_json::to_string(environment).map_err(|error| EvalError::format(path.display(), error))?;
-        let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(EvalError::io(&path))?;
+        let line =
+            serde_json::to_string(environment).map_err(|error| EvalError::format(path.display(), error))?;
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(&path).map_err(EvalError::io(&path))?;
         file.write_all(format!("{line}\n").as_bytes()).map_err(EvalError::io(&path))
     }
 

@@ -51,6 +51,8 @@ pub struct Opened<S> {
     pub system: S,
     /// Parameters of its language model, tied embeddings once.
     pub params: u64,
+    /// What makes its visual tokens, by name.
+    pub compressor: String,
 }
 
 /// What happens in a sweep.
@@ -155,7 +157,7 @@ fn one_cell<S: ModelSource>(
     clock: &mut Clock,
     observe: &mut dyn FnMut(Progress, &Clock),
 ) -> std::result::Result<Row, S::Error> {
-    let Opened { mut system, params } = source.open(cell)?;
+    let Opened { mut system, params, compressor } = source.open(cell)?;
     clock.started = Instant::now();
     run(task, &mut system, journal, &mut |progress| {
         clock.asked += 1;
@@ -167,7 +169,7 @@ fn one_cell<S: ModelSource>(
         model: cell.run.model.clone(),
         params,
         visual_tokens: cell.visual_tokens as f64,
-        compressor: cell.compressor.clone(),
+        compressor,
         task: cell.task.clone(),
         family: task.family.name().to_owned(),
         seed: cell.run.seed,
@@ -181,7 +183,8 @@ fn one_cell<S: ModelSource>(
         score_high: figures.interval[1],
         series: cell.series.clone(),
         run: cell.run.name(),
-        cell: cell.digest.clone(),
+        cell: cell.key(),
+        settings: cell.digest.clone(),
     })
 }
 
@@ -191,16 +194,16 @@ fn one_cell<S: ModelSource>(
 /// A row under a cell's name that was made with other settings.
 pub fn finished(folder: &Folder, cells: &[Cell]) -> Result<BTreeSet<String>> {
     let rows = folder.results().rows()?;
-    let rows: BTreeMap<String, &Row> = rows.iter().map(|row| (row.key(), row)).collect();
+    let rows: BTreeMap<String, &Row> = rows.iter().map(|row| (row.cell.clone(), row)).collect();
     let mut done = BTreeSet::new();
     for cell in cells {
         let Some(row) = rows.get(&cell.key()) else { continue };
-        if row.cell != cell.digest {
+        if row.settings != cell.digest {
             let reason = format!(
                 "its row {} was made with other settings ({}, this plan has {}); choose another folder, or remove the row \
                  and its samples",
                 cell.key(),
-                row.cell,
+                row.settings,
                 cell.digest
             );
             return Err(EvalError::format(folder.results().csv().display(), reason));

@@ -104,15 +104,20 @@ impl Plan {
     }
 
     fn check(&self, place: &str) -> Result<()> {
-        let refuse = |field: String, found: String, allowed: &str| {
-            Err(EvalError::field(place, field, found, allowed))
-        };
+        let refuse =
+            |field: String, found: String, allowed: &str| Err(EvalError::field(place, field, found, allowed));
         let lists = |field: &str, seeds: usize, tokens: &[usize], compressors: &[String]| {
-            for (list, empty) in
-                [("seeds", seeds == 0), ("visual_tokens", tokens.is_empty()), ("compressors", compressors.is_empty())]
-            {
+            for (list, empty) in [
+                ("seeds", seeds == 0),
+                ("visual_tokens", tokens.is_empty()),
+                ("compressors", compressors.is_empty()),
+            ] {
                 if empty {
-                    return refuse(format!("{field}{list}"), "an empty list".into(), "a list of at least one");
+                    return refuse(
+                        format!("{field}{list}"),
+                        "an empty list".into(),
+                        "a list of at least one",
+                    );
                 }
             }
             match tokens.iter().find(|tokens| **tokens == 0) {
@@ -130,19 +135,30 @@ impl Plan {
             lists(&field, self.seeds(model).len(), self.tokens(model), self.compressors(model))?;
             named(place, &format!("{field}name"), &model.name)?;
             if self.models[..at].iter().any(|other| other.name == model.name) {
-                return refuse(format!("{field}name"), format!("{:?} again", model.name), "a name of its own");
+                return refuse(
+                    format!("{field}name"),
+                    format!("{:?} again", model.name),
+                    "a name of its own",
+                );
             }
             match (&model.model, &model.recipe) {
                 (Some(_), None) if !model.set.is_empty() => {
-                    return refuse(format!("{field}set"), "there".into(), "nothing beside `model`: it is for a `recipe`");
+                    return refuse(
+                        format!("{field}set"),
+                        "there".into(),
+                        "nothing beside `model`: it is for a `recipe`",
+                    );
                 }
                 (Some(_), None) | (None, Some(_)) => {}
-                (None, None) => return refuse(format!("{field}model"), "missing".into(), "`model` or `recipe`"),
+                (None, None) => {
+                    return refuse(format!("{field}model"), "missing".into(), "`model` or `recipe`");
+                }
                 (Some(_), Some(_)) => {
                     return refuse(format!("{field}recipe"), "there beside `model`".into(), "one of the two");
                 }
             }
-            for task in model.tasks.iter().flatten().filter(|task| !self.tasks.contains_key(*task)) {
+            let unknown = model.tasks.iter().flatten().find(|task| !self.tasks.contains_key(*task));
+            if let Some(task) = unknown {
                 let known = self.tasks.keys().cloned().collect::<Vec<_>>().join(", ");
                 return refuse(format!("{field}tasks"), format!("{task:?}"), &known);
             }
@@ -256,7 +272,10 @@ mod tests {
         assert_eq!(distinct.len(), keys.len());
         assert_eq!(plan.runs().len(), 3);
         assert_eq!(plan.runs()[1].overrides(), ["stages.0.steps=3", "seed=2"]);
-        assert_eq!((plan.task("scenes").unwrap().limit, plan.task("texts").unwrap().limit), (Some(50), Some(7)));
+        assert_eq!(
+            (plan.task("scenes").unwrap().limit, plan.task("texts").unwrap().limit),
+            (Some(50), Some(7))
+        );
     }
 
     /// What answers depend on names a cell; what does not, does not.
@@ -265,7 +284,9 @@ mod tests {
         let digest = |text: &str| Plan::parse("plan.toml", text).unwrap().cells()[0].digest.clone();
         let first = digest(PLAN);
         assert_eq!(first, digest(&PLAN.replace("\"small\"", "\"large\"").replace("limit = 7", "limit = 8")));
-        for (old, new) in [("limit = 50", "limit = 51"), ("steps=3", "steps=4"), ("side = 32 }\n\n", "side = 16 }\n\n")] {
+        for (old, new) in
+            [("limit = 50", "limit = 51"), ("steps=3", "steps=4"), ("side = 32 }\n\n", "side = 16 }\n\n")]
+        {
             assert_ne!(first, digest(&PLAN.replacen(old, new, 1)), "{new}");
         }
     }

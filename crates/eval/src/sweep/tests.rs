@@ -67,7 +67,7 @@ impl ModelSource for Source<'_> {
         let params = if cell.run.model == "small" { 1_000 } else { 2_000 };
         let system = Oracle { visual_tokens: cell.visual_tokens, patience: self.patience };
         self.patience = self.patience.saturating_sub(20);
-        Ok(Opened { system, params })
+        Ok(Opened { system, params, compressor: "oracle".into() })
     }
 }
 
@@ -77,7 +77,7 @@ fn plan() -> Plan {
 
 fn sorted(folder: &Folder) -> Vec<Row> {
     let mut rows = folder.results().rows().unwrap();
-    rows.sort_by_key(Row::key);
+    rows.sort_by(|one, other| one.cell.cmp(&other.cell));
     rows
 }
 
@@ -149,6 +149,9 @@ fn rows_of_another_plan_are_not_taken_for_ours() {
     // A plan that asks for more goes on with what is there.
     let more = Plan::parse("plan.toml", &PLAN.replace("[1, 4]", "[1, 4, 16]")).unwrap();
     let mut new = 0;
-    sweep(&more, &folder, &mut source, &mut |event| new += usize::from(matches!(event, Event::Finished { .. }))).unwrap();
+    sweep(&more, &folder, &mut source, &mut |event| {
+        new += usize::from(matches!(event, Event::Finished { .. }))
+    })
+    .unwrap();
     assert_eq!((new, sorted(&folder).len()), (4, 12));
 }

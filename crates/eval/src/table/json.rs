@@ -23,7 +23,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<Record>> {
         EvalError::format(path.display(), reason)
     };
     let records = |list: Vec<Value>| -> Option<Vec<Record>> {
-        list.into_iter().map(|value| if let Value::Object(record) = value { Some(record) } else { None }).collect()
+        list.into_iter()
+            .map(|value| if let Value::Object(record) = value { Some(record) } else { None })
+            .collect()
     };
     match document {
         Value::Array(list) => records(list).ok_or_else(wrong),

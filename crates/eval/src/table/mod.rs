@@ -53,7 +53,9 @@ impl Table {
         }
         let files = files(path)?;
         let named = |part: &str| {
-            files.iter().find(|file| file.strip_prefix(path).is_ok_and(|file| file.to_string_lossy().contains(part)))
+            files
+                .iter()
+                .find(|file| file.strip_prefix(path).is_ok_and(|file| file.to_string_lossy().contains(part)))
         };
         if let (Some(questions), Some(pictures)) = (named("instructions"), named("images")) {
             let mut table = Table::join(path, std::slice::from_ref(questions))?;
@@ -85,8 +87,7 @@ impl Table {
                 "csv" => delimited::read(file, b',')?.into_iter().map(Row::encoded).collect(),
                 "parquet" => parquet::read(file)?,
                 other => {
-                    let reason =
-                        format!("ends in {other:?}; records are read from {}", ENDINGS.join(", "));
+                    let reason = format!("ends in {other:?}; records are read from {}", ENDINGS.join(", "));
                     return Err(EvalError::format(file.display(), reason));
                 }
             });
@@ -324,16 +325,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = [
             write(folder.path(), "a.json", r#"[{"id": 1, "q": "ü, \"x\""}, {"id": 2, "q": "b"}]"#),
-            write(folder.path(), "b.jsonl", "{\"id\": 1, \"q\": \"ü, \\\"x\\\"\"}\n\n{\"id\": 2, \"q\": \"b\"}"),
+            write(
+                folder.path(),
+                "b.jsonl",
+                "{\"id\": 1, \"q\": \"ü, \\\"x\\\"\"}\n\n{\"id\": 2, \"q\": \"b\"}",
+            ),
             write(folder.path(), "c.tsv", "id\tq\n1\t\"ü, \"\"x\"\"\"\n2\tb\n"),
             write(folder.path(), "d.csv", "id,q\r\n1,\"ü, \"\"x\"\"\"\r\n2,b\r\n"),
-            write(folder.path(), "e.json", r#"{"info": {}, "data": [{"id": 1, "q": "ü, \"x\""}, {"id": 2, "q": "b"}]}"#),
+            write(
+                folder.path(),
+                "e.json",
+                r#"{"info": {}, "data": [{"id": 1, "q": "ü, \"x\""}, {"id": 2, "q": "b"}]}"#,
+            ),
         ];
         for file in files {
             let table = Table::open(&file, "").unwrap();
             assert_eq!(table.columns, ["id", "q"], "{}", file.display());
-            let texts: Vec<_> = table.rows.iter().map(|row| (row.text("id").unwrap(), row.text("q").unwrap())).collect();
-            assert_eq!(texts, [("1".into(), "ü, \"x\"".into()), ("2".into(), "b".into())], "{}", file.display());
+            let texts: Vec<_> =
+                table.rows.iter().map(|row| (row.text("id").unwrap(), row.text("q").unwrap())).collect();
+            assert_eq!(
+                texts,
+                [("1".into(), "ü, \"x\"".into()), ("2".into(), "b".into())],
+                "{}",
+                file.display()
+            );
         }
     }
 
@@ -368,7 +383,11 @@ mod tests {
 
         let vqa = tempfile::tempdir().unwrap();
         write(vqa.path(), "v2_questions.json", r#"{"questions": [{"question_id": 7, "question": "why?"}]}"#);
-        write(vqa.path(), "v2_annotations.json", r#"{"annotations": [{"question_id": 7, "answers": [{"answer": "so"}]}]}"#);
+        write(
+            vqa.path(),
+            "v2_annotations.json",
+            r#"{"annotations": [{"question_id": 7, "answers": [{"answer": "so"}]}]}"#,
+        );
         let table = Table::open(vqa.path(), "").unwrap();
         assert_eq!(table.rows[0].text("question").unwrap(), "why?");
         assert_eq!(table.rows[0].texts("answers").unwrap(), ["so"]);

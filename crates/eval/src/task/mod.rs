@@ -14,6 +14,7 @@
 mod own;
 mod prompt;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use foveate_data::Family;
@@ -164,6 +165,14 @@ impl TaskSpec {
         toml::from_str(text).map_err(|error| EvalError::format(place, error.to_string().trim_end()))
     }
 
+    /// Reads a file with a table for each task.
+    ///
+    /// # Errors
+    /// As [`TaskSpec::parse`].
+    pub fn parse_all(place: &str, text: &str) -> Result<BTreeMap<String, TaskSpec>> {
+        toml::from_str(text).map_err(|error| EvalError::format(place, error.to_string().trim_end()))
+    }
+
     /// Reads its questions; `name` is what results call it.
     ///
     /// # Errors
@@ -173,9 +182,11 @@ impl TaskSpec {
         let refuse = |field: &str, found: &dyn std::fmt::Display, allowed: &str| {
             Err(EvalError::field(&place, field, found, allowed))
         };
-        for (field, value) in
-            [("max_new_tokens", self.max_new_tokens), ("questions", self.questions), ("limit", self.limit.unwrap_or(1))]
-        {
+        for (field, value) in [
+            ("max_new_tokens", self.max_new_tokens),
+            ("questions", self.questions),
+            ("limit", self.limit.unwrap_or(1)),
+        ] {
             if value == 0 {
                 return refuse(field, &0, "a whole number of at least 1");
             }
@@ -195,9 +206,17 @@ impl TaskSpec {
                 let split = files.split.as_deref().unwrap_or(files.name.split());
                 let found = files.name.read(&files.path, &images, split)?;
                 let items = select(found.items, self.limit, self.seed);
-                (items, found.without_reference, files.name.metric(), files.name.family(), files.name.prompt())
+                (
+                    items,
+                    found.without_reference,
+                    files.name.metric(),
+                    files.name.family(),
+                    files.name.prompt(),
+                )
             }
-            (None, None) => return refuse("data", &"missing", "a dataset under `data` or a benchmark under `benchmark`"),
+            (None, None) => {
+                return refuse("data", &"missing", "a dataset under `data` or a benchmark under `benchmark`");
+            }
             (Some(_), Some(_)) => return refuse("benchmark", &"there beside `data`", "one of the two"),
         };
         let metric = self.metric.unwrap_or(metric);
@@ -270,7 +289,10 @@ impl Task {
                     format!("task {}", self.name),
                     "answer",
                     if self.answering == Answering::Letters { "letters" } else { "options" },
-                    format!("generate: question {} has no options to choose from; `options` may list them", item.id),
+                    format!(
+                        "generate: question {} has no options to choose from; `options` may list them",
+                        item.id
+                    ),
                 ));
             }
         }

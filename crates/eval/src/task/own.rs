@@ -29,7 +29,8 @@ pub(super) fn read(spec: &TaskSpec, data: &DataSource) -> Result<(Vec<Item>, Met
         }
         match source.sample(index) {
             Ok(sample) => {
-                let items = items(index, &sample, spec.questions.min(limit - asked), spec.metric.unwrap_or(metric));
+                let items =
+                    items(index, &sample, spec.questions.min(limit - asked), spec.metric.unwrap_or(metric));
                 asked += items.len();
                 chosen.push((index, items));
             }
