@@ -76,9 +76,12 @@ impl Evaluated {
         self.budget
     }
 
-    /// Parameters of the language model, tied embeddings once.
-    pub(crate) fn params(&self) -> u64 {
-        self.model.decoder.config().dimensions("language model").parameters()
+    /// Parameters of the language model, tied embeddings once, and how many of them are not embedding or head.
+    pub(crate) fn params(&self) -> (u64, u64) {
+        let config = self.model.decoder.config();
+        let all = config.dimensions("language model").parameters();
+        let words = (config.vocabulary * config.width) as u64 * if config.tied { 1 } else { 2 };
+        (all, all - words)
     }
 
     fn answer(&self, question: &Question<'_>) -> Result<Reply, Failure> {

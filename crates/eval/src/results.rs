@@ -48,6 +48,8 @@ pub struct Row {
     pub score_low: f64,
     /// Upper end.
     pub score_high: f64,
+    /// Parameters without those that look tokens up or score them: `--x1 body_params` fits a law of these.
+    pub body_params: u64,
     /// Models of one series make one law.
     pub series: String,
     /// The training run: rows of one run share its luck, and the bootstrap of a fit draws them together.
@@ -69,13 +71,9 @@ const CSV: &str = "results.csv";
 const PARQUET: &str = "results.parquet";
 
 impl Results {
-    /// The table in `folder`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// A folder that cannot be made.
-    pub fn open(folder: &Path) -> Result<Results> {
-        std::fs::create_dir_all(folder).map_err(EvalError::io(folder))?;
-        Ok(Results { folder: folder.to_owned() })
+    /// The table in `folder`.
+    pub fn at(folder: &Path) -> Results {
+        Results { folder: folder.to_owned() }
     }
 
     /// The CSV file.
@@ -174,6 +172,7 @@ pub(crate) mod tests {
             ms: 1.25,
             score_low: 0.1,
             score_high: 0.9,
+            body_params: params / 2,
             series: "grid".into(),
             run: format!("{model}-s1"),
             cell: format!("{model}-s1-v{visual_tokens}-own-scenes"),
@@ -184,7 +183,7 @@ pub(crate) mod tests {
     #[test]
     fn rows_are_kept_once_and_torn_ones_go() {
         let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(&folder.path().join("new")).unwrap();
+        let results = Results::at(folder.path());
         assert!(results.rows().unwrap().is_empty());
         let (one, two) = (row("a", 1_000_000, 4.0, 1.0 / 3.0), row("a, \"b\"", 2_000_000, 16.0, 0.25));
         results.append(&one).unwrap();
@@ -205,7 +204,7 @@ pub(crate) mod tests {
     #[test]
     fn both_files_are_tables_that_a_law_is_fitted_to() {
         let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path()).unwrap();
+        let results = Results::at(folder.path());
         for params in [1_000_000_u64, 4_000_000, 16_000_000] {
             for tokens in [1.0_f64, 4.0, 16.0] {
                 let error = 0.8 * (params as f64 / 1e6).powf(-0.2) * tokens.powf(-0.05);

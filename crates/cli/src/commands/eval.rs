@@ -136,7 +136,7 @@ impl Arguments {
             }
         }
         bar.finish_and_clear();
-        let params = systems.first().map_or(0, Evaluated::params);
+        let params = systems.first().map_or(0, |system| system.params().0);
         let document = Document { model: model.name.clone(), params, results };
         if self.json { print_json(&document) } else { print(&document.told()) }
     }
@@ -149,8 +149,7 @@ impl Arguments {
         bar: &ProgressBar,
     ) -> Result<Measured, Failure> {
         let (compressor, tokens) = (system.compressor()?, word(system.budget()));
-        let file = format!("{}-v{tokens}-{compressor}.jsonl", task.name);
-        let path = folder.join(&file);
+        let path = folder.join(format!("{}-v{tokens}-{compressor}.jsonl", task.name));
         let header = self.header(task, &compressor, &tokens);
         let Some(mut journal) = Journal::open(&path, &header)? else {
             return Err(Failure::user(format!("{}: another run is writing it", path.display())));
@@ -160,7 +159,7 @@ impl Arguments {
         run(task, system, &mut journal, &mut |progress| bar.set_position(before + progress.asked as u64))?;
         bar.set_position(before + task.items.len() as u64);
         let against =
-            self.against.as_ref().map(|other| compare(journal.samples(), other, &file)).transpose()?;
+            self.against.as_ref().map(|other| compare(journal.samples(), &header, other)).transpose()?;
         Ok(Measured {
             task: task.name.clone(),
             metric: task.metric.name(),
@@ -203,19 +202,36 @@ fn bar(length: usize) -> ProgressBar {
     bar
 }
 
-/// Samples of another system on the same questions: of its file of the same name.
-fn compare(own: &[Sample], folder: &Path, file: &str) -> Result<Paired, Failure> {
-    let path = folder.join(file);
-    let (_, others) = journal::read(&path)?;
+/// Compares with the samples of another system on the same task at the same number of tokens: those of the same compressor
+/// where there are several.
+fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Failure> {
+    let refuse = |reason: String| Failure::user(format!("{}: {reason}", folder.display()));
+    let entries = std::fs::read_dir(folder).map_err(|error| refuse(error.to_string()))?;
+    let mut found: Vec<(Header, Vec<Sample>)> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| refuse(error.to_string()))?.path();
+        if path.extension().is_some_and(|ending| ending == "jsonl") {
+            found.push(journal::read(&path)?);
+        }
+    }
+    let (task, tokens) = (&header.task, &header.visual_tokens);
+    found.retain(|(other, _)| other.task == *task && other.visual_tokens == *tokens);
+    if found.len() > 1 {
+        found.retain(|(other, _)| other.compressor == header.compressor);
+    }
+    let [(_, others)] = found.as_slice() else {
+        let wanted =
+            format!("one file of samples of {task} with {tokens} visual tokens and {}", header.compressor);
+        return Err(refuse(format!("holds {} to compare with; {wanted} is needed", found.len())));
+    };
     let scores: BTreeMap<&str, f64> =
         others.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
     let both = own.iter().filter_map(|sample| {
         Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
     });
     paired(both, 0).ok_or_else(|| {
-        Failure::user(format!(
-            "{}: has none of these questions; the same TASK, --limit and --seed ask the same",
-            path.display()
+        refuse(format!(
+            "has none of these questions of {task}; the same TASK, --limit and --seed ask the same"
         ))
     })
 }

@@ -48,7 +48,7 @@ impl Arguments {
                 "{shown}: no folder; `foveate sweep` makes one with its results"
             )));
         }
-        let folder = Folder::open(&self.results)?;
+        let folder = Folder::at(&self.results);
         let title = self.title.clone().unwrap_or_else(|| {
             let name = self.results.canonicalize().ok();
             let name = name.as_deref().and_then(|path| path.file_name()?.to_str());

@@ -62,7 +62,7 @@ impl Arguments {
         let plan = Plan::open(&self.plan)?;
         self.threads.apply()?;
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.name));
-        let folder = Folder::open(&path)?;
+        let folder = if self.dry_run { Folder::at(&path) } else { Folder::open(&path)? };
         let mut models = Models::new(folder.clone(), &self.fetch);
         if self.dry_run {
             let cost = cost::of(&plan, &folder, &mut models)?;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use foveate_law::{
-    Assessment, BootstrapOptions, FitOptions, Form, LawError, ReadOptions, Resample, Table, Tokens, Units,
-    assess, read_str,
+    Assessment, BootstrapOptions, FitOptions, Form, Held, Law, LawError, ReadOptions, Resample, Table,
+    Tokens, Units, assess, percentile_interval, read_str,
 };
 
 use crate::Result;
@@ -29,58 +29,129 @@ pub struct FamilyLaw {
     pub fitted: std::result::Result<(Table, Box<Assessment>), LawError>,
 }
 
-/// Whether reasoning is served best by the largest language model with one visual token.
+/// Whether a family is served best by the largest language model with the fewest visual tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// α/β lies wholly above 1.
+    /// All that fits as well has α/β above 1.
     Holds,
-    /// α/β lies wholly below 1.
+    /// All that fits as well has α/β below 1.
     Fails,
-    /// The interval includes 1, or there is none.
-    Unclear,
+    /// Both answers fit, or there are too few sizes to tell.
+    Unclear(Doubt),
 }
 
+/// Why the data cannot say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Doubt {
+    /// Fewer than three sizes of language model: an exponent and a floor are not told apart.
+    Sizes(usize),
+    /// The interval of α/β includes 1.
+    Interval,
+    /// It does not, but what fits as well with a floor of any sign does.
+    Floor,
+    /// The error is the same everywhere.
+    Flat,
+}
+
+/// Sizes below which no verdict is given.
+const LEAST_SIZES: usize = 3;
+/// Relative change of the error over the whole grid below which a law says nothing.
+const FLAT: f64 = 1e-6;
+
 impl Verdict {
-    /// Of an interval of α/β.
-    pub fn of(ratio: Option<[f64; 2]>) -> Verdict {
-        match ratio {
-            Some([low, _]) if low > 1.0 => Verdict::Holds,
-            Some([_, high]) if high < 1.0 => Verdict::Fails,
-            _ => Verdict::Unclear,
+    /// Judges a fit by its bootstrap and by the profile of α/β.
+    pub fn new(table: &Table, of: &Assessment) -> Verdict {
+        let sizes = table.levels()[0].len();
+        if sizes < LEAST_SIZES {
+            return Verdict::Unclear(Doubt::Sizes(sizes));
+        }
+        let Some([low, high]) = interval(of) else { return Verdict::Unclear(Doubt::Flat) };
+        let widest = of.profile(Held::Ratio).map(|profile| profile.widest());
+        let floor = |fits: fn(f64) -> bool, end: Option<f64>| end.is_none_or(fits);
+        if is_flat(of, &of.fit.law) {
+            Verdict::Unclear(Doubt::Flat)
+        } else if low > 1.0 {
+            let holds = floor(|low| low > 1.0, widest.map(|widest| widest.low));
+            if holds { Verdict::Holds } else { Verdict::Unclear(Doubt::Floor) }
+        } else if high < 1.0 {
+            let fails = floor(
+                |high| high < 1.0,
+                widest.filter(|widest| !widest.open_above).map(|widest| widest.high),
+            );
+            if fails { Verdict::Fails } else { Verdict::Unclear(Doubt::Floor) }
+        } else {
+            Verdict::Unclear(Doubt::Interval)
         }
     }
 }
 
+/// 95 % percentile interval of α/β over the bootstrap. A refit in which neither factor matters has no ratio; it counts as the
+/// lowest at the lower end and as the highest at the upper one.
+fn interval(of: &Assessment) -> Option<[f64; 2]> {
+    let (_, bootstrap) = of.bootstrap.as_ref()?;
+    let ratios = |unknown: f64| -> Vec<f64> {
+        let ratio = |law: &Law| if is_flat(of, law) { unknown } else { law.ratio().unwrap_or(f64::INFINITY) };
+        bootstrap.laws.iter().map(ratio).collect()
+    };
+    let [low, _] = percentile_interval(&ratios(0.0), 0.95)?;
+    let [_, high] = percentile_interval(&ratios(f64::INFINITY), 0.95)?;
+    Some([low, high])
+}
+
+/// Whether a law is the same at every size and number of tokens that was measured.
+fn is_flat(of: &Assessment, law: &Law) -> bool {
+    let [[small, large], [few, many]] = of.ranges;
+    let (most, least) = (law.predict(small, few), law.predict(large, many));
+    most - least <= FLAT * most
+}
+
 impl FamilyLaw {
-    /// The verdict in a sentence, with the interval.
+    /// The verdict in a sentence, with the interval of α/β.
     pub fn says(&self) -> String {
         let place = format!("{} ({}, {})", self.family, self.compressor, self.series);
-        let (_, assessment) = match &self.fitted {
+        let (table, assessment) = match &self.fitted {
             Ok(fitted) => fitted,
             Err(error) => {
                 return format!("{place}: no law could be fitted, so the data cannot say: {error}.");
             }
         };
         let number = |value: f64| if value.is_finite() { format!("{value:.2}") } else { "∞".to_owned() };
-        let interval = assessment.ratio_ci95();
         let ratio = assessment.fit.law.ratio().map_or("∞".to_owned(), number);
-        let shown = interval.map_or("no interval".to_owned(), |[low, high]| {
+        let shown = interval(assessment).map_or("no interval".to_owned(), |[low, high]| {
             format!("95 % interval {} to {}", number(low), number(high))
         });
-        match Verdict::of(interval) {
-            Verdict::Holds => format!(
-                "{place}: the paper's finding holds here. α/β is {ratio} ({shown}, wholly above 1): at a fixed cost a larger \
-                 language model with the fewest visual tokens errs least."
-            ),
-            Verdict::Fails => format!(
-                "{place}: the paper's finding does not hold here. α/β is {ratio} ({shown}, wholly below 1): visual tokens lower \
-                 the error more than the same cost spent on parameters."
-            ),
-            Verdict::Unclear => format!(
-                "{place}: the data cannot say whether the paper's finding holds. α/β is {ratio} ({shown}), which leaves both \
-                 answers open."
-            ),
-        }
+        let doubt = match Verdict::new(table, assessment) {
+            Verdict::Holds => {
+                return format!(
+                    "{place}: the paper's finding holds here. α/β is {ratio} ({shown}, wholly above 1): at a fixed cost a \
+                     larger language model with the fewest visual tokens errs least."
+                );
+            }
+            Verdict::Fails => {
+                return format!(
+                    "{place}: the paper's finding does not hold here. α/β is {ratio} ({shown}, wholly below 1): visual \
+                     tokens lower the error more than the same cost spent on parameters."
+                );
+            }
+            Verdict::Unclear(Doubt::Sizes(sizes)) => {
+                format!(
+                    "{sizes} sizes of language model do not tell an exponent from a floor; three are needed"
+                )
+            }
+            Verdict::Unclear(Doubt::Interval) => {
+                "the interval includes 1, which leaves both answers open".to_owned()
+            }
+            Verdict::Unclear(Doubt::Floor) => {
+                "the interval leaves out 1, but with a floor of any sign values on its other side fit as well"
+                    .to_owned()
+            }
+            Verdict::Unclear(Doubt::Flat) => {
+                "the error is the same at every size and number of tokens".to_owned()
+            }
+        };
+        format!(
+            "{place}: the data cannot say whether the paper's finding holds. α/β is {ratio} ({shown}); {doubt}."
+        )
     }
 }
 
@@ -169,35 +240,35 @@ mod tests {
         for (alpha, beta, verdict, words) in [
             (0.2, 0.05, Verdict::Holds, "finding holds here"),
             (0.04, 0.15, Verdict::Fails, "does not hold here"),
+            (0.1, 0.1, Verdict::Unclear(Doubt::Interval), "the interval includes 1"),
         ] {
             let laws = laws(&rows(alpha, beta)).unwrap();
             assert_eq!(laws.len(), 1);
-            assert_eq!(
-                (laws[0].tasks.as_slice(), laws[0].incomplete),
-                (&["nlvr".to_owned(), "scenes".to_owned()][..], 0)
-            );
-            let (_, assessment) = laws[0].fitted.as_ref().unwrap();
-            assert_eq!(Verdict::of(assessment.ratio_ci95()), verdict, "{:?}", assessment.ratio_ci95());
+            assert_eq!((laws[0].tasks.join(" "), laws[0].incomplete), ("nlvr scenes".to_owned(), 0));
+            let (table, assessment) = laws[0].fitted.as_ref().unwrap();
             let said = laws[0].says();
-            assert!(
-                said.starts_with("reasoning (quecc, grid): ")
-                    && said.contains(words)
-                    && said.contains("95 %"),
-                "{said}"
-            );
+            assert_eq!(Verdict::new(table, assessment), verdict, "{said}");
+            let begins = said.starts_with("reasoning (quecc, grid): ");
+            assert!(begins && said.contains(words) && said.contains("95 %"), "{said}");
         }
     }
 
     #[test]
     fn too_little_data_cannot_say() {
-        let few: Vec<Row> = rows(0.2, 0.05).into_iter().filter(|row| row.visual_tokens == 4.0).collect();
-        let said = laws(&few).unwrap()[0].says();
-        assert!(said.contains("cannot say") && said.contains("visual_tokens"), "{said}");
-        assert_eq!(Verdict::of(Some([0.5, f64::INFINITY])), Verdict::Unclear);
-        assert_eq!(Verdict::of(None), Verdict::Unclear);
+        let said = |keep: &dyn Fn(&Row) -> bool, change: &dyn Fn(&mut Row)| {
+            let mut few: Vec<Row> = rows(0.2, 0.05).into_iter().filter(|row| keep(row)).collect();
+            few.iter_mut().for_each(change);
+            let laws = laws(&few).unwrap();
+            laws.first().map(FamilyLaw::says)
+        };
+        let one_rung = said(&|row| row.visual_tokens == 4.0, &|_| ()).unwrap();
+        assert!(one_rung.contains("cannot say") && one_rung.contains("visual_tokens"), "{one_rung}");
+        let two_sizes = said(&|row| row.params < 16_000_000, &|_| ()).unwrap();
+        assert!(two_sizes.contains("2 sizes of language model"), "{two_sizes}");
+        let flat = said(&|_| true, &|row| row.error = 1.0).unwrap();
+        assert!(flat.contains("the error is the same at every size"), "{flat}");
         // One size alone is no law at all.
-        let one: Vec<Row> = rows(0.2, 0.05).into_iter().filter(|row| row.params == 4_000_000).collect();
-        assert!(laws(&one).unwrap().is_empty());
+        assert_eq!(said(&|row| row.params == 4_000_000, &|_| ()), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ enum Column {
 }
 
 /// In the order of the CSV.
-const COLUMNS: [(&str, Column); 19] = [
+const COLUMNS: [(&str, Column); 20] = [
     ("model", Column::Text(|row| &row.model)),
     ("params", Column::Whole(|row| row.params)),
     ("visual_tokens", Column::Number(|row| row.visual_tokens)),
@@ -40,6 +40,7 @@ const COLUMNS: [(&str, Column); 19] = [
     ("ms", Column::Number(|row| row.ms)),
     ("score_low", Column::Number(|row| row.score_low)),
     ("score_high", Column::Number(|row| row.score_high)),
+    ("body_params", Column::Whole(|row| row.body_params)),
     ("series", Column::Text(|row| &row.series)),
     ("run", Column::Text(|row| &row.run)),
     ("cell", Column::Text(|row| &row.cell)),

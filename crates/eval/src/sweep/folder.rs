@@ -48,17 +48,21 @@ pub(super) struct Lock {
 }
 
 impl Folder {
-    /// Opens a folder, or makes it.
+    /// A folder as it is, whether or not it is there yet.
+    pub fn at(path: &Path) -> Folder {
+        Folder { path: path.to_owned(), results: Results::at(path) }
+    }
+
+    /// Opens a folder to work in, or makes it.
     ///
     /// # Errors
     /// A folder that cannot be made.
     pub fn open(path: &Path) -> Result<Folder> {
-        let results = Results::open(path)?;
         for part in ["samples", "models"] {
             let part = path.join(part);
             std::fs::create_dir_all(&part).map_err(EvalError::io(&part))?;
         }
-        Ok(Folder { path: path.to_owned(), results })
+        Ok(Folder::at(path))
     }
 
     /// The folder.

@@ -51,6 +51,8 @@ pub struct Opened<S> {
     pub system: S,
     /// Parameters of its language model, tied embeddings once.
     pub params: u64,
+    /// The same without embedding and head.
+    pub body_params: u64,
     /// What makes its visual tokens, by name.
     pub compressor: String,
 }
@@ -157,7 +159,7 @@ fn one_cell<S: ModelSource>(
     clock: &mut Clock,
     observe: &mut dyn FnMut(Progress, &Clock),
 ) -> std::result::Result<Row, S::Error> {
-    let Opened { mut system, params, compressor } = source.open(cell)?;
+    let Opened { mut system, params, body_params, compressor } = source.open(cell)?;
     clock.started = Instant::now();
     run(task, &mut system, journal, &mut |progress| {
         clock.asked += 1;
@@ -181,6 +183,7 @@ fn one_cell<S: ModelSource>(
         ms: figures.ms,
         score_low: figures.interval[0],
         score_high: figures.interval[1],
+        body_params,
         series: cell.series.clone(),
         run: cell.run.name(),
         cell: cell.key(),

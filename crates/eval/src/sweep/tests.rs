@@ -67,7 +67,7 @@ impl ModelSource for Source<'_> {
         let params = if cell.run.model == "small" { 1_000 } else { 2_000 };
         let system = Oracle { visual_tokens: cell.visual_tokens, patience: self.patience };
         self.patience = self.patience.saturating_sub(20);
-        Ok(Opened { system, params, compressor: "oracle".into() })
+        Ok(Opened { system, params, body_params: params, compressor: "oracle".into() })
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) struct TaskFlags {
     /// How answers are got: generated, or the likeliest of the options' letters or texts.
     #[arg(long, value_enum)]
     answer: Option<AnswerName>,
+    /// What all questions may be answered with, such as yes,no, for --answer options.
+    #[arg(long, value_name = "TEXT,…", value_delimiter = ',')]
+    options: Vec<String>,
     /// Another measure than the task's own.
     #[arg(long, value_name = "NAME")]
     metric: Option<Metric>,
@@ -143,6 +146,7 @@ impl TaskFlags {
             seed: self.seed.unwrap_or(spec.seed),
             answer: answer.unwrap_or(spec.answer),
             metric: self.metric.or(spec.metric),
+            options: if self.options.is_empty() { spec.options } else { self.options.clone() },
             max_new_tokens: self.max_new_tokens.map_or(spec.max_new_tokens, |most| most as usize),
             ..spec
         }

@@ -105,6 +105,7 @@ impl ModelSource for Models<'_> {
 
     fn open(&mut self, cell: &Cell) -> Result<Opened<Evaluated>, Failure> {
         let system = self.system(cell)?;
-        Ok(Opened { params: system.params(), compressor: system.compressor()?, system })
+        let ((params, body_params), compressor) = (system.params(), system.compressor()?);
+        Ok(Opened { system, params, body_params, compressor })
     }
 }
