@@ -124,7 +124,7 @@ fn answers_by_likelihood_are_options() {
 fn a_file_of_tasks_is_read() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("tasks.toml");
-    let tasks = "[easy]\ndata = { kind = \"scenes\", split = \"test\", seed = 4, length = 50, side = 32, most_objects = 1 }\n\
+    let tasks = "[easy]\ndata = { kind = \"scenes\", split = \"test\", seed = 4, length = 50, side = 32, most_objects = 3 }\n\
                  limit = 5\n\n[lines]\ndata = { kind = \"texts\", split = \"test\", seed = 4, length = 50, side = 64 }\n\
                  limit = 5\nmetric = \"character-error\"\nprompt = \"Read: {question}\"\n";
     std::fs::write(&path, tasks).unwrap();

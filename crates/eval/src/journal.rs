@@ -60,6 +60,12 @@ impl Journal {
             return Ok(Some(journal));
         }
         let (have, samples) = parse(path, &found.lines)?;
+        if have != *header && samples.is_empty() {
+            // A run that answered nothing left only its first line.
+            journal.file.set_len(0).map_err(failed())?;
+            journal.write(header)?;
+            return Ok(Some(journal));
+        }
         if have != *header {
             let reason = format!(
                 "holds samples of another run ({} with {} visual tokens on {}, run {}; this one is {} with {} on {}, run {}); \
@@ -221,7 +227,11 @@ mod tests {
     fn other_runs_and_other_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
-        drop(Journal::open(&path, &header("x")).unwrap());
+        drop(Journal::open(&path, &header("w")).unwrap());
+        let mut journal = Journal::open(&path, &header("x")).unwrap().unwrap();
+        journal.add(&sample("1", 1.0)).unwrap();
+        drop(journal);
+        assert_eq!(read(&path).unwrap().0, header("x"));
         let error = Journal::open(&path, &header("y")).unwrap_err().to_string();
         assert!(
             error.contains("another run") && error.contains("run x") && error.contains("run y"),

@@ -66,21 +66,22 @@ impl Verdict {
             return Verdict::Unclear(Doubt::Sizes(sizes));
         }
         let Some([low, high]) = interval(of) else { return Verdict::Unclear(Doubt::Flat) };
-        let widest = of.profile(Held::Ratio).map(|profile| profile.widest());
-        let floor = |fits: fn(f64) -> bool, end: Option<f64>| end.is_none_or(fits);
+        // What fits as well, whatever sign the floor has.
+        let fits = of.profile(Held::Ratio).map(|profile| profile.widest());
+        let (above, below) = (
+            fits.is_none_or(|fits| fits.low > 1.0 && !fits.open_below),
+            fits.is_none_or(|fits| fits.high < 1.0 && !fits.open_above),
+        );
         if is_flat(of, &of.fit.law) {
             Verdict::Unclear(Doubt::Flat)
-        } else if low > 1.0 {
-            let holds = floor(|low| low > 1.0, widest.map(|widest| widest.low));
-            if holds { Verdict::Holds } else { Verdict::Unclear(Doubt::Floor) }
-        } else if high < 1.0 {
-            let fails = floor(
-                |high| high < 1.0,
-                widest.filter(|widest| !widest.open_above).map(|widest| widest.high),
-            );
-            if fails { Verdict::Fails } else { Verdict::Unclear(Doubt::Floor) }
-        } else {
+        } else if low <= 1.0 && high >= 1.0 {
             Verdict::Unclear(Doubt::Interval)
+        } else if low > 1.0 && above {
+            Verdict::Holds
+        } else if high < 1.0 && below {
+            Verdict::Fails
+        } else {
+            Verdict::Unclear(Doubt::Floor)
         }
     }
 }
@@ -212,6 +213,8 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use foveate_law::Preset;
+
     use super::*;
     use crate::results::tests::row;
 
@@ -269,6 +272,21 @@ mod tests {
         assert!(flat.contains("the error is the same at every size"), "{flat}");
         // One size alone is no law at all.
         assert_eq!(said(&|row| row.params == 4_000_000, &|_| ()), None);
+    }
+
+    /// The published measurements say what the paper says of them.
+    #[test]
+    fn the_papers_own_tables_are_judged_as_the_paper_does() {
+        let units = Units { scale1: Preset::SCALE1, scale2: 1.0, tokens: Tokens::Visual };
+        let bootstrap = BootstrapOptions { resample: Resample::Cases, draws: 1000, seed: 0 };
+        let verdict = |preset: Preset| {
+            let table = preset.table().unwrap();
+            let product = Some(Form::Product);
+            let of = assess(&table, product, &FitOptions::default(), units, Some(bootstrap)).unwrap();
+            Verdict::new(&table, &of)
+        };
+        assert_eq!(verdict(Preset::Reasoning), Verdict::Holds);
+        assert_ne!(verdict(Preset::Ocr), Verdict::Holds);
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub(crate) struct Row {
 }
 
 impl Table {
-    /// Opens a file by its ending, or the files of a folder: those of one ending whose names begin with `split`, all of that
-    /// ending where none does. A folder with VQA's `*questions*.json` and `*annotations*.json` is joined by `question_id`, one
+    /// Opens a file by its ending, or the files of a folder: those of one ending whose names begin with `split`, or else have
+    /// it in them, or else all. A folder with VQA's `*questions*.json` and `*annotations*.json` is joined by `question_id`, one
     /// with GQA's `*instructions*` and `*images*` as the hub has them by `imageId`.
     ///
     /// # Errors
@@ -52,10 +52,13 @@ impl Table {
             return Table::join(path, &[path.to_owned()]);
         }
         let files = files(path)?;
+        let has = |file: &Path, part: &str| {
+            let below = file.strip_prefix(path).unwrap_or(file).to_string_lossy();
+            below.contains(part) && ENDINGS.contains(&ending(file).as_str())
+        };
         let named = |part: &str| {
-            files
-                .iter()
-                .find(|file| file.strip_prefix(path).is_ok_and(|file| file.to_string_lossy().contains(part)))
+            let of_split = files.iter().find(|file| has(file, part) && has(file, split));
+            of_split.or_else(|| files.iter().find(|file| has(file, part)))
         };
         if let (Some(questions), Some(pictures)) = (named("instructions"), named("images")) {
             let mut table = Table::join(path, std::slice::from_ref(questions))?;
@@ -73,7 +76,11 @@ impl Table {
             return Err(EvalError::format(path.display(), reason));
         };
         let all: Vec<PathBuf> = files.into_iter().filter(|file| ending(file) == kind).collect();
-        let own: Vec<PathBuf> = all.iter().filter(|file| name(file).starts_with(split)).cloned().collect();
+        let those = |named: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+            all.iter().filter(|file| named(name(file))).cloned().collect()
+        };
+        let (first, anywhere) = (those(&|name| name.starts_with(split)), those(&|name| name.contains(split)));
+        let own = if first.is_empty() { anywhere } else { first };
         Table::join(path, if own.is_empty() { &all } else { &own })
     }
 
@@ -379,16 +386,22 @@ mod tests {
             table.rows.iter().map(|row| row.text("a").unwrap()).collect()
         };
         assert_eq!(values("validation"), ["2", "3"]);
+        assert_eq!(values("00001-of"), ["3"]);
         assert_eq!(values("train"), ["1", "2", "3"]);
 
         let vqa = tempfile::tempdir().unwrap();
-        write(vqa.path(), "v2_questions.json", r#"{"questions": [{"question_id": 7, "question": "why?"}]}"#);
+        write(vqa.path(), "a_train_questions.json", r#"{"questions": []}"#);
         write(
             vqa.path(),
-            "v2_annotations.json",
+            "v2_val_questions.json",
+            r#"{"questions": [{"question_id": 7, "question": "why?"}]}"#,
+        );
+        write(
+            vqa.path(),
+            "v2_val_annotations.json",
             r#"{"annotations": [{"question_id": 7, "answers": [{"answer": "so"}]}]}"#,
         );
-        let table = Table::open(vqa.path(), "").unwrap();
+        let table = Table::open(vqa.path(), "val").unwrap();
         assert_eq!(table.rows[0].text("question").unwrap(), "why?");
         assert_eq!(table.rows[0].texts("answers").unwrap(), ["so"]);
 
