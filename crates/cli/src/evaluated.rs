@@ -160,6 +160,7 @@ fn side(model: &Model, budget: Option<Budget>) -> Result<usize, Failure> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

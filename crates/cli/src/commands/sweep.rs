@@ -60,6 +60,7 @@ struct Document {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         let plan = Plan::open(&self.plan)?;
+        Models::check(&plan)?;
         self.threads.apply()?;
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.name));
         let folder = if self.dry_run { Folder::at(&path) } else { Folder::open(&path)? };

@@ -7,6 +7,7 @@ use foveate_law::{
     Tokens, Units, assess, percentile_interval, read_str,
 };
 
+use super::measured::Point;
 use crate::Result;
 use crate::results::Row;
 
@@ -25,6 +26,8 @@ pub struct FamilyLaw {
     pub tasks: Vec<String>,
     /// Cells left out because a task of the family is missing.
     pub incomplete: usize,
+    /// What was measured.
+    pub points: Vec<Point>,
     /// The table, and what was fitted to it, or why nothing could be.
     pub fitted: std::result::Result<(Table, Box<Assessment>), LawError>,
 }
@@ -180,10 +183,14 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
     let all = points.len();
     points.retain(|_, rows| rows.len() == tasks.len());
     let mut csv = String::from("params,visual_tokens,error,error_se,run\n");
+    let mut measured = Vec::new();
     let mut runs: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
     for ((run, _), rows) in &points {
         let (count, first) = (rows.len() as f64, rows[0]);
-        let error = rows.iter().map(|row| row.error).sum::<f64>() / count;
+        let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count;
+        let (error, flops, ms) = (mean(|row| row.error), mean(|row| row.flops), mean(|row| row.ms));
+        let (params, visual_tokens) = (first.params, first.visual_tokens);
+        measured.push(Point { params, visual_tokens, error, flops, ms });
         let deviation = rows.iter().map(|row| row.error_se.powi(2)).sum::<f64>().sqrt() / count;
         csv += &format!("{},{},{error},{deviation},{run}\n", first.params, first.visual_tokens);
         runs.entry(first.params).or_default().insert(run);
@@ -206,6 +213,7 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
         compressor: compressor.to_owned(),
         tasks: tasks.into_iter().map(str::to_owned).collect(),
         incomplete: all - points.len(),
+        points: measured,
         fitted,
     })
 }

@@ -2,13 +2,16 @@
 //! side by side, and what it was made with.
 
 mod laws;
+mod measured;
 mod page;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use foveate_law::{Assessment, Comparison, FitDocument, Table};
 
-pub use laws::{FamilyLaw, Verdict, laws};
+pub use laws::{Doubt, FamilyLaw, Verdict, laws};
+use measured::Cost;
+pub use measured::Point;
 pub use page::{Block, Page};
 
 use crate::results::Row;
@@ -76,6 +79,16 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
         about += &format!(" {} points were left out, because a task is missing there.", law.incomplete);
     }
     blocks.push(Block::Text(about));
+    let file = format!("{}-{}-{}", law.series, law.family, law.compressor);
+    // Nothing to draw where a task is missing everywhere.
+    let costs = [Cost::Flops, Cost::Time].into_iter().filter(|_| !law.points.is_empty());
+    for cost in costs {
+        blocks.push(Block::Figure {
+            file: format!("measured-{file}-{}.svg", cost.name()),
+            caption: format!("Error against {}, {}", cost.words(), law.family),
+            svg: measured::figure(&law.points, &law.family, cost)?,
+        });
+    }
     let Ok((table, assessment)) = &law.fitted else { return Ok(blocks) };
     let document = FitDocument::new(assessment);
     let intervals = document.ci95.clone().unwrap_or_default();
@@ -100,9 +113,8 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
         document.bootstrap.as_ref().map_or("none", |bootstrap| bootstrap.resample),
         compared(&document.comparison),
     )));
-    let file = format!("law-{}-{}-{}.svg", law.series, law.family, law.compressor);
-    let caption = format!("Error against cost, {}", law.family);
-    blocks.push(Block::Figure { file, caption, svg: draw(table, assessment)? });
+    let caption = format!("The law, error against the paper's cost 2·N·V, {}", law.family);
+    blocks.push(Block::Figure { file: format!("law-{file}.svg"), caption, svg: draw(table, assessment)? });
     blocks.push(Block::List(document.findings.clone()));
     Ok(blocks)
 }

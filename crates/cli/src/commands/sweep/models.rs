@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use foveate_compress::Budget;
 use foveate_eval::EvalError;
-use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, RunSpec};
+use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
 use foveate_model::Dtype;
 use foveate_train::recipe::Recipe;
 use foveate_train::student::{Storage, Student};
@@ -30,6 +30,14 @@ pub(super) struct Models<'a> {
 impl<'a> Models<'a> {
     pub(super) fn new(folder: Folder, fetch: &'a Fetch) -> Models<'a> {
         Models { folder, fetch, open: None }
+    }
+
+    /// Refuses recipes and compressors that there are not, before anything is trained or asked.
+    pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+        for run in plan.runs().iter().filter(|run| run.recipe.is_some()) {
+            Self::recipe(run)?;
+        }
+        plan.cells().iter().try_for_each(|cell| reducer(cell).map(|_| ()))
     }
 
     /// A run's recipe as it is trained.
@@ -67,7 +75,7 @@ impl<'a> Models<'a> {
 
     /// The system of a cell whose model is ready.
     pub(super) fn system(&mut self, cell: &Cell) -> Result<Evaluated, Failure> {
-        let reducer: Reducer = cell.compressor.parse().map_err(Failure::user)?;
+        let reducer = reducer(cell)?;
         let model = self.model(&cell.run)?;
         let system = Evaluated::new(model, reducer, Some(Budget::Tokens(cell.visual_tokens)));
         system.map_err(|failure| failure.reworded(|told| format!("cell {}: {told}", cell.key())))
@@ -76,6 +84,10 @@ impl<'a> Models<'a> {
     fn finished(&self, run: &RunSpec) -> PathBuf {
         self.folder.run(run).join(FINISHED)
     }
+}
+
+fn reducer(cell: &Cell) -> Result<Reducer, Failure> {
+    cell.compressor.parse().map_err(|told| Failure::user(format!("cell {}: {told}", cell.key())))
 }
 
 impl ModelSource for Models<'_> {
