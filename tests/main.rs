@@ -8,6 +8,7 @@ mod chat;
 mod convert;
 mod demo;
 mod errors;
+mod evaluate;
 mod fetch;
 mod fit;
 mod inspect;
@@ -15,6 +16,7 @@ mod plan;
 mod pull;
 #[path = "../crates/hub/tests/stand_in/mod.rs"]
 mod stand_in;
+mod sweep;
 mod train;
 
 use std::path::Path;
@@ -81,6 +83,10 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "inspect",
         "convert",
         "pull",
+        "train",
+        "eval",
+        "sweep",
+        "report",
         "completions",
     ] {
         assert!(help.contains(command), "{help}");

@@ -90,7 +90,7 @@ pub(crate) fn generate(
         total: milliseconds(before + generated.prefill + generated.decode),
     };
     Ok(Answer {
-        flops: flops(model, asked, looked, &generated, passes)?,
+        flops: cost(model, asked, looked, generated.reused_positions, passes)?,
         answer: generated.text,
         model: model.name.clone(),
         compressor: model.viewer().map_or(Method::Identity, |viewer| viewer.vlm().compressor().method()),
@@ -116,17 +116,18 @@ fn passes_after_the_first(generated: &Generated) -> usize {
     }
 }
 
-fn flops(
+/// FLOPs of what ran: the images' stages, the prompt without its `reused` positions, and `passes` of one token after it.
+pub(crate) fn cost(
     model: &Model,
     asked: &Asked,
     looked: &Looked,
-    generated: &Generated,
+    reused: usize,
     passes: usize,
 ) -> Result<f64, Failure> {
     let llm = model.decoder.config().dimensions("language model");
     let prompt = asked.text_tokens + asked.visual_tokens;
     let workload = Workload::new(prompt, passes + 1);
-    let stages = llm.stages(&workload, generated.reused_positions, Dtype::F32)?;
+    let stages = llm.stages(&workload, reused, Dtype::F32)?;
     let mut flops: f64 = stages.iter().map(|stage| stage.flops).sum();
     for seen in &looked.seen {
         let of = &seen.view.flops;

@@ -74,6 +74,7 @@ from_user!(
     foveate_data::image::DecodeError,
     foveate_data::image::PreprocessError,
     foveate_data::prompt::PromptError,
+    foveate_eval::EvalError,
     foveate_law::LawError,
     foveate_law::cost::CostError,
     foveate_law::plan::PlanError,

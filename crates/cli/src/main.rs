@@ -2,6 +2,7 @@
 
 mod answer;
 mod commands;
+mod evaluated;
 mod failure;
 mod fetch;
 mod gaze;

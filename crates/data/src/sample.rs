@@ -214,6 +214,17 @@ impl Picture {
         Picture(Arc::new(source))
     }
 
+    /// A picture that `draw` reads, decodes or draws whenever it is looked at.
+    pub fn lazy(draw: impl Fn() -> Result<Image, DecodeError> + Send + Sync + 'static) -> Picture {
+        struct Lazy<F>(F);
+        impl<F: Fn() -> Result<Image, DecodeError> + Send + Sync> Draws for Lazy<F> {
+            fn draw(&self) -> Result<Image, DecodeError> {
+                self.0()
+            }
+        }
+        Picture(Arc::new(Lazy(draw)))
+    }
+
     /// Reads, decodes or draws it; each call does so anew.
     pub fn image(&self) -> Result<Image, DecodeError> {
         self.0.draw()

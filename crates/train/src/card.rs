@@ -170,6 +170,7 @@ fn described(kind: &Kind) -> (String, &'static str) {
     let part = |split: &SplitName| match split {
         SplitName::Train => "train",
         SplitName::Validation => "validation",
+        SplitName::Test => "test",
     };
     match kind {
         Kind::Scenes { split, seed, length, side, .. } => {

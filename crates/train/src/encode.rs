@@ -4,8 +4,10 @@
 //! Only these carry loss. Prompt and answer are turned into tokens apart, as they are when the model is used, so that no
 //! token joins the end of one with the beginning of the other.
 
-use foveate_data::prompt::{ChatTemplate, Message, Prompt, Segment};
+use foveate_data::prompt::{ChatTemplate, Message, Prompt};
 use foveate_data::{Question, Sample};
+use foveate_model::generate::prompt_tokens;
+use foveate_model::vlm::Segment;
 use tokenizers::Tokenizer;
 
 use crate::{Result, TrainError};
@@ -108,32 +110,14 @@ impl Encoder<'_> {
         Ok(Example { picture, question, slots })
     }
 
-    /// A rendered prompt. Where the vocabulary has the image token the whole is encoded at once, as the processors of
-    /// Hugging Face do; else the pieces between images, special tokens only in front of the first.
+    /// A rendered prompt, as a model that is used reads it.
     fn prompt(&self, prompt: &Prompt, image_token: &str) -> Result<Vec<Slot>> {
-        let shows = prompt.segments.iter().any(|segment| matches!(segment, Segment::Image(_)));
-        if let Some(image) = self.tokenizer.token_to_id(image_token).filter(|_| shows) {
-            let ids = self.ids(&prompt.text(image_token), prompt.add_special_tokens)?;
-            return Ok(ids
-                .into_iter()
-                .map(|id| if id == image { Slot::Image } else { Slot::Given(id) })
-                .collect());
-        }
-        let mut special = prompt.add_special_tokens;
-        let mut slots = Vec::new();
-        if special && matches!(prompt.segments.first(), Some(Segment::Image(_))) {
-            slots.extend(self.ids("", true)?.into_iter().map(Slot::Given));
-            special = false;
-        }
-        for segment in &prompt.segments {
-            match segment {
-                Segment::Image(_) => slots.push(Slot::Image),
-                Segment::Text(text) => {
-                    slots.extend(self.ids(text, std::mem::take(&mut special))?.into_iter().map(Slot::Given));
-                }
-            }
-        }
-        Ok(slots)
+        let segments = prompt_tokens(self.tokenizer, prompt, image_token)?;
+        let slots = segments.into_iter().flat_map(|segment| match segment {
+            Segment::Image => vec![Slot::Image],
+            Segment::Tokens(ids) => ids.into_iter().map(Slot::Given).collect(),
+        });
+        Ok(slots.collect())
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {

@@ -23,6 +23,7 @@ use crate::looking::budget;
 use crate::machine::profile_path;
 use crate::model::dtypes;
 use crate::output::{Outputs, check_place, print};
+pub(crate) use card::processor;
 use card::{Machine, Report, Row};
 use stages::Text;
 use subject::Subject;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use foveate_eval::results::csv_of_parquet;
 use foveate_law::{
     Assessment, BootstrapOptions, FitDocument, FitOptions, Floor, Form, Objective, Preset, ReadOptions,
-    Resample, SearchRange, Table, Tokens, Units, YKind, assess, read_file,
+    Resample, SearchRange, Table, Tokens, Units, YKind, assess, read_file, read_str,
 };
 
 use super::figures;
@@ -16,12 +17,12 @@ use crate::text;
 
 /// Fit a scaling law to measurements and say what they can and cannot tell.
 ///
-/// Without DATA the published reasoning measurements of arXiv 2411.03312 are fitted. DATA is a CSV file with a header;
+/// Without DATA the published reasoning measurements of arXiv 2411.03312 are fitted. DATA is a CSV file with a header, or the same as TSV or Parquet;
 /// by default its columns `params`, `visual_tokens` and `error`, `score` or `loss` are read. Optional columns: `weight`,
 /// or `se`/`error_se` (then weights are 1/se²); `run`, the training run a row belongs to; `task`, one fit each.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Measurements, CSV or TSV.
+    /// Measurements: CSV, TSV or Parquet.
     data: Option<PathBuf>,
     /// Published measurements instead of a file.
     #[arg(long, value_enum, conflicts_with = "data")]
@@ -257,10 +258,15 @@ impl Arguments {
             scale2: units.scale2,
         };
         let mut tables = match (&self.data, preset) {
+            (Some(path), _)
+                if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) =>
+            {
+                read_str(&csv_of_parquet(path)?, &path.display().to_string(), &options)?
+            }
             (Some(path), _) => read_file(path, &options)?,
             (None, preset) => {
                 let preset = preset.unwrap_or(Preset::Reasoning);
-                foveate_law::read_str(preset.csv(), &format!("preset {}", preset.name()), &options)?
+                read_str(preset.csv(), &format!("preset {}", preset.name()), &options)?
             }
         };
         tables.iter_mut().for_each(|table| tokens.apply(table, units.scale2));

@@ -8,6 +8,7 @@ mod compare;
 mod completions;
 mod convert;
 mod demo;
+mod eval;
 mod figures;
 mod fit;
 mod frontier;
@@ -16,6 +17,8 @@ mod law_source;
 mod look;
 mod plan;
 mod pull;
+mod report;
+mod sweep;
 mod system;
 mod train;
 
@@ -40,6 +43,9 @@ pub(crate) enum Command {
     Convert(convert::Arguments),
     Pull(pull::Arguments),
     Train(Box<train::Arguments>),
+    Eval(Box<eval::Arguments>),
+    Sweep(sweep::Arguments),
+    Report(report::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -60,6 +66,9 @@ impl Command {
             Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
+            Command::Eval(arguments) => arguments.run(),
+            Command::Sweep(arguments) => arguments.run(),
+            Command::Report(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
     }

@@ -173,12 +173,12 @@ fn on_interrupt() -> Arc<AtomicBool> {
 }
 
 /// A bar on a terminal's standard error, above it a line for each evaluation.
-struct Progress {
-    bar: ProgressBar,
+pub(super) struct Progress {
+    pub(super) bar: ProgressBar,
 }
 
 impl Progress {
-    fn new(steps: u64, done: u64) -> Progress {
+    pub(super) fn new(steps: u64, done: u64) -> Progress {
         let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
         bar.set_position(done);
         // The template is a constant; one that indicatif refused would leave its default.

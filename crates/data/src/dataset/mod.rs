@@ -30,6 +30,8 @@ mod emoji;
 mod files;
 mod folder;
 mod llava;
+#[cfg(feature = "synthetic")]
+mod named;
 mod nlvr;
 mod part;
 mod records;
@@ -41,6 +43,8 @@ pub use easy_vqa::{EasyVqa, EasyVqaSplit};
 pub use emoji::{Emoji, EmojiImages, EmojiSet, SheetSide};
 pub use folder::Folder;
 pub use llava::Llava;
+#[cfg(feature = "synthetic")]
+pub use named::{Cut, DataSource, EmojiName, Kind, ShownPart, SplitName};
 pub use nlvr::{Nlvr, NlvrSplit};
 pub use part::{Part, Subset};
 pub use text_lines::{TextLines, TextLinesSplit};

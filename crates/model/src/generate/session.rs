@@ -198,6 +198,35 @@ impl Session {
         Ok(Generated { tokens, text, finish, prompt_positions, reused_positions: reused, prefill, decode })
     }
 
+    /// The natural logarithm of the probability that `answer`, and nothing else before it ends, follows `prompt`. What answers
+    /// to one prompt have in common is read once.
+    ///
+    /// # Errors
+    /// An empty prompt; one that does not fit into the context with the answer; a token outside of the vocabulary.
+    pub fn log_likelihood(&mut self, prompt: &Prompt, answer: &[u32]) -> Result<f64> {
+        let mut positions = prompt.positions(self.decoder.config().width)?;
+        let asked = positions.len();
+        let reused = self.reuse(&positions)?;
+        positions.extend(answer.iter().copied().take(answer.len().saturating_sub(1)).map(Position::Token));
+        let (mut at, mut sum) = (reused, 0.0);
+        for chunk in positions[reused..].chunks(CHUNK) {
+            let input = embed(&self.decoder, chunk, &self.device)?; // [1, t, d]
+            let hidden = self.decoder.forward(Input::Embeddings(&input), &mut self.cache)?; // [1, t, d]
+            self.kept.extend_from_slice(chunk);
+            // The position before each token of the answer foretells it.
+            let first = (asked - 1).saturating_sub(at).min(chunk.len());
+            let rows = if answer.is_empty() { 0 } else { chunk.len() - first };
+            if rows > 0 {
+                let logits = self.decoder.logits(&hidden.narrow(1, first, rows)?)?.squeeze(0)?; // [rows, vocabulary]
+                for (row, scores) in logits.to_vec2::<f32>()?.iter().enumerate() {
+                    sum += log_probability(scores, answer[at + first + row + 1 - asked])?;
+                }
+            }
+            at += chunk.len();
+        }
+        Ok(sum)
+    }
+
     /// Cuts the cache back to what it shares with `positions`, at least one position short of all of them, because the
     /// scores after the last one are needed. Returns how many are kept.
     fn reuse(&mut self, positions: &[Position]) -> Result<usize> {
@@ -226,6 +255,15 @@ impl Session {
         let last = last.ok_or(ModelError::EmptyInput)?;
         Ok(self.decoder.last_logits(&last)?.squeeze(0)?.to_vec1()?) // [vocabulary]
     }
+}
+
+/// log softmax(`scores`) at `token`.
+fn log_probability(scores: &[f32], token: u32) -> Result<f64> {
+    let vocabulary = scores.len();
+    let score = scores.get(token as usize).ok_or(ModelError::Token { token, vocabulary })?;
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
+    Ok(f64::from(score - highest) - sum.ln())
 }
 
 fn token(position: &Position) -> Option<u32> {

@@ -200,3 +200,37 @@ proptest! {
         }
     }
 }
+
+/// Scores of a model without a cache are the reference: log softmax, token by token.
+#[test]
+fn likelihoods_are_those_of_the_scores() {
+    let setting = setting();
+    let prompt = Prompt::tokens(setting.prompt.clone());
+    let mut session = Session::new(setting.decoder.clone());
+    let answers = [&setting.greedy[..6], &setting.greedy[..1], &[7, 11, 13], &[]];
+    let first: Vec<f64> =
+        answers.iter().map(|answer| session.log_likelihood(&prompt, answer).unwrap()).collect();
+    for (answer, found) in answers.iter().zip(&first) {
+        let whole = [&setting.prompt[..], answer].concat();
+        let ids = Tensor::new(whole, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let hidden = setting.decoder.forward_uncached(Input::Tokens(&ids), &Padding::none(1)).unwrap();
+        let scores = setting.decoder.logits(&hidden).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
+        let mut expected = 0.0;
+        for (row, token) in scores[setting.prompt.len() - 1..].iter().zip(*answer) {
+            let sum: f64 = row.iter().map(|score| f64::from(*score).exp()).sum();
+            expected += f64::from(row[*token as usize]) - sum.ln();
+        }
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    assert_eq!(first[3], 0.0, "nothing is certain");
+    // What the session has read before changes nothing, and all answers of one token share all probability.
+    let again: Vec<f64> =
+        answers.iter().rev().map(|answer| session.log_likelihood(&prompt, answer).unwrap()).collect();
+    assert!(again.iter().rev().zip(&first).all(|(again, first)| (again - first).abs() < 1e-4));
+    let vocabulary = setting.decoder.config().vocabulary as u32;
+    let total: f64 =
+        (0..vocabulary).map(|token| session.log_likelihood(&prompt, &[token]).unwrap().exp()).sum();
+    assert!((total - 1.0).abs() < 1e-3, "{total}");
+    assert!(session.log_likelihood(&prompt, &[vocabulary]).is_err());
+    assert!(session.log_likelihood(&Prompt::tokens(Vec::new()), &[1]).is_err());
+}

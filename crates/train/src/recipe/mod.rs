@@ -12,7 +12,6 @@
 //! # Ok::<(), foveate_train::TrainError>(())
 //! ```
 
-mod data;
 mod overrides;
 mod parts;
 mod validate;
@@ -20,7 +19,7 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use data::{Cut, DataSource, EmojiName, Kind, ShownPart, SplitName};
+pub use foveate_data::dataset::{Cut, DataSource, EmojiName, Kind, ShownPart, SplitName};
 pub use parts::{ImagePreset, ImageSteps, Lora, Parts, Projection, Source, TokenizerShape, Tokens};
 use serde::{Deserialize, Serialize};
 

@@ -125,7 +125,7 @@ impl Machine {
 }
 
 /// The processor's own name, where the system tells it.
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     line.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())

@@ -1,17 +1,16 @@
-//! Datasets as a recipe names them, and how they are opened.
+//! Datasets as recipes of training and plans of evaluation name them, and how they are opened.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use foveate_data::Source;
-use foveate_data::dataset::{
-    EasyVqa, EasyVqaSplit, Emoji, EmojiImages, EmojiSet, Folder, Llava, Nlvr, NlvrSplit, Part, SheetSide,
-    Subset, TextLines, TextLinesSplit,
-};
-use foveate_data::synthetic::{SceneSettings, Scenes, Split, TextSettings, Texts};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use super::{
+    DatasetError, EasyVqa, EasyVqaSplit, Emoji, EmojiImages, EmojiSet, Folder, Llava, Nlvr, NlvrSplit, Part,
+    SheetSide, Subset, TextLines, TextLinesSplit,
+};
+use crate::stream::Source;
+use crate::synthetic::{SceneSettings, Scenes, Split, TextSettings, Texts};
 
 /// A dataset, and the part of it that is used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +28,6 @@ pub struct DataSource {
 /// The datasets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Kind {
     /// Generated scenes.
     Scenes {
@@ -118,6 +116,8 @@ pub enum SplitName {
     Train,
     /// To look at while models are made.
     Validation,
+    /// To look at once.
+    Test,
 }
 
 /// Whose drawings of emoji.
@@ -153,7 +153,7 @@ pub enum ShownPart {
 
 impl DataSource {
     /// Whether it is there to measure on, not to learn from.
-    pub(crate) fn held_out(&self) -> bool {
+    pub fn held_out(&self) -> bool {
         let split = match &self.kind {
             Kind::Scenes { split, .. }
             | Kind::Texts { split, .. }
@@ -163,12 +163,12 @@ impl DataSource {
             Kind::Llava { .. } | Kind::Emoji { .. } | Kind::Folder { .. } => SplitName::Train,
         };
         self.held_out
-            || split == SplitName::Validation
+            || split != SplitName::Train
             || self.cut.is_some_and(|cut| cut.part == ShownPart::HeldOut)
     }
 
     /// Whether a sample may be in both: one dataset, unless they are the two sides of one cut.
-    pub(crate) fn shares_samples(&self, other: &DataSource) -> bool {
+    pub fn shares_samples(&self, other: &DataSource) -> bool {
         let sides = self.cut.zip(other.cut);
         let apart = sides.is_some_and(|(one, other)| {
             one.fraction == other.fraction && one.seed == other.seed && one.part != other.part
@@ -180,12 +180,12 @@ impl DataSource {
     ///
     /// # Errors
     /// A dataset that is not there or not laid out as it should be.
-    pub fn open(&self, questions: usize) -> Result<Arc<dyn Source>> {
+    pub fn open(&self, questions: usize) -> Result<Arc<dyn Source>, DatasetError> {
         let world = |split| match split {
             SplitName::Train => Split::Train,
             SplitName::Validation => Split::Validation,
+            SplitName::Test => Split::Test,
         };
-        let trained = |split| split == SplitName::Train;
         let source: Arc<dyn Source> = match &self.kind {
             Kind::Scenes { split, seed, length, side, most_objects, captions, questions: own } => {
                 let (most_objects, captions) = (*most_objects, *captions);
@@ -202,15 +202,27 @@ impl DataSource {
             }
             Kind::Llava { json, images } => Arc::new(Llava::open(json, images)?),
             Kind::EasyVqa { path, split } => {
-                let split = if trained(*split) { EasyVqaSplit::Train } else { EasyVqaSplit::Dev };
+                let split = match split {
+                    SplitName::Train => EasyVqaSplit::Train,
+                    SplitName::Validation => EasyVqaSplit::Dev,
+                    SplitName::Test => EasyVqaSplit::Test,
+                };
                 Arc::new(EasyVqa::open(path, split)?)
             }
             Kind::Nlvr { path, split } => {
-                let split = if trained(*split) { NlvrSplit::Train } else { NlvrSplit::Dev };
+                let split = match split {
+                    SplitName::Train => NlvrSplit::Train,
+                    SplitName::Validation => NlvrSplit::Dev,
+                    SplitName::Test => NlvrSplit::Test,
+                };
                 Arc::new(Nlvr::open(path, split)?)
             }
             Kind::TextLines { path, split } => {
-                let split = if trained(*split) { TextLinesSplit::Train } else { TextLinesSplit::Dev };
+                let split = match split {
+                    SplitName::Train => TextLinesSplit::Train,
+                    SplitName::Validation => TextLinesSplit::Dev,
+                    SplitName::Test => TextLinesSplit::Test,
+                };
                 Arc::new(TextLines::open(path, split)?)
             }
             Kind::Emoji { path, set, without } => {

@@ -1,0 +1,292 @@
+//! `foveate eval`: how well a model answers, at which number of visual tokens.
+
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use foveate_compress::Budget;
+use foveate_eval::journal::{self, Header, Journal};
+use foveate_eval::run::{figures, run};
+use foveate_eval::statistics::{Paired, paired};
+use foveate_eval::task::Task;
+use foveate_eval::{EvalError, Figures, Sample};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::Outcome;
+use crate::evaluated::{Evaluated, Reducer};
+use crate::failure::Failure;
+use crate::generation::Threads;
+use crate::looking::budget;
+use crate::model::Place;
+use crate::output::{print, print_json};
+use crate::text::{interval, table};
+use tasks::TaskFlags;
+
+/// Measure a model on tasks, at several numbers of visual tokens.
+///
+/// A TASK is `scenes` or `texts` (generated pictures); `NAME=PATH` for a dataset of the project (easy-vqa, nlvr, text-lines,
+/// emoji, folder) or the files of a published benchmark (vqav2, gqa, textvqa, vizwiz, pope, mme, mmbench, scienceqa, ai2d, mmmu,
+/// mathvista, chartqa, docvqa); or FILE.toml with tasks of your own. Every figure has a 95 % interval; docs/evaluate.md says
+/// how each is made. Nothing is cached from one question to the next, so that FLOPs and times are those of a first question
+/// about a new picture.
+#[derive(Args)]
+// The word in front is MODEL, never left out. Positions are named: `mut_arg` moves what it changes to the end.
+#[command(mut_arg("model", |model| model.index(1).default_value(None::<&str>).required(true)))]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// What is asked.
+    #[arg(index = 2, value_name = "TASK", required = true)]
+    tasks: Vec<String>,
+    #[command(flatten)]
+    flags: TaskFlags,
+    /// Numbers of visual tokens, such as 1,4,16 [default: the compressor's own].
+    #[arg(long, value_name = "N,…", value_parser = budget, value_delimiter = ',')]
+    visual_tokens: Vec<Budget>,
+    /// What makes them: a compressor's name, `own` for the model's, `down-scaling` for smaller pictures.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "own")]
+    compressor: Vec<Reducer>,
+    /// Keep every answer in this folder, a file of JSON lines for each task and number of tokens; a run that was cut off goes
+    /// on with what is there.
+    #[arg(long, value_name = "FOLDER")]
+    samples: Option<PathBuf>,
+    /// A folder of samples of another system, to be compared question by question.
+    #[arg(long, value_name = "FOLDER")]
+    against: Option<PathBuf>,
+    #[command(flatten)]
+    threads: Threads,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `eval --json` prints.
+#[derive(Serialize)]
+struct Document {
+    model: String,
+    params: u64,
+    results: Vec<Measured>,
+}
+
+/// A task at a number of visual tokens.
+#[derive(Serialize)]
+struct Measured {
+    task: String,
+    metric: &'static str,
+    family: &'static str,
+    compressor: String,
+    /// As asked for: a number, or `adaptive`.
+    asked_visual_tokens: String,
+    /// Records of the benchmark whose answers are kept back.
+    without_reference: usize,
+    #[serde(flatten)]
+    figures: Figures,
+    /// The file of its answers.
+    samples: Option<String>,
+    /// Score less that of the other system on the same questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Paired>,
+}
+
+/// A budget as file names and tables have it.
+fn word(budget: Budget) -> String {
+    match budget {
+        Budget::Tokens(tokens) => tokens.to_string(),
+        _ => "adaptive".to_owned(),
+    }
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Outcome {
+        self.threads.apply()?;
+        let tasks = self.flags.open(&self.tasks)?;
+        let model = self.place.open()?;
+        let budgets = match self.visual_tokens.as_slice() {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
+        let mut systems = Vec::new();
+        for reducer in &self.compressor {
+            for budget in &budgets {
+                systems.push(Evaluated::new(&model, *reducer, *budget)?);
+            }
+        }
+        let temporary;
+        let folder = match &self.samples {
+            Some(folder) => {
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| EvalError::Io { path: folder.clone(), error })?;
+                folder.as_path()
+            }
+            None => {
+                temporary = tempfile::tempdir().map_err(|error| Failure::Other(error.into()))?;
+                temporary.path()
+            }
+        };
+        let questions: usize = tasks.iter().map(|task| task.items.len()).sum();
+        let bar = bar(questions * systems.len());
+        let mut results = Vec::new();
+        for task in &tasks {
+            for system in &mut systems {
+                results.push(self.measure(task, system, folder, &bar)?);
+            }
+        }
+        bar.finish_and_clear();
+        let params = systems.first().map_or(0, |system| system.params().0);
+        let document = Document { model: model.name.clone(), params, results };
+        if self.json { print_json(&document) } else { print(&document.told()) }
+    }
+
+    fn measure(
+        &self,
+        task: &Task,
+        system: &mut Evaluated,
+        folder: &Path,
+        bar: &ProgressBar,
+    ) -> Result<Measured, Failure> {
+        let (compressor, tokens) = (system.compressor()?, word(system.budget()));
+        let path = folder.join(format!("{}-v{tokens}-{compressor}.jsonl", task.name));
+        let header = self.header(task, &compressor, &tokens);
+        let Some(mut journal) = Journal::open(&path, &header)? else {
+            return Err(Failure::user(format!("{}: another run is writing it", path.display())));
+        };
+        let before = bar.position();
+        bar.set_message(format!("{} V = {tokens} {compressor}", task.name));
+        run(task, system, &mut journal, &mut |progress| bar.set_position(before + progress.asked as u64))?;
+        bar.set_position(before + task.items.len() as u64);
+        let against =
+            self.against.as_ref().map(|other| compare(journal.samples(), &header, other)).transpose()?;
+        Ok(Measured {
+            task: task.name.clone(),
+            metric: task.metric.name(),
+            family: task.family.name(),
+            compressor,
+            asked_visual_tokens: tokens,
+            without_reference: task.without_reference,
+            figures: figures(task, journal.samples())?,
+            samples: self.samples.is_some().then(|| path.display().to_string()),
+            against,
+        })
+    }
+
+    /// All that the answers depend on: a file of other answers must not be continued.
+    fn header(&self, task: &Task, compressor: &str, tokens: &str) -> Header {
+        let Place { model, tower, language, mmproj, dtype, .. } = &self.place;
+        let settings = format!(
+            "{model} {tower:?} {language:?} {mmproj:?} {dtype} {compressor} {tokens} {}",
+            task.digest
+        );
+        let digest = Sha256::digest(settings.as_bytes());
+        Header {
+            task: task.name.clone(),
+            metric: task.metric,
+            family: task.family.name().to_owned(),
+            model: model.clone(),
+            compressor: compressor.to_owned(),
+            visual_tokens: tokens.to_owned(),
+            run: digest[..6].iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+fn bar(length: usize) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    // The template is a constant; one that indicatif refused would leave its default.
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} questions, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Compares with the samples of another system on the same task at the same number of tokens: those of the same compressor
+/// where there are several.
+fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Failure> {
+    let refuse = |reason: String| Failure::user(format!("{}: {reason}", folder.display()));
+    let entries = std::fs::read_dir(folder).map_err(|error| refuse(error.to_string()))?;
+    let mut found: Vec<(Header, Vec<Sample>)> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| refuse(error.to_string()))?.path();
+        if path.extension().is_some_and(|ending| ending == "jsonl") {
+            found.push(journal::read(&path)?);
+        }
+    }
+    let (task, tokens) = (&header.task, &header.visual_tokens);
+    found.retain(|(other, _)| other.task == *task && other.visual_tokens == *tokens);
+    if found.len() > 1 {
+        found.retain(|(other, _)| other.compressor == header.compressor);
+    }
+    let [(_, others)] = found.as_slice() else {
+        let wanted =
+            format!("one file of samples of {task} with {tokens} visual tokens and {}", header.compressor);
+        return Err(refuse(format!("holds {} to compare with; {wanted} is needed", found.len())));
+    };
+    let scores: BTreeMap<&str, f64> =
+        others.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
+    let both = own.iter().filter_map(|sample| {
+        Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
+    });
+    paired(both, 0).ok_or_else(|| {
+        refuse(format!(
+            "has none of these questions of {task}; the same TASK, --limit and --seed ask the same"
+        ))
+    })
+}
+
+impl Document {
+    fn told(&self) -> String {
+        let compared = self.results.iter().any(|measured| measured.against.is_some());
+        let mut header =
+            vec!["task", "metric", "compressor", "V", "questions", "score %", "95 % interval", "MFLOP", "ms"];
+        if compared {
+            header.extend(["against %", "95 % interval"]);
+        }
+        let percent = |[low, high]: [f64; 2]| interval([100.0 * low, 100.0 * high], 1);
+        let row = |measured: &Measured| {
+            let of = &measured.figures;
+            let mut cells = vec![
+                measured.task.clone(),
+                measured.metric.to_owned(),
+                measured.compressor.clone(),
+                measured.asked_visual_tokens.clone(),
+                of.n.to_string(),
+                format!("{:.1}", 100.0 * of.score),
+                percent(of.interval),
+                format!("{:.1}", of.flops / 1e6),
+                format!("{:.1}", of.ms),
+            ];
+            if compared {
+                let against = measured.against.as_ref();
+                cells
+                    .push(against.map_or(String::new(), |found| format!("{:+.1}", 100.0 * found.difference)));
+                cells.push(against.map_or(String::new(), |found| percent(found.interval)));
+            }
+            cells
+        };
+        let rows: Vec<Vec<String>> = self.results.iter().map(row).collect();
+        let mut text = format!("{}: {} parameters in its language model\n\n", self.model, self.params);
+        text += &table(&header, &rows, 3);
+        for measured in &self.results {
+            let name = format!("{} V = {}", measured.task, measured.asked_visual_tokens);
+            let also =
+                measured.figures.also.iter().map(|(what, figure)| {
+                    format!("{what} {:.3} {}", figure.value, interval(figure.interval, 3))
+                });
+            let also: Vec<String> = also.collect();
+            if !also.is_empty() {
+                text += &format!("\n{name}: {}", also.join(", "));
+            }
+            if measured.figures.failed > 0 {
+                text += &format!("\n{name}: {} questions could not be asked", measured.figures.failed);
+            }
+            if measured.without_reference > 0 {
+                let left_out = measured.without_reference;
+                text += &format!("\n{name}: {left_out} records without a reference answer were left out");
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,177 @@
+//! A model at a number of visual tokens, as evaluations ask it: one new question at a time, with nothing cached.
+
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::time::Instant;
+
+use foveate_compress::{Budget, Method};
+use foveate_eval::run::Trouble;
+use foveate_eval::sweep::{DOWN_SCALING, OWN};
+use foveate_eval::{Question, Reply, System};
+use foveate_model::generate::{GenerateOptions, Session};
+
+use crate::answer::{Looked, cost, generate};
+use crate::failure::Failure;
+use crate::model::{Asked, Model, one_question};
+
+/// What makes visual tokens fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reducer {
+    /// The model's own compressor.
+    Own,
+    /// Smaller pictures and no compressor: the baseline.
+    DownScaling,
+    /// This compressor.
+    Method(Method),
+}
+
+impl FromStr for Reducer {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Reducer, String> {
+        match name {
+            OWN => Ok(Reducer::Own),
+            DOWN_SCALING => Ok(Reducer::DownScaling),
+            _ => {
+                name.parse().map(Reducer::Method).map_err(|error| format!("{error}, {OWN} or {DOWN_SCALING}"))
+            }
+        }
+    }
+}
+
+/// What is evaluated.
+pub(crate) struct Evaluated {
+    model: Model,
+    budget: Budget,
+    reducer: Reducer,
+}
+
+impl Evaluated {
+    /// The model with so many visual tokens made in this way.
+    pub(crate) fn new(model: &Model, reducer: Reducer, budget: Option<Budget>) -> Result<Evaluated, Failure> {
+        let mut model = model.clone();
+        match reducer {
+            Reducer::Own => {}
+            Reducer::Method(method) => model.use_compressor(method)?,
+            Reducer::DownScaling => {
+                model = model.at_image_size(side(&model, budget)?)?;
+                model.use_compressor(Method::Identity)?;
+            }
+        }
+        let budget = model.budget(budget)?;
+        model.seeing()?.vlm().check_budget(budget)?;
+        Ok(Evaluated { model, budget, reducer })
+    }
+
+    /// What results call the compressor.
+    pub(crate) fn compressor(&self) -> Result<String, Failure> {
+        Ok(match self.reducer {
+            Reducer::DownScaling => DOWN_SCALING.to_owned(),
+            _ => self.model.seeing()?.vlm().compressor().method().to_string(),
+        })
+    }
+
+    /// The number of tokens that was asked for, or the compressor's own.
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    /// Parameters of the language model, tied embeddings once, and how many of them are not embedding or head.
+    pub(crate) fn params(&self) -> (u64, u64) {
+        let config = self.model.decoder.config();
+        let all = config.dimensions("language model").parameters();
+        let words = (config.vocabulary * config.width) as u64 * if config.tied { 1 } else { 2 };
+        (all, all - words)
+    }
+
+    fn answer(&self, question: &Question<'_>) -> Result<Reply, Failure> {
+        let model = self.model.clone().with_fresh_caches();
+        let started = Instant::now();
+        let seen = model.look(question.pictures, question.text, Some(self.budget))?;
+        let looked = Looked { seen, ..Looked::default() };
+        let asked = model.prompt(&one_question(None, question.text), &looked.rows())?;
+        let mut session = Session::new(model.decoder.clone());
+        if let Some(candidates) = question.candidates {
+            return likeliest(&model, &mut session, &asked, &looked, candidates, started);
+        }
+        let options = GenerateOptions { max_tokens: question.max_new_tokens, ..GenerateOptions::default() };
+        let quiet = |_: &str| ControlFlow::Continue(());
+        let answer = generate(&model, &mut session, &asked, &looked, &options, started.elapsed(), quiet)?;
+        let text = answer.text().trim().to_owned();
+        Ok(Reply { text, visual_tokens: answer.visual_tokens, flops: answer.flops, ms: answer.ms.total })
+    }
+}
+
+impl System for Evaluated {
+    type Error = Failure;
+
+    fn ask(&mut self, question: &Question<'_>) -> Result<Reply, Trouble<Failure>> {
+        self.answer(question).map_err(|failure| match failure {
+            // What is wrong with a question is told in its place; what is wrong with the machine ends the run.
+            Failure::User(error) => Trouble::Question(error.to_string()),
+            other => Trouble::System(other),
+        })
+    }
+}
+
+/// The candidate that the model most likely says, with an end behind it.
+fn likeliest(
+    model: &Model,
+    session: &mut Session,
+    asked: &Asked,
+    looked: &Looked,
+    candidates: &[String],
+    started: Instant,
+) -> Result<Reply, Failure> {
+    let prompt = cost(model, asked, looked, 0, 0)?;
+    let (mut best, mut flops) = ((f64::NEG_INFINITY, ""), prompt);
+    for candidate in candidates {
+        let encoding = model.tokenizer.encode(candidate.as_str(), false);
+        let encoding = encoding
+            .map_err(|error| Failure::user(format!("the tokenizer cannot encode {candidate:?}: {error}")))?;
+        let mut tokens = encoding.get_ids().to_vec();
+        tokens.extend(model.end_tokens.first());
+        flops += cost(model, asked, looked, 0, tokens.len().saturating_sub(1))? - prompt;
+        let likelihood = session.log_likelihood(&asked.prompt, &tokens)?;
+        if likelihood > best.0 {
+            best = (likelihood, candidate);
+        }
+    }
+    let ms = 1e3 * started.elapsed().as_secs_f64();
+    Ok(Reply { text: best.1.to_owned(), visual_tokens: asked.visual_tokens, flops, ms })
+}
+
+/// The side in pixels at which as many patches remain as tokens are asked for.
+fn side(model: &Model, budget: Option<Budget>) -> Result<usize, Failure> {
+    let tower = model.seeing()?.vlm().tower().config();
+    let patch = tower.dimensions("vision tower").patch;
+    let most = tower.image_size() / patch;
+    let root = match budget {
+        Some(Budget::Tokens(tokens)) => (1..=most).find(|root| root * root == tokens),
+        _ => None,
+    };
+    let squares = || (1..=most).rev().map(|root| (root * root).to_string()).collect::<Vec<_>>().join(", ");
+    let root = root.ok_or_else(|| {
+        let asked = budget.map_or("any number of".to_owned(), |budget| budget.to_string());
+        Failure::user(format!("{DOWN_SCALING} cannot give {asked} visual tokens; it offers {}", squares()))
+    })?;
+    Ok(root * patch)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reducers_have_names() {
+        assert_eq!("own".parse(), Ok(Reducer::Own));
+        assert_eq!("down-scaling".parse(), Ok(Reducer::DownScaling));
+        assert_eq!("quecc".parse(), Ok(Reducer::Method(Method::QueCC)));
+        let error = "magic".parse::<Reducer>().unwrap_err();
+        assert!(
+            error.contains("magic") && error.contains("visionzip") && error.contains("down-scaling"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Records to questions.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use foveate_data::Picture;
+
+use super::{Answers, Benchmark, Layout, Questions};
+use crate::item::Item;
+use crate::metric::Expected;
+use crate::table::{Row, Table, file};
+use crate::{EvalError, Result};
+
+/// Letters of options in columns of their own.
+const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+/// Pictures that one question of MMMU may refer to.
+const MOST_PICTURES: usize = 7;
+
+pub(super) fn read(benchmark: Benchmark, path: &Path, images: &Path, split: &str) -> Result<Questions> {
+    let (layout, table) = (benchmark.layout(), Table::open(path, split)?);
+    let reader = Reader::new(benchmark, &layout, &table, images)?;
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let (mut items, mut without_reference) = (Vec::new(), 0);
+    for number in 0..table.rows.len() {
+        match reader.question(number)? {
+            Read::Items(new) => items.extend(new.into_iter().map(|item| unique(item, &mut seen))),
+            Read::NoReference => without_reference += 1,
+            Read::NoPicture => {}
+        }
+    }
+    if items.is_empty() {
+        let reason = format!(
+            "none of its {} records has both a picture and a reference answer; is it a split whose answers are kept back?",
+            table.rows.len()
+        );
+        return Err(EvalError::format(&table.place, reason));
+    }
+    Ok(Questions { items, without_reference })
+}
+
+/// Names in files may come twice: the two questions of a picture of MME have one.
+fn unique(mut item: Item, seen: &mut HashMap<String, usize>) -> Item {
+    let times = seen.entry(item.id.clone()).or_insert(0);
+    *times += 1;
+    if *times > 1 {
+        item.id = format!("{}#{times}", item.id);
+    }
+    item
+}
+
+enum Read {
+    Items(Vec<Item>),
+    NoReference,
+    NoPicture,
+}
+
+struct Reader<'a> {
+    benchmark: Benchmark,
+    layout: &'a Layout,
+    table: &'a Table,
+    images: &'a Path,
+    question: &'a str,
+    hint: Option<&'a str>,
+    id: Option<&'a str>,
+    picture: Option<&'a str>,
+    picture_id: Option<&'a str>,
+    skill: Option<&'a str>,
+    options: Vec<&'a str>,
+    answer: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        benchmark: Benchmark,
+        layout: &'a Layout,
+        table: &'a Table,
+        images: &'a Path,
+    ) -> Result<Reader<'a>> {
+        let (options, answer) = match layout.answers {
+            Answers::Texts(answer) | Answers::YesNo(answer) => (Vec::new(), table.column(answer)?),
+            Answers::Listed { options, answer } | Answers::ListedOrOpen { options, answer } => {
+                (vec![table.column(options)?], table.column(answer)?)
+            }
+            Answers::Lettered(answer) => {
+                // C and D may be absent from a file of questions with two options each.
+                let two = [table.column(&LETTERS[..1])?, table.column(&LETTERS[1..2])?];
+                let more = LETTERS[2..].iter().filter_map(|letter| table.optional(&[letter]));
+                (two.into_iter().chain(more).collect(), table.column(answer)?)
+            }
+            Answers::MathVista => (vec![table.column(&["choices"])?], table.column(&["answer"])?),
+        };
+        let picture = table.optional(layout.picture);
+        if picture.is_none() {
+            // Its file is named after another column.
+            table.column(&[layout.picture, layout.picture_id].concat()[..])?;
+        }
+        Ok(Reader {
+            benchmark,
+            layout,
+            table,
+            images,
+            question: table.column(layout.question)?,
+            hint: table.optional(layout.hint),
+            id: table.optional(layout.id),
+            picture,
+            picture_id: table.optional(layout.picture_id),
+            skill: table.optional(layout.skill),
+            options,
+            answer,
+        })
+    }
+
+    fn question(&self, number: usize) -> Result<Read> {
+        let row = &self.table.rows[number];
+        let text = row.text(self.question).ok_or_else(|| self.wrong(number, "has no question"))?;
+        let hint = self.hint.and_then(|hint| row.text(hint));
+        let question = hint.map_or(text.clone(), |hint| format!("{hint}\n{text}"));
+        let options = self.options(row);
+        let Some(expected) = self.expected(row, &options, number)? else { return Ok(Read::NoReference) };
+        if self.layout.may_be_blind && !self.picture.is_some_and(|column| row.has_picture(column)) {
+            return Ok(Read::NoPicture);
+        }
+        let pictures = self.pictures(row, &question, &options, number)?;
+        let id = self.id.and_then(|id| row.text(id)).unwrap_or_else(|| (number + 1).to_string());
+        let group = self.picture_id.and_then(|column| row.text(column)).unwrap_or_else(|| id.clone());
+        let skill =
+            self.skill.and_then(|skill| row.text(skill).or_else(|| row.texts(skill)?.into_iter().next()));
+        let item = Item {
+            unit: if self.benchmark == Benchmark::Mme { group.clone() } else { id.clone() },
+            id,
+            group,
+            pictures,
+            question,
+            options,
+            expected,
+            skill: skill.unwrap_or_else(|| self.benchmark.name().to_owned()),
+            family: self.benchmark.family(),
+        };
+        Ok(Read::Items(match self.layout.answers {
+            Answers::Lettered(_) => turns(&item),
+            _ => vec![item],
+        }))
+    }
+
+    fn options(&self, row: &Row) -> Vec<String> {
+        match self.layout.answers {
+            // Where a table went through pandas, what is absent is called nan.
+            Answers::Lettered(_) => {
+                let texts = self.options.iter().filter_map(|letter| row.text(letter));
+                texts.filter(|text| text != "nan").collect()
+            }
+            _ => self.options.first().and_then(|column| row.options(column)).unwrap_or_default(),
+        }
+    }
+
+    /// `None` where the file keeps the answer back.
+    fn expected(&self, row: &Row, options: &[String], number: usize) -> Result<Option<Expected>> {
+        let Some(said) = row.texts(self.answer) else { return Ok(None) };
+        let first = said[0].trim();
+        Ok(Some(match self.layout.answers {
+            Answers::Texts(_) => Expected::Texts(said),
+            Answers::YesNo(_) => match first.to_lowercase().as_str() {
+                "yes" => Expected::YesNo(true),
+                "no" => Expected::YesNo(false),
+                _ => return Err(self.wrong(number, format!("answers {first:?}; yes or no is expected"))),
+            },
+            Answers::ListedOrOpen { .. } if options.is_empty() => Expected::Texts(said),
+            Answers::Listed { .. } | Answers::Lettered(_) | Answers::ListedOrOpen { .. } => {
+                let index = first.parse::<usize>().ok().or_else(|| by_letter(first));
+                let right = index.filter(|index| *index < options.len()).ok_or_else(|| {
+                    let count = options.len();
+                    self.wrong(number, format!("answers {first:?}; one of its {count} options is expected"))
+                })?;
+                Expected::Option(right)
+            }
+            Answers::MathVista if !options.is_empty() => {
+                let right = options.iter().position(|option| option.trim() == first).ok_or_else(|| {
+                    self.wrong(number, format!("answers {first:?}, which is none of its options"))
+                })?;
+                Expected::Option(right)
+            }
+            Answers::MathVista => {
+                let kind = row.text("answer_type").unwrap_or_default();
+                let digits =
+                    row.text("precision").and_then(|digits| digits.parse::<f64>().ok()).unwrap_or(0.0);
+                match first.parse::<f64>() {
+                    Ok(value) if kind == "integer" => Expected::Number { value: value.trunc(), digits: 0 },
+                    Ok(value) if kind == "float" => {
+                        Expected::Number { value, digits: digits.clamp(0.0, 12.0) as u32 }
+                    }
+                    _ => Expected::Texts(said),
+                }
+            }
+        }))
+    }
+
+    fn pictures(&self, row: &Row, question: &str, options: &[String], number: usize) -> Result<Vec<Picture>> {
+        if self.benchmark == Benchmark::Mmmu {
+            let texts = || std::iter::once(question).chain(options.iter().map(String::as_str));
+            let named = |nth: &usize| texts().any(|text| text.contains(&format!("<image {nth}>")));
+            let columns: Vec<String> =
+                (1..=MOST_PICTURES).filter(named).map(|nth| format!("image_{nth}")).collect();
+            let found: Vec<Picture> =
+                columns.iter().filter_map(|column| row.picture(column, self.images)).collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        if let Some(picture) = self.by_name(row).or_else(|| row.picture(self.picture?, self.images)) {
+            return Ok(vec![picture]);
+        }
+        Err(self.wrong(number, "has no picture"))
+    }
+
+    /// The picture's file, where its name is made of other columns; the first name that exists, or else the first.
+    fn by_name(&self, row: &Row) -> Option<Picture> {
+        // A column that has no text holds the picture itself.
+        if self.picture.is_some_and(|column| !row.values.contains_key(column)) {
+            return None;
+        }
+        let names: Vec<_> = self.layout.file.iter().filter_map(|pattern| filled(pattern, row)).collect();
+        let paths = names.iter().map(|name| self.images.join(name));
+        let found = paths.clone().find(|path| path.is_file());
+        found.or_else(|| paths.clone().next()).map(file)
+    }
+
+    fn wrong(&self, number: usize, reason: impl std::fmt::Display) -> EvalError {
+        self.table.wrong(number, reason)
+    }
+}
+
+fn by_letter(text: &str) -> Option<usize> {
+    let mut characters = text.chars();
+    let (Some(only), None) = (characters.next(), characters.next()) else { return None };
+    only.is_ascii_uppercase().then(|| only as usize - 'A' as usize)
+}
+
+/// A pattern with its columns' values; `None` where a column is absent.
+fn filled(pattern: &str, row: &Row) -> Option<String> {
+    let mut name = String::new();
+    let mut rest = pattern;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (column, after) = behind.split_once('}')?;
+        let (column, digits) = column.split_once(':').unwrap_or((column, "0"));
+        let value = row.text(column)?;
+        let digits: usize = digits.parse().ok()?;
+        name += before;
+        name += &format!("{value:0>digits$}");
+        rest = after;
+    }
+    Some(name + rest)
+}
+
+/// The question with each option in each place once. Options that come twice make no two turns alike.
+fn turns(item: &Item) -> Vec<Item> {
+    let Expected::Option(right) = item.expected else { return vec![item.clone()] };
+    let count = item.options.len();
+    let turn = |by: usize| {
+        let mut options = item.options.clone();
+        options.rotate_left(by);
+        let expected = Expected::Option((right + count - by) % count);
+        Item { id: format!("{}+{by}", item.id), options, expected, ..item.clone() }
+    };
+    (0..count).map(turn).collect()
+}

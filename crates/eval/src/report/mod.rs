@@ -1,0 +1,288 @@
+//! What a sweep found, as one page: verdicts in plain words, laws by family, tables by skill, what is best for a cost, peers
+//! side by side, and what it was made with.
+
+mod laws;
+mod measured;
+mod page;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foveate_law::{Assessment, Comparison, FitDocument, Table};
+
+pub use laws::{Doubt, FamilyLaw, Verdict, laws};
+use measured::Cost;
+pub use measured::Point;
+pub use page::{Block, Page};
+
+use crate::results::Row;
+use crate::sample::Sample;
+use crate::statistics::paired;
+use crate::sweep::Folder;
+use crate::{EvalError, Figures, Result, journal};
+
+/// Draws a law with its measurements as an SVG document.
+pub type Draw<'a> = dyn Fn(&Table, &Assessment) -> Result<String> + 'a;
+
+/// The page of a folder of results; `title` is the plan's name.
+///
+/// # Errors
+/// A folder without rows; samples that cannot be read; figures that cannot be drawn.
+pub fn report(folder: &Folder, title: &str, draw: &Draw<'_>) -> Result<Page> {
+    let mut rows = folder.results().rows()?;
+    if rows.is_empty() {
+        let place = folder.results().csv();
+        return Err(EvalError::format(
+            place.display(),
+            "has no rows; `foveate sweep` writes one for each finished cell",
+        ));
+    }
+    rows.sort_by(|one, other| {
+        let key =
+            |row: &Row| (row.series.clone(), row.params, row.seed, row.compressor.clone(), row.task.clone());
+        key(one).cmp(&key(other)).then(one.visual_tokens.total_cmp(&other.visual_tokens))
+    });
+    let laws = laws(&rows)?;
+    let mut blocks = vec![Block::Text(introduced(&rows)), Block::Heading("What it says".into())];
+    blocks.push(match laws.len() {
+        0 => Block::Text("One model size alone says nothing about model size: no law was fitted.".into()),
+        _ => Block::List(laws.iter().map(FamilyLaw::says).collect()),
+    });
+    for law in &laws {
+        blocks.extend(law_section(law, draw)?);
+    }
+    blocks.extend(frontier("FLOPs of a question", "GFLOP", &rows, |row| row.flops / 1e9));
+    blocks.extend(frontier("Milliseconds of a question", "ms", &rows, |row| row.ms));
+    blocks.extend(peers(folder, &rows)?);
+    blocks.extend(skills(folder, &rows)?);
+    blocks.extend(environment(folder)?);
+    Ok(Page { title: title.to_owned(), blocks })
+}
+
+fn introduced(rows: &[Row]) -> String {
+    let count = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<BTreeSet<_>>().len();
+    let questions: usize = rows.iter().map(|row| row.n).sum();
+    format!(
+        "{} cells: {} trained or given models, {} tasks, {} ways to make visual tokens; {questions} answers. Scores and errors go \
+         from 0 to 1 unless a percent sign says otherwise; intervals are 95 %. FLOPs and times count everything from the \
+         pixels to the last token of an answer, the vision tower included.",
+        rows.len(),
+        count(|row| &row.run),
+        count(|row| &row.task),
+        count(|row| &row.compressor),
+    )
+}
+
+fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
+    let mut blocks = vec![Block::Heading(format!("Law: {}, {}, {}", law.family, law.compressor, law.series))];
+    let mut about = format!("Mean error over {}.", law.tasks.join(", "));
+    if law.incomplete > 0 {
+        about += &format!(" {} points were left out, because a task is missing there.", law.incomplete);
+    }
+    blocks.push(Block::Text(about));
+    let file = format!("{}-{}-{}", law.series, law.family, law.compressor);
+    // Nothing to draw where a task is missing everywhere.
+    let costs = [Cost::Flops, Cost::Time].into_iter().filter(|_| !law.points.is_empty());
+    for cost in costs {
+        blocks.push(Block::Figure {
+            file: format!("measured-{file}-{}.svg", cost.name()),
+            caption: format!("Error against {}, {}", cost.words(), law.family),
+            svg: measured::figure(&law.points, &law.family, cost)?,
+        });
+    }
+    let Ok((table, assessment)) = &law.fitted else { return Ok(blocks) };
+    let document = FitDocument::new(assessment);
+    let intervals = document.ci95.clone().unwrap_or_default();
+    let shown = |interval: Option<&[f64; 2]>| {
+        let end = |value: f64| if value.is_finite() { format!("{value:.4}") } else { "∞".into() };
+        interval.map_or_else(String::new, |[low, high]| format!("{} to {}", end(*low), end(*high)))
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (name, value) in document.coefficients.named() {
+        let status = document.status.get(name).map(ToString::to_string).unwrap_or_default();
+        rows.push(vec![name.into(), format!("{value:.4}"), shown(intervals.get(name)), status]);
+    }
+    let ratio = document.ratio.value.map_or("∞".into(), |value| format!("{value:.4}"));
+    rows.push(vec!["α/β".into(), ratio, shown(document.ratio.ci95.as_ref()), String::new()]);
+    let header = ["coefficient", "value", "95 % interval", "status"].map(str::to_owned).into();
+    blocks.push(Block::Table { header, rows });
+    blocks.push(Block::Text(format!(
+        "{} with N in millions of parameters and T = V; {} points; intervals from {} refits over {}. {}",
+        document.formula,
+        document.objective.n,
+        document.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.draws),
+        document.bootstrap.as_ref().map_or("none", |bootstrap| bootstrap.resample),
+        compared(&document.comparison),
+    )));
+    let caption = format!("The law, error against the paper's cost 2·N·V, {}", law.family);
+    blocks.push(Block::Figure { file: format!("law-{file}.svg"), caption, svg: draw(table, assessment)? });
+    blocks.push(Block::List(document.findings.clone()));
+    Ok(blocks)
+}
+
+/// Product against sum, and what both foretell of the largest model.
+fn compared(of: &Comparison) -> String {
+    let held = |value: Option<f64>| value.map_or("unknown".to_owned(), |value| format!("{value:.4}"));
+    let Some(sum) = &of.sum else { return "There are too few points for the sum form.".into() };
+    format!(
+        "The {} form has the lower AICc{}; with the largest model held out the product misses its errors by {}, the sum by {} \
+         (root mean square).",
+        of.preferred,
+        of.delta_aicc.map_or(String::new(), |delta| format!(" by {delta:.1}")),
+        held(of.product.holdout_rmse),
+        held(sum.holdout_rmse),
+    )
+}
+
+/// The cells that no other beats at the same or a lower cost, for each task.
+fn frontier(what: &str, unit: &str, rows: &[Row], cost: impl Fn(&Row) -> f64) -> Vec<Block> {
+    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
+    let mut lines = Vec::new();
+    for task in tasks {
+        let mut own: Vec<&Row> = rows.iter().filter(|row| row.task == task).collect();
+        own.sort_by(|one, other| cost(one).total_cmp(&cost(other)).then(one.error.total_cmp(&other.error)));
+        let mut least = f64::INFINITY;
+        for row in own {
+            if row.error < least {
+                least = row.error;
+                lines.push(vec![
+                    task.to_owned(),
+                    row.run.clone(),
+                    foveate_law::plan::count(row.params as f64),
+                    row.compressor.clone(),
+                    row.visual_tokens.to_string(),
+                    format!("{:.3}", cost(row)),
+                    score(row),
+                ]);
+            }
+        }
+    }
+    let header = ["task", "model", "N", "compressor", "V", unit, "score %"].map(str::to_owned).into();
+    vec![
+        Block::Heading(format!("Best for the cost: {what}")),
+        Block::Text("Cells whose error nothing measured beats at the same or a lower cost.".into()),
+        Block::Table { header, rows: lines },
+    ]
+}
+
+fn score(row: &Row) -> String {
+    format!("{:.1} ({:.1} to {:.1})", 100.0 * row.score, 100.0 * row.score_low, 100.0 * row.score_high)
+}
+
+/// Ways to make visual tokens on the same model, task and number, each compared with the first on the same questions.
+fn peers(folder: &Folder, rows: &[Row]) -> Result<Vec<Block>> {
+    let mut cells: BTreeMap<(String, &str, u64), Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        let tokens = row.visual_tokens.to_bits();
+        cells.entry((format!("{} s{}", row.params, row.seed), &row.task, tokens)).or_default().push(row);
+    }
+    let mut lines = Vec::new();
+    for rows in cells.values_mut().filter(|rows| rows.len() > 1) {
+        // The paper's own method is what the others are compared with, where it is there.
+        rows.sort_by_key(|row| row.compressor != PAPERS);
+        let (_, first) = journal::read(&folder.samples(&rows[0].cell))?;
+        for (nth, row) in rows.iter().enumerate() {
+            let difference = match nth {
+                0 => "–".to_owned(),
+                _ => difference(&journal::read(&folder.samples(&row.cell))?.1, &first),
+            };
+            lines.push(vec![
+                row.task.clone(),
+                row.run.clone(),
+                row.visual_tokens.to_string(),
+                row.compressor.clone(),
+                score(row),
+                difference,
+            ]);
+        }
+    }
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
+    let header =
+        ["task", "model", "V", "compressor", "score %", "less the first %"].map(str::to_owned).into();
+    let about = "Cells of equal language-model size, seed, task and V, compared question by question with the first of each; \
+                 an interval that leaves out 0 is marked with a star.";
+    Ok(vec![
+        Block::Heading("Ways to make visual tokens".into()),
+        Block::Text(about.into()),
+        Block::Table { header, rows: lines },
+    ])
+}
+
+/// The compressor of the paper.
+const PAPERS: &str = "quecc";
+
+fn difference(own: &[Sample], first: &[Sample]) -> String {
+    let scores: BTreeMap<&str, f64> =
+        first.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
+    let both = own.iter().filter_map(|sample| {
+        Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
+    });
+    paired(both, 0).map_or_else(
+        || "no common questions".to_owned(),
+        |found| {
+            let [low, high] = found.interval.map(|end| 100.0 * end);
+            let star = if found.differs() { " *" } else { "" };
+            format!("{:+.1} ({low:+.1} to {high:+.1}){star}", 100.0 * found.difference)
+        },
+    )
+}
+
+/// For each task a table of models and numbers of tokens against skills.
+fn skills(folder: &Folder, rows: &[Row]) -> Result<Vec<Block>> {
+    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
+    let mut blocks = Vec::new();
+    for task in tasks {
+        let mut measured: Vec<(&Row, Figures)> = Vec::new();
+        for row in rows.iter().filter(|row| row.task == task) {
+            let (header, samples) = journal::read(&folder.samples(&row.cell))?;
+            measured.extend(
+                Figures::new(header.metric, &samples, crate::run::SEED).map(|figures| (row, figures)),
+            );
+        }
+        let names: BTreeSet<&String> =
+            measured.iter().flat_map(|(_, figures)| figures.skills.keys()).collect();
+        let also: BTreeSet<&String> = measured.iter().flat_map(|(_, figures)| figures.also.keys()).collect();
+        let mut header: Vec<String> =
+            ["model", "compressor", "V", "questions", "score %"].map(str::to_owned).into();
+        // One skill alone is the score again.
+        let names: Vec<&&String> = names.iter().filter(|_| names.len() > 1).collect();
+        header.extend(names.iter().map(|name| format!("{name} %")));
+        header.extend(also.iter().map(|name| (**name).clone()));
+        let lines = measured.iter().map(|(row, figures)| {
+            let mut line = vec![
+                row.run.clone(),
+                row.compressor.clone(),
+                row.visual_tokens.to_string(),
+                row.n.to_string(),
+                score(row),
+            ];
+            line.extend(names.iter().map(|name| {
+                let skill = figures.skills.get(**name);
+                skill.map_or("–".into(), |skill| format!("{:.1}", 100.0 * skill.score.value))
+            }));
+            line.extend(also.iter().map(|name| {
+                figures.also.get(*name).map_or("–".into(), |figure| format!("{:.3}", figure.value))
+            }));
+            line
+        });
+        let rows: Vec<Vec<String>> = lines.collect();
+        blocks.extend([Block::Heading(format!("Task: {task}")), Block::Table { header, rows }]);
+    }
+    Ok(blocks)
+}
+
+fn environment(folder: &Folder) -> Result<Vec<Block>> {
+    let history = folder.history()?;
+    if history.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = |part: fn(&crate::sweep::Environment) -> String| {
+        let all: BTreeSet<String> = history.iter().map(part).collect();
+        all.into_iter().collect::<Vec<String>>()
+    };
+    let mut about = of(|one| one.program.clone());
+    about.extend(of(|one| format!("{}, {} threads", one.machine, one.threads)));
+    let commands = of(|one| one.command.clone());
+    Ok(vec![Block::Heading("Made with".into()), Block::List(about), Block::Code(commands)])
+}

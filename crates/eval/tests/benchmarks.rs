@@ -1,0 +1,373 @@
+//! Every benchmark in the layout of its own files and, where that differs, of those on the hub: small records written here as
+//! their documentation describes them.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foveate_eval::EvalError;
+use foveate_eval::benchmark::Benchmark;
+use foveate_eval::metric::Expected;
+use foveate_eval::task::{BenchmarkFiles, TaskSpec};
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/images").join(name)
+}
+
+fn texts(list: &[&str]) -> Expected {
+    Expected::Texts(list.iter().map(|text| (*text).to_owned()).collect())
+}
+
+/// A record in a file of that name, what it asks and what it expects.
+struct Case {
+    benchmark: Benchmark,
+    file: &'static str,
+    text: String,
+    /// Where its picture lies below the folder of pictures.
+    picture: &'static str,
+    asks: &'static str,
+    expected: Expected,
+    group: &'static str,
+    skill: &'static str,
+}
+
+fn people(answer: &str) -> String {
+    let one =
+        |id: usize| format!(r#"{{"answer": "{answer}", "answer_confidence": "yes", "answer_id": {id}}}"#);
+    (1..=10).map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn cases() -> Vec<Case> {
+    let word = "\nAnswer the question using a single word or phrase.";
+    vec![
+        Case {
+            benchmark: Benchmark::VqaV2,
+            file: "vqa.json",
+            text: format!(
+                r#"[{{"question_id": 42000, "image_id": 42, "question": "How many?", "answer_type": "number", "answers": [{}]}}]"#,
+                people("2")
+            ),
+            picture: "COCO_val2014_000000000042.jpg",
+            asks: "How many?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["2"; 10]),
+            group: "42",
+            skill: "number",
+        },
+        Case {
+            benchmark: Benchmark::Gqa,
+            file: "testdev_balanced.json",
+            text: r#"{"201307251": {"imageId": "n161313", "question": "Is it overcast?", "answer": "no", "fullAnswer": "No.", "isBalanced": true}}"#.into(),
+            picture: "n161313.jpg",
+            asks: "Is it overcast?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["no"]),
+            group: "n161313",
+            skill: "gqa",
+        },
+        Case {
+            benchmark: Benchmark::TextVqa,
+            file: "TextVQA_val.json",
+            text: r#"{"dataset_type": "val", "data": [{"question_id": 34602, "image_id": "003a8ae2ef43b901", "question": "What brand?", "answers": ["dakota", "dakota", "clos culombu"]}]}"#.into(),
+            picture: "003a8ae2ef43b901.jpg",
+            asks: "What brand?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["dakota", "dakota", "clos culombu"]),
+            group: "003a8ae2ef43b901",
+            skill: "textvqa",
+        },
+        Case {
+            benchmark: Benchmark::VizWiz,
+            file: "val.json",
+            text: r#"[{"image": "VizWiz_val_00000000.jpg", "question": "What is this?", "answers": [{"answer_confidence": "yes", "answer": "soap"}], "answer_type": "other", "answerable": 1}]"#.into(),
+            picture: "VizWiz_val_00000000.jpg",
+            asks: "What is this?\nWhen the provided information is insufficient, respond with 'Unanswerable'.\nAnswer the question using a single word or phrase.",
+            expected: texts(&["soap"]),
+            group: "VizWiz_val_00000000.jpg",
+            skill: "other",
+        },
+        Case {
+            benchmark: Benchmark::Pope,
+            file: "coco_pope_random.jsonl",
+            text: r#"{"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "text": "Is there a snowboard in the image?", "label": "yes"}"#.into(),
+            picture: "COCO_val2014_000000310196.jpg",
+            asks: "Is there a snowboard in the image?\nAnswer the question using a single word or phrase.",
+            expected: Expected::YesNo(true),
+            group: "COCO_val2014_000000310196.jpg",
+            skill: "pope",
+        },
+        Case {
+            benchmark: Benchmark::ScienceQa,
+            file: "problems.json",
+            text: r#"{"7": {"question": "Which is north?", "choices": ["Ohio", "Texas"], "answer": 0, "hint": "A map.", "image": "image.png", "subject": "social science", "split": "test"}}"#.into(),
+            picture: "test/7/image.png",
+            asks: "A map.\nWhich is north?\nA. Ohio\nB. Texas\nAnswer with the option's letter from the given choices directly.",
+            expected: Expected::Option(0),
+            group: "7",
+            skill: "social science",
+        },
+        Case {
+            benchmark: Benchmark::Ai2d,
+            file: "ai2d.jsonl",
+            text: r#"{"question": "Which eats grass?", "options": ["fox", "hare"], "answer": "1", "image": "0.png"}"#.into(),
+            picture: "0.png",
+            asks: "Which eats grass?\nA. fox\nB. hare\nAnswer with the option's letter from the given choices directly.",
+            expected: Expected::Option(1),
+            group: "0.png",
+            skill: "ai2d",
+        },
+        Case {
+            benchmark: Benchmark::Mmmu,
+            file: "mmmu.jsonl",
+            text: r#"{"id": "validation_Math_1", "question": "<image 1> What is x?", "options": "['$\\\\pi$', \"it's 2\"]", "answer": "B", "image_1": "m.png", "subfield": "Algebra", "question_type": "multiple-choice"}"#.into(),
+            picture: "m.png",
+            asks: "<image 1> What is x?\nA. $\\pi$\nB. it's 2\nAnswer with the option's letter from the given choices directly.",
+            expected: Expected::Option(1),
+            group: "validation_Math_1",
+            skill: "Algebra",
+        },
+        Case {
+            benchmark: Benchmark::Mmmu,
+            file: "mmmu_open.jsonl",
+            text: r#"{"id": "validation_Math_2", "question": "How much?", "options": "[]", "answer": "24.32", "image_1": "m.png", "subfield": "Finance"}"#.into(),
+            picture: "m.png",
+            asks: "How much?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["24.32"]),
+            group: "validation_Math_2",
+            skill: "Finance",
+        },
+        Case {
+            benchmark: Benchmark::MathVista,
+            file: "testmini.jsonl",
+            text: r#"{"pid": "3", "question": "What length?", "image": "images/3.jpg", "choices": null, "precision": 1.0, "answer": "1.2", "question_type": "free_form", "answer_type": "float"}"#.into(),
+            picture: "images/3.jpg",
+            asks: "What length?\nAnswer the question using a single word or phrase.",
+            expected: Expected::Number { value: 1.2, digits: 1 },
+            group: "images/3.jpg",
+            skill: "free_form",
+        },
+        Case {
+            benchmark: Benchmark::MathVista,
+            file: "testmini_choice.jsonl",
+            text: r#"{"pid": "4", "question": "Which?", "image": "images/3.jpg", "choices": ["145°", "155°"], "answer": "155°", "question_type": "multi_choice", "answer_type": "text"}"#.into(),
+            picture: "images/3.jpg",
+            asks: "Which?\nA. 145°\nB. 155°\nAnswer with the option's letter from the given choices directly.",
+            expected: Expected::Option(1),
+            group: "images/3.jpg",
+            skill: "multi_choice",
+        },
+        Case {
+            benchmark: Benchmark::MathVista,
+            file: "testmini_list.jsonl",
+            text: r#"{"pid": "5", "question": "Which?", "image": "images/3.jpg", "choices": null, "answer": "[0, 2]", "question_type": "free_form", "answer_type": "list"}"#.into(),
+            picture: "images/3.jpg",
+            asks: "Which?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["[0, 2]"]),
+            group: "images/3.jpg",
+            skill: "free_form",
+        },
+        Case {
+            benchmark: Benchmark::ChartQa,
+            file: "test_human.json",
+            text: r#"[{"imgname": "41699051005347.png", "query": "How many bars?", "label": "14"}]"#.into(),
+            picture: "41699051005347.png",
+            asks: "How many bars?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["14"]),
+            group: "41699051005347.png",
+            skill: "chartqa",
+        },
+        Case {
+            benchmark: Benchmark::DocVqa,
+            file: "val_v1.0.json",
+            text: r#"{"dataset_name": "docvqa", "data": [{"questionId": 49153, "question": "What is the ratio?", "question_types": ["figure/diagram", "form"], "image": "documents/pybv0228_81.png", "docId": 14465, "answers": ["0.28", ".28"], "data_split": "val"}]}"#.into(),
+            picture: "documents/pybv0228_81.png",
+            asks: "What is the ratio?\nAnswer the question using a single word or phrase.",
+            expected: texts(&["0.28", ".28"]),
+            group: "14465",
+            skill: "figure/diagram",
+        },
+    ]
+    .into_iter()
+    .inspect(|case| assert!(case.asks.ends_with("directly.") || case.asks.ends_with(word)))
+    .collect()
+}
+
+fn read(benchmark: Benchmark, path: &Path) -> Result<foveate_eval::task::Task, EvalError> {
+    let files = BenchmarkFiles { name: benchmark, path: path.to_owned(), images: None, split: None };
+    TaskSpec::benchmark(files).open(benchmark.name())
+}
+
+#[test]
+fn records_of_the_published_files_become_questions() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = folder.path().join(case.picture);
+        std::fs::create_dir_all(picture.parent().unwrap()).unwrap();
+        std::fs::copy(fixture("cat.png"), &picture).unwrap();
+        let path = folder.path().join(case.file);
+        std::fs::write(&path, &case.text).unwrap();
+        let task = read(case.benchmark, &path).unwrap();
+        let item = &task.items[0];
+        assert_eq!(task.prompt.ask(item), case.asks, "{}", case.file);
+        assert_eq!(item.expected, case.expected, "{}", case.file);
+        assert_eq!((item.group.as_str(), item.skill.as_str()), (case.group, case.skill), "{}", case.file);
+        assert!(item.pictures[0].image().unwrap().width() > 0, "{}", case.file);
+        assert_eq!((task.metric, task.family), (case.benchmark.metric(), case.benchmark.family()));
+    }
+}
+
+#[test]
+fn a_missing_column_is_refused_by_name_for_every_benchmark() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.jsonl");
+    std::fs::write(&path, r#"{"caption": "a cat", "width": 3}"#).unwrap();
+    for benchmark in Benchmark::ALL {
+        let error = read(benchmark, &path).unwrap_err();
+        let EvalError::NoColumn { place, wanted, have } = &error else { panic!("{error}") };
+        assert!(place.ends_with("other.jsonl") && !wanted.is_empty());
+        assert_eq!(have, &["caption", "width"]);
+        assert!(error.to_string().ends_with("; it has caption, width"), "{error}");
+    }
+}
+
+#[test]
+fn records_whose_answers_are_kept_back_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("cat.png"), folder.path().join("a.png")).unwrap();
+    let path = folder.path().join("docvqa.jsonl");
+    let record = |id: u32, answers: &str| {
+        format!(r#"{{"questionId": {id}, "question": "?", "image": "a.png", "answers": {answers}}}"#)
+    };
+    std::fs::write(&path, [record(1, "null"), record(2, r#"["x"]"#), record(3, "[]")].join("\n")).unwrap();
+    let task = read(Benchmark::DocVqa, &path).unwrap();
+    assert_eq!((task.items.len(), task.without_reference, task.items[0].id.as_str()), (1, 2, "2"));
+    std::fs::write(&path, record(1, "null")).unwrap();
+    let error = read(Benchmark::DocVqa, &path).unwrap_err().to_string();
+    assert!(error.contains("none of its 1 records") && error.contains("kept back"), "{error}");
+}
+
+#[test]
+fn a_circular_question_turns_its_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        std::fs::read(fixture("cat.png")).unwrap(),
+    );
+    let path = folder.path().join("mmbench_dev_en.tsv");
+    let text = format!(
+        "index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\n241\tWhat?\tLook.\tcat\tdog\tcow\t\tB\tnature\t{picture}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let task = read(Benchmark::MmBench, &path).unwrap();
+    assert_eq!(task.items.len(), 3, "as many turns as options");
+    for item in &task.items {
+        let Expected::Option(right) = item.expected else { panic!() };
+        assert_eq!(item.options[right], "dog");
+        assert_eq!((item.unit.as_str(), item.question.as_str()), ("241", "Look.\nWhat?"));
+        assert!(item.pictures[0].image().unwrap().height() > 0);
+    }
+    let ids: Vec<&str> = task.items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, ["241+0", "241+1", "241+2"]);
+}
+
+/// Three questions as the hub stores them, two row groups, pictures as `{bytes, path}`, one of them absent.
+fn hub_file(path: &Path, message: &str, rows: &[(&str, &str, Option<&str>)]) {
+    let schema = Arc::new(parse_message_type(message).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
+    for rows in rows.chunks(2) {
+        let mut group = writer.next_row_group().unwrap();
+        let bytes = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+        let mut texts = |values: Vec<ByteArray>| {
+            let mut column = group.next_column().unwrap().unwrap();
+            let levels = vec![1; values.len()];
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+            column.close().unwrap();
+        };
+        texts(rows.iter().map(|(question, ..)| bytes(question)).collect());
+        texts(rows.iter().map(|(_, answer, _)| bytes(answer)).collect());
+        let mut column = group.next_column().unwrap().unwrap();
+        let pictures: Vec<ByteArray> = rows
+            .iter()
+            .filter_map(|(.., picture)| Some(ByteArray::from(std::fs::read(fixture((*picture)?)).unwrap())))
+            .collect();
+        let levels: Vec<i16> =
+            rows.iter().map(|(.., picture)| if picture.is_some() { 2 } else { 0 }).collect();
+        column.typed::<ByteArrayType>().write_batch(&pictures, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let levels: Vec<i16> = rows.iter().map(|(.., picture)| i16::from(picture.is_some())).collect();
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&levels), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let numbers: Vec<i64> = (0..rows.len() as i64).collect();
+        column.typed::<Int64Type>().write_batch(&numbers, None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+const HUB: &str = "message schema {
+    optional binary question (UTF8);
+    optional binary answer (UTF8);
+    optional group image { optional binary bytes; optional binary path (UTF8); }
+    required int64 width;
+}";
+
+#[test]
+fn pictures_inside_of_parquet_are_read_when_they_are_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test-00000-of-00001.parquet");
+    let rows = [
+        ("Is it a cat?", "yes", Some("cat.png")),
+        ("Is it wide?", "no", Some("coffee-wide.png")),
+        ("Is it lost?", "no", None),
+        ("Is it grey?", "yes", Some("grey.png")),
+    ];
+    hub_file(&path, HUB, &rows);
+    let task = read(Benchmark::Pope, folder.path()).unwrap();
+    assert_eq!(task.items.len(), 4);
+    let expected: Vec<bool> = task.items.iter().map(|item| item.expected == Expected::YesNo(true)).collect();
+    assert_eq!(expected, [true, false, false, true]);
+    // In any order, over both row groups.
+    for nth in [3, 0, 1, 3, 0] {
+        let image = task.items[nth].pictures[0].image().unwrap();
+        let same =
+            foveate_data::image::decode_file(&fixture(rows[nth].2.unwrap()), &Default::default()).unwrap();
+        assert_eq!(image.as_rgb(), same.as_rgb(), "{nth}");
+    }
+    let lost = task.items[2].pictures[0].image().unwrap_err().to_string();
+    assert!(lost.contains("record 3, column image") && lost.contains("there is no picture"), "{lost}");
+
+    hub_file(&path, &HUB.replace("answer (UTF8)", "solution (UTF8)"), &rows);
+    let error = read(Benchmark::Pope, folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with("no column answer or label; it has question, solution, width, image"), "{error}");
+    std::fs::write(&path, b"PAR1 and no more").unwrap();
+    assert!(read(Benchmark::Pope, &path).unwrap_err().to_string().contains("test-00000-of-00001.parquet"));
+}
+
+#[test]
+fn a_limit_keeps_what_counts_together() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("cat.png"), folder.path().join("a.png")).unwrap();
+    let path = folder.path().join("mme.jsonl");
+    let record = |picture: usize, answer: &str| {
+        format!(
+            r#"{{"question_id": "count/{picture}.png", "image": "a.png", "question": "?", "answer": "{answer}", "category": "count"}}"#
+        )
+    };
+    let lines: Vec<String> =
+        (0..20).flat_map(|picture| [record(picture, "Yes"), record(picture, "No")]).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let files = BenchmarkFiles { name: Benchmark::Mme, path, images: None, split: None };
+    let open =
+        |seed| TaskSpec { limit: Some(5), seed, ..TaskSpec::benchmark(files.clone()) }.open("mme").unwrap();
+    let ids = |seed| open(seed).items.into_iter().map(|item| item.id).collect::<Vec<_>>();
+    assert_eq!(ids(1).len(), 10);
+    assert_eq!(ids(1)[1], format!("{}#2", ids(1)[0]));
+    assert_eq!(ids(1), ids(1));
+    assert_ne!(ids(1), ids(2));
+}
