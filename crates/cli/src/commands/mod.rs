@@ -16,6 +16,7 @@ mod law_source;
 mod look;
 mod plan;
 mod pull;
+mod serve;
 mod system;
 mod train;
 
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),
+    Serve(Box<serve::Arguments>),
     Train(Box<train::Arguments>),
     Completions(completions::Arguments),
 }
@@ -59,6 +61,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
+            Command::Serve(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
         }
