@@ -328,7 +328,13 @@ mod tests {
 
     #[test]
     fn ids_are_no_paths() {
-        for wrong in ["", "file-", "file-../../etc/passwd", "file-0123456789ABCDEF01234567", "0123456789abcdef01234567"] {
+        for wrong in [
+            "",
+            "file-",
+            "file-../../etc/passwd",
+            "file-0123456789ABCDEF01234567",
+            "0123456789abcdef01234567",
+        ] {
             assert!(wrong.parse::<FileId>().is_err(), "{wrong}");
         }
         assert_eq!(random_hex(12).len(), 24);

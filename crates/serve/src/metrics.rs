@@ -8,9 +8,7 @@ use std::time::Duration;
 use foveate_model::cache::CacheStatistics;
 use foveate_model::vlm::Caches;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text::encode,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -34,21 +32,7 @@ pub(crate) struct Metrics {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfStage {
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum Stage {
-    Queue,
-    DecodeImage,
-    Tower,
-    Query,
-    Compress,
-    Project,
-    Prefill,
-    FirstToken,
-    Pass,
-    Total,
+    stage: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -59,15 +43,7 @@ struct OfRequest {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfTokens {
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum Kind {
-    Text,
-    Image,
-    Cached,
-    New,
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -77,14 +53,7 @@ struct OfImages {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfJobs {
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum State {
-    Waiting,
-    Looking,
-    Writing,
+    state: &'static str,
 }
 
 impl Metrics {
@@ -100,7 +69,11 @@ impl Metrics {
         let requests = Family::default();
         registry.register("requests", "Requests by route and status", requests.clone());
         let tokens = Family::default();
-        registry.register("tokens", "Tokens of prompts and answers; cached ones were not read again", tokens.clone());
+        registry.register(
+            "tokens",
+            "Tokens of prompts and answers; cached ones were not read again",
+            tokens.clone(),
+        );
         let images = Family::default();
         registry.register("images", "Images by the visual tokens that each became", images.clone());
         let jobs = Family::default();
@@ -132,26 +105,26 @@ impl Metrics {
         let Milliseconds { queue, decode_image, tower, query, compress, project, prefill, .. } = done.ms;
         let Milliseconds { first_token, total, .. } = done.ms;
         for (stage, ms) in [
-            (Stage::Queue, queue),
-            (Stage::DecodeImage, decode_image),
-            (Stage::Tower, tower),
-            (Stage::Query, query),
-            (Stage::Compress, compress),
-            (Stage::Project, project),
-            (Stage::Prefill, prefill),
-            (Stage::FirstToken, first_token),
-            (Stage::Total, total),
+            ("queue", queue),
+            ("decode_image", decode_image),
+            ("tower", tower),
+            ("query", query),
+            ("compress", compress),
+            ("project", project),
+            ("prefill", prefill),
+            ("first_token", first_token),
+            ("total", total),
         ] {
             // Without an image there is no tower to wait for.
-            if ms > 0.0 || matches!(stage, Stage::Queue) {
+            if ms > 0.0 || stage == "queue" {
                 self.stages.get_or_create(&OfStage { stage }).observe(ms / 1e3);
             }
         }
         for (kind, count) in [
-            (Kind::Text, done.text_tokens),
-            (Kind::Image, done.image_tokens),
-            (Kind::Cached, done.cached_tokens),
-            (Kind::New, done.new_tokens),
+            ("text", done.text_tokens),
+            ("image", done.image_tokens),
+            ("cached", done.cached_tokens),
+            ("new", done.new_tokens),
         ] {
             self.tokens.get_or_create(&OfTokens { kind }).inc_by(count as u64);
         }
@@ -159,14 +132,12 @@ impl Metrics {
 
     /// A pass that gave `answers` answers a token.
     pub(crate) fn pass(&self, time: Duration, answers: usize) {
-        self.stages.get_or_create(&OfStage { stage: Stage::Pass }).observe(time.as_secs_f64());
+        self.stages.get_or_create(&OfStage { stage: "pass" }).observe(time.as_secs_f64());
         self.batch.observe(answers as f64);
     }
 
     pub(crate) fn queue(&self, waiting: usize, looking: usize, writing: usize) {
-        for (state, count) in
-            [(State::Waiting, waiting), (State::Looking, looking), (State::Writing, writing)]
-        {
+        for (state, count) in [("waiting", waiting), ("looking", looking), ("writing", writing)] {
             self.jobs.get_or_create(&OfJobs { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
@@ -220,4 +191,3 @@ impl Collector for OfCaches {
         Ok(())
     }
 }
-

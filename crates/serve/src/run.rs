@@ -91,7 +91,9 @@ async fn run(backend: Arc<dyn Backend>, options: Options) -> Result<(), ServeErr
     let router = TowerToHyperService::new(router(app.clone()));
     let mut http = http1::Builder::new();
     // Below 8 KiB hyper would not work at all.
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(limits.head_bytes.max(8 << 10));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes.max(8 << 10));
     tokio::pin!(warming);
     let mut warm = false;
     loop {

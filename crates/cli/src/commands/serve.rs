@@ -237,8 +237,10 @@ fn size(text: &str) -> Result<u64, String> {
 fn time(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("min", 60.0), ("s", 1.0), ("h", 3600.0), ("d", 86_400.0)];
     let told = || "a time is needed, for example 500ms, 30s, 5min, 24h or 7d".to_owned();
-    let (number, unit) =
-        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds))).ok_or_else(told)?;
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .ok_or_else(told)?;
     let seconds: f64 = number.trim().parse().map_err(|_| told())?;
     // A century: additions to the clock stay far from its end.
     let allowed = (0.0..=3.2e9).contains(&(seconds * unit)) && seconds > 0.0;
@@ -256,7 +258,8 @@ mod tests {
 
     #[test]
     fn times_and_sizes_have_units() {
-        for (text, seconds) in [("500ms", 0.5), ("30s", 30.0), ("5min", 300.0), ("24h", 86_400.0), ("1.5 d", 129_600.0)]
+        for (text, seconds) in
+            [("500ms", 0.5), ("30s", 30.0), ("5min", 300.0), ("24h", 86_400.0), ("1.5 d", 129_600.0)]
         {
             assert_eq!(time(text).unwrap().as_secs_f64(), seconds, "{text}");
         }

@@ -99,12 +99,7 @@ impl Batch {
     ///
     /// # Errors
     /// An empty prompt, one that does not fit into the context, or an option outside its range.
-    pub fn add(
-        &mut self,
-        prompt: &Prompt,
-        sampling: Sampling,
-        alternatives: Option<usize>,
-    ) -> Result<Added> {
+    pub fn add(&mut self, prompt: &Prompt, sampling: Sampling, alternatives: Option<usize>) -> Result<Added> {
         let sampler = Sampler::new(sampling)?;
         let config = self.decoder.config();
         let positions = prompt.positions(config.width)?;
@@ -181,7 +176,11 @@ impl Batch {
         let last = hidden.squeeze(0)?.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?; // [answers, d]
         let scores = self.decoder.logits(&last)?.to_vec2::<f32>()?; // [answers, vocabulary]
         let context = self.decoder.config().context;
-        Ok(ends.iter().zip(scores).map(|((at, _), scores)| self.answers[*at].draw(&scores, context)).collect())
+        Ok(ends
+            .iter()
+            .zip(scores)
+            .map(|((at, _), scores)| self.answers[*at].draw(&scores, context))
+            .collect())
     }
 
     /// Ends an answer; what it has read is kept for prompts that begin alike.

@@ -57,7 +57,10 @@ impl Prefixes {
     pub(super) fn keep(&mut self, positions: Vec<Position>, cache: KeyValueCache) {
         let bytes = cache.bytes() + positions.iter().map(Position::bytes).sum::<usize>();
         let limit = self.statistics.limit;
-        if positions.is_empty() || bytes > limit || self.kept.iter().any(|prefix| prefix.positions.starts_with(&positions)) {
+        if positions.is_empty()
+            || bytes > limit
+            || self.kept.iter().any(|prefix| prefix.positions.starts_with(&positions))
+        {
             return;
         }
         self.kept.retain(|prefix| !positions.starts_with(&prefix.positions));

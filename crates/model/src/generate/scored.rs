@@ -34,6 +34,9 @@ impl Scored {
         }
         order.truncate(count);
         order.sort_unstable_by(descending);
-        Self { logprob: logprob(token), best: order.into_iter().map(|token| (token, logprob(token))).collect() }
+        Self {
+            logprob: logprob(token),
+            best: order.into_iter().map(|token| (token, logprob(token))).collect(),
+        }
     }
 }

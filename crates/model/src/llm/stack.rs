@@ -34,7 +34,11 @@ impl Decoder {
                 return Err(ModelError::EmptyInput);
             }
             if cache.padding().positions() != [0] {
-                return Err(ModelError::shape("cache of a stacked sequence", &[1], &[cache.padding().rows()]));
+                return Err(ModelError::shape(
+                    "cache of a stacked sequence",
+                    &[1],
+                    &[cache.padding().rows()],
+                ));
             }
             let (start, end) = (cache.len(), cache.len() + rows);
             self.check_context(end)?;

@@ -28,7 +28,8 @@ fn asked(decoder: &Decoder) -> Vec<(Prompt, Sampling, usize)> {
     };
     let width = decoder.config().width;
     let rows = Tensor::arange(0.0_f32, (9 * width) as f32, &Device::Cpu).unwrap();
-    let rows = (rows.sin().unwrap() * 0.1).unwrap().reshape((9, width)).unwrap().to_dtype(DType::F32).unwrap();
+    let rows =
+        (rows.sin().unwrap() * 0.1).unwrap().reshape((9, width)).unwrap().to_dtype(DType::F32).unwrap();
     let image = |question: Vec<u32>| Prompt {
         parts: vec![Part::Tokens(tokens(5, 4)), Part::Rows(rows.clone()), Part::Tokens(question)],
     };
@@ -49,7 +50,8 @@ fn asked(decoder: &Decoder) -> Vec<(Prompt, Sampling, usize)> {
 }
 
 fn alone(decoder: &Arc<Decoder>, prompt: &Prompt, sampling: Sampling, max_tokens: usize) -> Vec<u32> {
-    let options = GenerateOptions { sampling, max_tokens, end_tokens: Some(Vec::new()), ..Default::default() };
+    let options =
+        GenerateOptions { sampling, max_tokens, end_tokens: Some(Vec::new()), ..Default::default() };
     let mut session = Session::new(decoder.clone());
     session.generate_tokens(prompt, &options, |_| Ok(ControlFlow::Continue(()))).unwrap().tokens
 }
@@ -91,8 +93,10 @@ fn an_answer_in_company_is_the_answer_alone() {
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
             let decoder = decoder(model, dtype);
             let asked = asked(&decoder);
-            let expected: Vec<Vec<u32>> =
-                asked.iter().map(|(prompt, sampling, count)| alone(&decoder, prompt, *sampling, *count)).collect();
+            let expected: Vec<Vec<u32>> = asked
+                .iter()
+                .map(|(prompt, sampling, count)| alone(&decoder, prompt, *sampling, *count))
+                .collect();
             // Whole prompts at once, and in pieces that end anywhere; with prefixes and without.
             for (prefix_bytes, most) in [(0, MOST), (MOST, 7), (64 * MOST, 1), (64 * MOST, 64)] {
                 let (found, reused) = together(&decoder, &asked, prefix_bytes, most);

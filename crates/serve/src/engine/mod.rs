@@ -3,6 +3,8 @@
 mod job;
 mod meter;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use job::{Answering, Done, Event, Failed, Job, Milliseconds, Piece, Picture};
+pub(crate) use job::{Answering, Done, Event, Failed, Job, Milliseconds, Picture, Piece};
 pub(crate) use meter::{Meter, Work};
 use scheduler::Scheduler;
 
@@ -110,13 +112,15 @@ impl Engine {
     /// How long a new request waits for a place among those in progress.
     pub(crate) fn wait(&self) -> Duration {
         let ahead = (self.accepted() + 1).saturating_sub(self.schedule.parallel);
-        let each = self.shared.meter().answer() / u32::try_from(self.schedule.parallel.max(1)).unwrap_or(u32::MAX);
+        let each =
+            self.shared.meter().answer() / u32::try_from(self.schedule.parallel.max(1)).unwrap_or(u32::MAX);
         each.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX))
     }
 
     fn retry_after(&self) -> Duration {
         // A place is free as soon as the next answer ends.
-        let each = self.shared.meter().answer() / u32::try_from(self.schedule.parallel.max(1)).unwrap_or(u32::MAX);
+        let each =
+            self.shared.meter().answer() / u32::try_from(self.schedule.parallel.max(1)).unwrap_or(u32::MAX);
         each.clamp(Duration::from_secs(1), Duration::from_secs(60))
     }
 

@@ -233,10 +233,8 @@ impl<'a> Scheduler<'a> {
         let Account { done, prefill_flops, prefill, busy, seen, times } = account;
         let mut meter = self.shared.meter();
         meter.tower(seen.tower, times.tower);
-        meter.connect(
-            seen.query + seen.compress + seen.project,
-            times.query + times.compress + times.project,
-        );
+        meter
+            .connect(seen.query + seen.compress + seen.project, times.query + times.compress + times.project);
         meter.prefill(prefill_flops, prefill);
         meter.finished(busy);
         drop(meter);

@@ -117,7 +117,8 @@ impl<'a> Writing<'a> {
         let Added { prompt_positions, reused_positions, .. } = self.added;
         let workload = Workload::new(prompt_positions, passes + 1);
         let stages = llm.stages(&workload, reused_positions, Dtype::F32)?;
-        let prefill_flops = stages.iter().filter(|cost| cost.stage == Stage::Prefill).map(|cost| cost.flops).sum();
+        let prefill_flops =
+            stages.iter().filter(|cost| cost.stage == Stage::Prefill).map(|cost| cost.flops).sum();
         let first = self.first.unwrap_or(now);
         let (accepted, times) = (self.job.accepted, self.seen.times);
         let decode = now.saturating_duration_since(first);

@@ -88,8 +88,7 @@ fn prepare(
         checked.max_tokens.unwrap_or_else(|| app.options.limits.answer_tokens.min(room(image_tokens))).max(1)
     };
     let estimate = Estimate::new(app, &pictures, text_tokens);
-    let budget =
-        estimate.choose(checked.visual_tokens, checked.max_latency, accepted.elapsed(), length)?;
+    let budget = estimate.choose(checked.visual_tokens, checked.max_latency, accepted.elapsed(), length)?;
     let image_tokens = estimate.image_tokens(budget);
     let (prompt, most) = (text_tokens + image_tokens, app.options.limits.prompt_tokens.min(context - 1));
     let new_tokens = length(image_tokens);
@@ -120,9 +119,9 @@ fn picture(app: &AppState, image: Shown) -> Answer<Picture> {
     let refuse = |message: String| ApiError::field(&param, message).code("invalid_image");
     let bytes = source.load(&app.files, app.fetcher.as_ref(), limits.image_bytes);
     let bytes = bytes.map_err(|error| match error {
-        SourceError::NoFile(_) => {
-            ApiError::new(StatusCode::NOT_FOUND, format!("{param}: {error}")).param(&param).code("no_such_file")
-        }
+        SourceError::NoFile(_) => ApiError::new(StatusCode::NOT_FOUND, format!("{param}: {error}"))
+            .param(&param)
+            .code("no_such_file"),
         SourceError::Io(error) => ApiError::internal(&error),
         error => refuse(format!("{param}: {error}")),
     })?;
@@ -135,7 +134,9 @@ fn picture(app: &AppState, image: Shown) -> Answer<Picture> {
     })?;
     let reads = app.backend.viewer().is_some_and(|viewer| viewer.vlm().compressor().reads_question());
     let question = match reads {
-        true => Some(app.backend.question(&question).map_err(|refusal| ApiError::from(refusal).param(&param))?),
+        true => {
+            Some(app.backend.question(&question).map_err(|refusal| ApiError::from(refusal).param(&param))?)
+        }
         false => None,
     };
     Ok(Picture { pixels, question })
@@ -144,7 +145,8 @@ fn picture(app: &AppState, image: Shown) -> Answer<Picture> {
 /// Decodes an image that came from outside, within the server's limits.
 pub(crate) fn decode(app: &AppState, param: &str, bytes: &[u8]) -> Answer<Image> {
     let limits = &app.options.limits;
-    let limits = Limits { max_bytes: limits.image_bytes, max_pixels: limits.image_pixels, ..Limits::default() };
+    let limits =
+        Limits { max_bytes: limits.image_bytes, max_pixels: limits.image_pixels, ..Limits::default() };
     decode_bytes(param, bytes, &limits)
         .map_err(|error| ApiError::field(param, error.to_string()).code("invalid_image"))
 }
@@ -167,14 +169,18 @@ pub(crate) async fn warm_up(app: &App) -> Answer<()> {
     let request = serde_json::json!({
         "model": app.options.model, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}],
     });
-    let request: ChatRequest =
-        serde_json::from_value(request).map_err(|error| ApiError::internal(&error))?;
+    let request: ChatRequest = serde_json::from_value(request).map_err(|error| ApiError::internal(&error))?;
     let mut admitted = admit(app, request, started).await?;
     admitted.answering.max_tokens = TOKENS.min(admitted.answering.max_tokens);
     if let Some(viewer) = app.backend.viewer() {
         let vlm = viewer.vlm();
         // The fewest tokens that there are: they fit into the smallest context.
-        let rung = vlm.ladder().values().into_iter().filter(|tokens| vlm.check_budget((*tokens).into()).is_ok()).min();
+        let rung = vlm
+            .ladder()
+            .values()
+            .into_iter()
+            .filter(|tokens| vlm.check_budget((*tokens).into()).is_ok())
+            .min();
         let budget = rung.map_or(Budget::Adaptive, Budget::Tokens);
         let side = u32::try_from(vlm.tower().config().image_size()).unwrap_or(1).max(1);
         let pixels = app.backend.prepare(&Image::filled(side, side, [127; 3]))?;
@@ -182,7 +188,8 @@ pub(crate) async fn warm_up(app: &App) -> Answer<()> {
             true => Some(app.backend.question(QUESTION)?),
             false => None,
         };
-        let row = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).map_err(|error| ApiError::internal(&error))?;
+        let row =
+            Tensor::zeros((1, 1), DType::F32, &Device::Cpu).map_err(|error| ApiError::internal(&error))?;
         let asked = app.backend.prompt(&[Message::user(QUESTION).with_images(1)], &[row])?;
         admitted.prompt = asked.prompt;
         admitted.pictures = vec![Picture { pixels, question }];
@@ -209,6 +216,17 @@ impl Admitted {
         deadline: Instant,
     ) -> Job {
         let Self { prompt, pictures, budget, answering, text_tokens, decode_image, .. } = self;
-        Job { prompt, pictures, budget, answering, accepted, deadline, decode_image, text_tokens, events, place }
+        Job {
+            prompt,
+            pictures,
+            budget,
+            answering,
+            accepted,
+            deadline,
+            decode_image,
+            text_tokens,
+            events,
+            place,
+        }
     }
 }

@@ -168,7 +168,8 @@ impl<'a> Estimate<'a> {
                     (Wanted::Own, Some(own)) => vec![Some(own)],
                     (Wanted::Own, None) if !self.pictures.is_empty() => {
                         let (method, ladder) = (vlm.compressor().method(), vlm.ladder());
-                        let message = format!("{method} keeps as many tokens as it is told: visual_tokens is {ladder}");
+                        let message =
+                            format!("{method} keeps as many tokens as it is told: visual_tokens is {ladder}");
                         let details = json!({"ladder": LadderDocument::from(&ladder)});
                         return Err(ApiError::field("visual_tokens", message).details(details));
                     }
@@ -205,7 +206,9 @@ impl<'a> Estimate<'a> {
         }
         let (ms, budget) = least.unwrap_or((f64::INFINITY, None));
         let tokens = match budget {
-            Some(Budget::Tokens(tokens)) if !self.pictures.is_empty() => format!(", with {tokens} visual tokens"),
+            Some(Budget::Tokens(tokens)) if !self.pictures.is_empty() => {
+                format!(", with {tokens} visual tokens")
+            }
             _ => String::new(),
         };
         let message = format!("max_latency_ms is {most}: the least predicted time is {ms:.1} ms{tokens}");

@@ -47,7 +47,7 @@ pub(crate) async fn chat(
     drop(held);
     let (budget, images) = (admitted.budget, admitted.pictures.len());
     let mut answer = Answering {
-        heading: Heading::new(&app, &id.0, budget),
+        heading: Heading::new(&app, &id.0, budget, uses),
         scores: admitted.answering.alternatives.is_some(),
         note: Note { id, images, budget, question: admitted.question.clone(), text: String::new() },
         app: app.clone(),
@@ -61,7 +61,7 @@ pub(crate) async fn chat(
         Some(Event::Piece(_) | Event::Done(_)) | None => return Err(gone()),
     }
     if streams {
-        return Ok(stream(answer, inbox, uses).into_response());
+        return Ok(stream(answer, inbox).into_response());
     }
     let (mut text, mut scored) = (String::new(), Vec::new());
     loop {
@@ -149,7 +149,6 @@ impl Answering {
 fn stream(
     answer: Answering,
     inbox: UnboundedReceiver<Event>,
-    uses: bool,
 ) -> Sse<impl futures_util::Stream<Item = Result<Chunk, Infallible>>> {
     let first = VecDeque::from([document(&answer.heading.opening())]);
     let state = (answer, inbox, first, false);
@@ -172,9 +171,7 @@ fn stream(
                 Some(Event::Done(done)) => {
                     answer.note.write(&answer.app, &done);
                     ready.push_back(document(&answer.heading.end(&done)));
-                    if uses {
-                        ready.push_back(document(&answer.heading.used(&done)));
-                    }
+                    ready.extend(answer.heading.used(&done).as_ref().map(document));
                     ready.push_back(Chunk::default().data("[DONE]"));
                     ended = true;
                 }
@@ -197,4 +194,3 @@ fn document(value: &impl Serialize) -> Chunk {
     // These documents have nothing that JSON cannot say.
     Chunk::default().json_data(value).unwrap_or_else(|_| Chunk::default().comment("unsayable"))
 }
-

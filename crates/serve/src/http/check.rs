@@ -171,7 +171,8 @@ mod tests {
         let other = checked(json!({})).unwrap();
         assert_ne!(plain.sampling.choice, other.sampling.choice, "seeds differ where none is given");
 
-        let greedy = checked(json!({"temperature": 0, "max_completion_tokens": 7, "logprobs": true})).unwrap();
+        let greedy =
+            checked(json!({"temperature": 0, "max_completion_tokens": 7, "logprobs": true})).unwrap();
         assert_eq!((greedy.sampling, greedy.max_tokens), (Sampling::greedy(), Some(7)));
         assert_eq!(greedy.alternatives, Some(0));
         let seeded = checked(json!({"seed": -1, "top_p": 0.5, "visual_tokens": 4})).unwrap();

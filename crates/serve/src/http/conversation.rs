@@ -39,7 +39,8 @@ impl Conversation {
     /// What no message can be; more than `most_images` images.
     pub(crate) fn of(messages: Vec<ChatMessage>, image_token: &str, most_images: usize) -> Answer<Self> {
         if messages.is_empty() || messages.len() > MOST_MESSAGES {
-            let message = format!("messages: {} of them, where 1 to {MOST_MESSAGES} are needed", messages.len());
+            let message =
+                format!("messages: {} of them, where 1 to {MOST_MESSAGES} are needed", messages.len());
             return Err(ApiError::field("messages", message));
         }
         let mut conversation = Self { messages: Vec::with_capacity(messages.len()), images: Vec::new() };
@@ -247,11 +248,18 @@ mod tests {
             (json!([{"role": "user"}]), "messages[0].content"),
             (user(json!([{"type": "video", "text": "x"}])), "messages[0].content[0].type"),
             (user(json!([{"type": "text"}])), "messages[0].content[0]"),
-            (user(json!([{"type": "text", "text": "x", "image_url": {"url": FILE}}])), "messages[0].content[0]"),
-            (user(json!([{"type": "image_url", "image_url": {"url": "ftp://x/y"}}])),
-                "messages[0].content[0].image_url.url"),
-            (user(json!([{"type": "file", "file": {"file_id": "../../etc/passwd"}}])),
-                "messages[0].content[0].file.file_id"),
+            (
+                user(json!([{"type": "text", "text": "x", "image_url": {"url": FILE}}])),
+                "messages[0].content[0]",
+            ),
+            (
+                user(json!([{"type": "image_url", "image_url": {"url": "ftp://x/y"}}])),
+                "messages[0].content[0].image_url.url",
+            ),
+            (
+                user(json!([{"type": "file", "file": {"file_id": "../../etc/passwd"}}])),
+                "messages[0].content[0].file.file_id",
+            ),
             (user(json!([image(), says("<image> <image>")])), "messages[0].content"),
             (user(json!([image(), image(), image(), image()])), "messages"),
             (json!([{"role": "system", "content": [image()]}]), "messages[0].content[0]"),

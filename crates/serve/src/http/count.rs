@@ -41,10 +41,7 @@ pub(crate) struct Count {
     (status = 200, body = Count), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),
     (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody)))]
-pub(crate) async fn count(
-    State(app): State<App>,
-    request: Json<ChatRequest>,
-) -> Answer<axum::Json<Count>> {
+pub(crate) async fn count(State(app): State<App>, request: Json<ChatRequest>) -> Answer<axum::Json<Count>> {
     let admitted = admit(&app, request.value, Instant::now()).await?;
     let estimate = Estimate::new(&app, &admitted.pictures, admitted.text_tokens);
     let new_tokens = admitted.answering.max_tokens;

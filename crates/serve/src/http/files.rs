@@ -79,9 +79,9 @@ fn document(app: &AppState, record: Record) -> FileDocument {
     (status = 429, body = ErrorBody)))]
 pub(crate) async fn upload(State(app): State<App>, request: Request) -> Answer<Json<FileDocument>> {
     let held = share(request.headers(), &app)?;
-    let multipart = Multipart::from_request(request, &()).await.map_err(|rejection| {
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, rejection.body_text())
-    })?;
+    let multipart = Multipart::from_request(request, &())
+        .await
+        .map_err(|rejection| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, rejection.body_text()))?;
     let form = timeout(app.options.limits.body_time, read(&app, multipart)).await;
     let Form { name, purpose, bytes } = form.map_err(|_| too_slow(&app))??;
     let worker = app.workers.clone().acquire_owned().await;
@@ -91,8 +91,9 @@ pub(crate) async fn upload(State(app): State<App>, request: Request) -> Answer<J
         // Now rather than with the first question: an image that cannot be read is no use to anybody.
         decode(&app, "file", &bytes)?;
         let record = app.files.add(&name, &purpose, &bytes).map_err(|error| match error {
-            FileError::Full { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
-                .code("storage_full"),
+            FileError::Full { .. } => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).code("storage_full")
+            }
             FileError::Io(error) => ApiError::internal(&error),
         })?;
         Ok(Json(document(&app, record)))

@@ -129,10 +129,7 @@ impl Laws {
     (status = 401, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),
     (status = 415, body = ErrorBody), (status = 422, description = "Nothing fits the budget.", body = ErrorBody),
     (status = 429, body = ErrorBody)))]
-pub(crate) async fn plan(
-    State(app): State<App>,
-    request: Json<PlanRequest>,
-) -> Answer<axum::Json<Value>> {
+pub(crate) async fn plan(State(app): State<App>, request: Json<PlanRequest>) -> Answer<axum::Json<Value>> {
     let worker = app.workers.clone().acquire_owned().await;
     let worker = worker.map_err(|error| ApiError::internal(&error))?;
     let work = tokio::task::spawn_blocking(move || {
@@ -157,9 +154,8 @@ fn ranked(app: &AppState, request: &PlanRequest) -> Answer<Plan> {
         tower = tower.with_image_size(pixels).map_err(|error| refuse("image_size", &error))?;
     }
     let llms = if request.llms.is_empty() {
-        let of_family = |name: &str| {
-            request.family.as_ref().is_none_or(|family| family.eq_ignore_ascii_case(name))
-        };
+        let of_family =
+            |name: &str| request.family.as_ref().is_none_or(|family| family.eq_ignore_ascii_case(name));
         catalogue.llms().iter().filter(|llm| of_family(&llm.family)).collect()
     } else {
         let found = request.llms.iter().map(|name| catalogue.llm(name)).collect::<Result<Vec<_>, _>>();
@@ -180,11 +176,18 @@ fn ranked(app: &AppState, request: &PlanRequest) -> Answer<Plan> {
         None => app.options.rates,
     };
     let precision = Precision { kv_cache: request.kv_dtype, ..Precision::uniform(request.dtype) };
-    let workload =
-        Workload::new(request.text_tokens, request.answer_tokens).with_scenario(request.scenario);
+    let workload = Workload::new(request.text_tokens, request.answer_tokens).with_scenario(request.scenario);
     let compressor = request.compressor;
-    let of =
-        Request { law: &law, tower: &tower, llms, compressor, precision, workload, cost: request.cost, rates };
+    let of = Request {
+        law: &law,
+        tower: &tower,
+        llms,
+        compressor,
+        precision,
+        workload,
+        cost: request.cost,
+        rates,
+    };
     rank(&of, &budgets).map_err(|error| match error {
         foveate_law::plan::PlanError::NothingFits { .. } => {
             ApiError::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, error.to_string())

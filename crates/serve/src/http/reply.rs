@@ -21,10 +21,12 @@ pub(crate) struct Heading {
     model: String,
     visual_tokens: Option<usize>,
     compressor: Option<String>,
+    /// Whether a last chunk says what was used; all others then say `null`.
+    uses: bool,
 }
 
 impl Heading {
-    pub(crate) fn new(app: &AppState, request: &str, budget: Option<Budget>) -> Self {
+    pub(crate) fn new(app: &AppState, request: &str, budget: Option<Budget>, uses: bool) -> Self {
         let vlm = app.backend.viewer().map(|viewer| viewer.vlm());
         Self {
             id: format!("chatcmpl-{request}"),
@@ -35,6 +37,7 @@ impl Heading {
                 _ => None,
             },
             compressor: vlm.map(|vlm| vlm.compressor().method().to_string()),
+            uses,
         }
     }
 
@@ -70,10 +73,10 @@ impl Heading {
         ChatChunk { foveate: Some(self.account(done)), ..chunk }
     }
 
-    /// The chunk behind the end, which says what was used.
-    pub(crate) fn used(&self, done: &Done) -> ChatChunk {
+    /// The chunk behind the end, which says what was used, where that was asked for.
+    pub(crate) fn used(&self, done: &Done) -> Option<ChatChunk> {
         let chunk = self.chunk(Delta::default(), None, None);
-        ChatChunk { choices: Vec::new(), usage: Some(Some(usage(done))), ..chunk }
+        self.uses.then(|| ChatChunk { choices: Vec::new(), usage: Some(Some(usage(done))), ..chunk })
     }
 
     fn chunk(&self, delta: Delta, logprobs: Option<Logprobs>, finish: Option<&'static str>) -> ChatChunk {
@@ -83,7 +86,7 @@ impl Heading {
             created: self.created,
             model: self.model.clone(),
             choices: vec![ChunkChoice { index: 0, delta, logprobs, finish_reason: finish }],
-            usage: None,
+            usage: self.uses.then_some(None),
             foveate: None,
         }
     }

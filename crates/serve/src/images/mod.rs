@@ -31,7 +31,9 @@ pub(crate) enum SourceError {
     Base64(base64::DecodeError),
     #[error("there is no file {0}")]
     NoFile(FileId),
-    #[error("this server fetches no images (--allow-remote-images lets it); send data:image/…;base64,… or upload a file")]
+    #[error(
+        "this server fetches no images (--allow-remote-images lets it); send data:image/…;base64,… or upload a file"
+    )]
     RemoteRefused,
     /// What the network or the guard of its addresses said.
     #[error("{0}")]
@@ -117,8 +119,18 @@ mod tests {
         assert_eq!(of("DATA:;BASE64,AA=="), Ok(Source::Inline("AA==".into())));
         assert_eq!(of("HTTPS://example.org/a.png"), Ok(Source::Remote("HTTPS://example.org/a.png".into())));
         assert!(matches!(of("file-0123456789abcdef01234567"), Ok(Source::File(_))));
-        for wrong in ["", "data:image/png", "data:image/png,AAAA", "data:text/html;base64,AAAA", "file:///etc/passwd",
-            "file-../x", "ftp://example.org/x", "/etc/passwd", "é", "javascript:alert(1)"] {
+        for wrong in [
+            "",
+            "data:image/png",
+            "data:image/png,AAAA",
+            "data:text/html;base64,AAAA",
+            "file:///etc/passwd",
+            "file-../x",
+            "ftp://example.org/x",
+            "/etc/passwd",
+            "é",
+            "javascript:alert(1)",
+        ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
     }

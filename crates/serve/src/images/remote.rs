@@ -34,7 +34,11 @@ impl Fetcher {
     /// Each within `time` and of `most_bytes` at most.
     pub(crate) fn new(time: Duration, most_bytes: u64) -> Self {
         let lookup = |name: &str| Ok(name.to_socket_addrs()?.collect());
-        Self::with(time, most_bytes, Guard { lookup: Arc::new(lookup), allowed: Arc::new(|at| is_public(at.ip())) })
+        Self::with(
+            time,
+            most_bytes,
+            Guard { lookup: Arc::new(lookup), allowed: Arc::new(|at| is_public(at.ip())) },
+        )
     }
 
     fn with(time: Duration, most_bytes: u64, guard: Guard) -> Self {
@@ -81,7 +85,9 @@ impl Fetcher {
             }
             let body = response.body_mut().with_config().limit(self.most_bytes);
             return body.read_to_vec().map_err(|error| match error {
-                Error::BodyExceedsLimit(most) => format!("more than {most} bytes, which is the most of an image"),
+                Error::BodyExceedsLimit(most) => {
+                    format!("more than {most} bytes, which is the most of an image")
+                }
                 error => told(&error),
             });
         }
@@ -231,14 +237,31 @@ mod tests {
         let port = address.port();
         let real = Fetcher::new(TIME, 10);
         for host in [
-            "127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0.0.0.0", "0", "[::1]",
-            "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "[::127.0.0.1]",
+            "127.0.0.1",
+            "localhost",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "0.0.0.0",
+            "0",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[::]",
+            "[::127.0.0.1]",
         ] {
             let told = real.fetch(&format!("http://{host}:{port}/")).unwrap_err();
             assert!(told.contains("public internet") || told.contains("cannot be reached"), "{host}: {told}");
         }
-        for url in [format!("http://user@127.0.0.1:{port}/"), format!("ftp://127.0.0.1:{port}/"), "http://".into(),
-            format!("gopher://127.0.0.1:{port}/"), "file:///etc/passwd".into(), "x".repeat(5000)] {
+        for url in [
+            format!("http://user@127.0.0.1:{port}/"),
+            format!("ftp://127.0.0.1:{port}/"),
+            "http://".into(),
+            format!("gopher://127.0.0.1:{port}/"),
+            "file:///etc/passwd".into(),
+            "x".repeat(5000),
+        ] {
             assert!(real.fetch(&url).is_err(), "{url}");
         }
         assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody was connected to");
