@@ -13,6 +13,7 @@ mod fit;
 mod inspect;
 mod plan;
 mod pull;
+mod serve;
 #[path = "../crates/hub/tests/stand_in/mod.rs"]
 mod stand_in;
 mod train;
@@ -81,6 +82,7 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "inspect",
         "convert",
         "pull",
+        "serve",
         "completions",
     ] {
         assert!(help.contains(command), "{help}");

@@ -12,7 +12,7 @@ mod hugging_face;
 mod padding;
 mod stack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

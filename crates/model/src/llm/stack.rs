@@ -86,7 +86,7 @@ mod tests {
                 let mut cache = decoder.cache(Padding::none(1));
                 decoder.forward(Input::Embeddings(&embedded(&decoder, ids)), &mut cache).unwrap()
             };
-            let mut caches: Vec<KeyValueCache> = TEXTS.map(|_| decoder.cache(Padding::none(1))).into();
+            let mut caches = TEXTS.map(|_| decoder.cache(Padding::none(1)));
             let mut read = [0; 3];
             // Pieces of different lengths beside each other, and a pass without the second.
             for lengths in [[4, 1, 2], [1, 0, 5], [2, 1, 4]] {
@@ -109,7 +109,7 @@ mod tests {
                     read[at] += lengths[at];
                 }
             }
-            assert_eq!(caches.map(|cache| cache.len()), TEXTS.map(<[u32]>::len));
+            assert_eq!(caches.each_ref().map(KeyValueCache::len), TEXTS.map(<[u32]>::len));
         }
     }
 

@@ -165,6 +165,8 @@ fn last_text(messages: &[Message]) -> String {
 pub(crate) async fn warm_up(app: &App) -> Answer<()> {
     const QUESTION: &str = "What is in the picture?";
     const TOKENS: usize = 8;
+    // The operator's deadline is for clients.
+    const PATIENCE: Duration = Duration::from_secs(600);
     let started = Instant::now();
     let request = serde_json::json!({
         "model": app.options.model, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}],
@@ -196,7 +198,7 @@ pub(crate) async fn warm_up(app: &App) -> Answer<()> {
         admitted.budget = Some(budget);
     }
     let (events, mut inbox) = unbounded_channel();
-    app.engine.submit(admitted.into_job(events, None, started, started + app.options.deadline))?;
+    app.engine.submit(admitted.into_job(events, None, started, started + PATIENCE))?;
     loop {
         match inbox.recv().await {
             Some(Event::Done(_)) => return Ok(()),
