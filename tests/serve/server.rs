@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
-    log: Receiver<Value>,
+    /// Behind a lock, since clients in several threads share the server.
+    log: Mutex<Receiver<Value>>,
     seen: Vec<Value>,
 }
 
@@ -87,7 +89,7 @@ impl Server {
                 _ = send.send(line);
             }
         });
-        let mut server = Server { child, address: String::new(), log, seen: Vec::new() };
+        let mut server = Server { child, address: String::new(), log: Mutex::new(log), seen: Vec::new() };
         server.address = server.hears("listening")["address"].as_str().unwrap().to_owned();
         server.hears("ready");
         server
@@ -96,7 +98,7 @@ impl Server {
     /// The next line of the log that says `message`.
     pub(crate) fn hears(&mut self, message: &str) -> Value {
         loop {
-            let line = self.log.recv_timeout(PATIENCE);
+            let line = self.log.get_mut().unwrap().recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no {message:?} in the log: {:?}", self.seen));
             self.seen.push(line.clone());
             if line["message"] == message {
@@ -165,7 +167,7 @@ impl Server {
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<Value>) {
         let status = self.child.wait().unwrap();
         let mut lines = std::mem::take(&mut self.seen);
-        lines.extend(self.log.iter());
+        lines.extend(self.log.get_mut().unwrap().iter());
         (status, lines)
     }
 }

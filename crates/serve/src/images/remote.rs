@@ -274,7 +274,7 @@ mod tests {
         let told = fetcher(address).fetch(&format!("http://{address}/")).unwrap_err();
         assert!(told.contains("public internet"), "{told}");
         assert_eq!(asked.load(Ordering::SeqCst), 0);
-        let (address, _) = server(|_| sends_to("file:///etc/passwd"));
+        let (address, _) = server(|_| sends_to("ftp://127.0.0.1/etc/passwd"));
         assert!(fetcher(address).fetch(&format!("http://{address}/")).unwrap_err().contains("only http"));
         // In a circle.
         let (address, asked) = server(|address| sends_to(&format!("//{address}/again")));
