@@ -43,12 +43,16 @@ fn answers_are_those_of_ask() {
     // A conversation goes on with what was said; a placeholder moves the image, as in ask.
     let mut longer = question("llava-1.5", ASKED, &[&picture("cat.png")]);
     let turns = longer["messages"].as_array_mut().unwrap();
-    turns.insert(0, json!({"role": "system", "content": "Be brief."}));
     turns.extend([
         json!({"role": "assistant", "content": "Red."}),
         json!({"role": "user", "content": "Why?"}),
     ]);
     assert_eq!(server.chat(&longer).status, 200);
+    // This template takes no instructions: told without the place of its file.
+    longer["messages"][0]["role"] = json!("system");
+    longer["messages"][0]["content"] = json!("Be brief.");
+    let error = server.chat(&longer).error()["message"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("the model's chat template: ") && !error.contains('/'), "{error}");
     let behind = format!("{ASKED} <image>");
     let asked = run(&["ask", &folder, &behind, "--image", &cat, "--max-new-tokens", "32", "--json"]);
     let moved = server.chat(&question("llava-1.5", &behind, &[&picture("cat.png")]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use foveate_data::image::Image;
-use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN, Message};
+use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN, Message, PromptError};
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Viewer};
 use foveate_serve::{Asked, Backend, Refusal};
@@ -49,6 +49,19 @@ impl Backend for Model {
     }
 }
 
+/// What clients are told: of a chat template what is wrong with it, but not where it lies on this machine.
 fn refused(failure: Failure) -> Refusal {
-    Refusal { message: failure.message(), users: matches!(failure, Failure::User(_)) }
+    let users = matches!(failure, Failure::User(_));
+    let of_template = match &failure {
+        Failure::User(error) => error.downcast_ref(),
+        _ => None,
+    };
+    let message = match of_template {
+        Some(PromptError::Template { reason, .. }) => format!("the model's chat template: {reason}"),
+        Some(PromptError::Refused { message, .. }) => {
+            format!("the model's chat template refuses these messages: {message}")
+        }
+        _ => failure.message(),
+    };
+    Refusal { message, users }
 }
