@@ -300,7 +300,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(folder.path().join(".part-x"), &whole[..20]).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-        assert_eq!(Files::open(&options(folder.path())).unwrap().list(), [kept.clone()]);
+        assert_eq!(Files::open(&options(folder.path())).unwrap().list(), std::slice::from_ref(&kept));
         assert!(!folder.path().join(".part-x").exists() && folder.path().join("notes.txt").exists());
         // Cut short by other means, or under another name.
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();

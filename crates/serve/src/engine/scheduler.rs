@@ -243,9 +243,10 @@ impl<'a> Scheduler<'a> {
             self.shared.metrics.answered(&done);
         }
         let Writing { job, .. } = writing;
-        // The place is free before the client hears of it, so that its next request finds one.
+        // The place is free, and the numbers say so, before the client hears of it: its next request finds one.
         let Job { events, place, .. } = job;
         drop(place);
+        self.tell();
         _ = events.send(Event::Done(Box::new(done)));
     }
 
