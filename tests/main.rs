@@ -14,6 +14,7 @@ mod fit;
 mod inspect;
 mod plan;
 mod pull;
+mod serve;
 #[path = "../crates/hub/tests/stand_in/mod.rs"]
 mod stand_in;
 mod sweep;
@@ -87,6 +88,7 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "eval",
         "sweep",
         "report",
+        "serve",
         "completions",
     ] {
         assert!(help.contains(command), "{help}");

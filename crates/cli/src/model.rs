@@ -1,5 +1,6 @@
 //! A model as a conversation needs it: weights, tokenizer, chat template and image processor, joined.
 
+mod backend;
 mod embedded;
 mod files;
 mod prompt;

@@ -72,7 +72,8 @@ enum LawFile {
     One(Box<PlannedLaw>),
 }
 
-fn read(path: &Path, task: Option<&str>) -> Result<PlannedLaw, Failure> {
+/// The law of a file.
+pub(crate) fn read(path: &Path, task: Option<&str>) -> Result<PlannedLaw, Failure> {
     let failed = |message: String| Failure::user(format!("{}: {message}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     let mut bytes = Vec::new();

@@ -18,6 +18,7 @@ mod look;
 mod plan;
 mod pull;
 mod report;
+mod serve;
 mod sweep;
 mod system;
 mod train;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),
+    Serve(Box<serve::Arguments>),
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
     Sweep(sweep::Arguments),
@@ -65,6 +67,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Pull(arguments) => arguments.run(),
+            Command::Serve(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
             Command::Sweep(arguments) => arguments.run(),

@@ -30,6 +30,21 @@ pub(super) enum Position {
     Row(Arc<[f32]>),
 }
 
+impl Position {
+    pub(super) fn token(&self) -> Option<u32> {
+        match self {
+            Self::Token(token) => Some(*token),
+            Self::Row(_) => None,
+        }
+    }
+
+    /// Bytes that it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let row = if let Self::Row(row) = self { size_of_val(&**row) } else { 0 };
+        size_of::<Self>() + row
+    }
+}
+
 impl Prompt {
     /// A prompt of tokens only.
     pub fn tokens(tokens: impl Into<Vec<u32>>) -> Self {

@@ -112,16 +112,7 @@ impl Sampler {
         let best = best(&scores)?;
         Ok(match self.sampling.choice {
             Choice::Greedy => best,
-            Choice::Draw(draw) => {
-                let kept = draw.filter(&scores);
-                let total: f64 = kept.iter().map(|(_, probability)| probability).sum();
-                let mut left = self.random.random::<f64>() * total;
-                let drawn = kept.iter().find(|(_, probability)| {
-                    left -= probability;
-                    left < 0.0
-                });
-                drawn.map_or(best, |(token, _)| *token)
-            }
+            Choice::Draw(draw) => draw.choose(&scores, self.random.random()).unwrap_or(best),
         })
     }
 
@@ -142,34 +133,84 @@ impl Sampler {
 }
 
 impl Draw {
-    /// The tokens kept, best first, with probabilities that are relative to the best one's.
-    fn filter(&self, scores: &[f32]) -> Vec<(u32, f64)> {
-        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-        let descending =
-            |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-        if let Some(k) = self.top_k.filter(|k| *k < order.len()) {
-            order.select_nth_unstable_by(k - 1, descending);
-            order.truncate(k);
-        }
-        order.sort_unstable_by(descending);
-        let best = f64::from(scores[order[0] as usize]);
+    /// The token that `random`, a number from 0 to 1, stands for among those that pass the filters.
+    fn choose(&self, scores: &[f32], random: f64) -> Option<u32> {
+        let mut ranking = Ranking::new(scores, self.top_k);
+        let best = f64::from(scores[ranking.get(0)? as usize]);
+        // Relative to the best one's probability.
         let weight =
             |token: u32| ((f64::from(scores[token as usize]) - best) / f64::from(self.temperature)).exp();
-        let mut kept: Vec<(u32, f64)> = order.into_iter().map(|token| (token, weight(token))).collect();
-        if let Some(p) = self.top_p {
-            let goal = f64::from(p) * kept.iter().map(|(_, weight)| weight).sum::<f64>();
-            let mut sum = 0.0;
-            let needed = kept.iter().position(|(_, weight)| {
-                sum += weight;
-                sum >= goal
-            });
-            kept.truncate(needed.map_or(kept.len(), |last| last + 1));
+        let mut kept: f64 = ranking.order.iter().map(|token| weight(*token)).sum();
+        let mut count = ranking.order.len();
+        if self.top_p.is_some() || self.min_p.is_some() {
+            let goal = self.top_p.map(|p| f64::from(p) * kept);
+            (kept, count) = (0.0, 0);
+            while let Some(token) = ranking.get(count) {
+                let weight = weight(token);
+                if self.min_p.is_some_and(|p| weight < f64::from(p)) {
+                    break;
+                }
+                kept += weight;
+                count += 1;
+                if goal.is_some_and(|goal| kept >= goal) {
+                    break;
+                }
+            }
         }
-        if let Some(p) = self.min_p {
-            kept.retain(|(_, weight)| *weight >= f64::from(p));
-        }
-        kept
+        let mut left = random * kept;
+        (0..count).filter_map(|rank| ranking.get(rank)).find(|token| {
+            left -= weight(*token);
+            left < 0.0
+        })
     }
+}
+
+/// The tokens from the best to the worst, sorted only as far as somebody looks: a draw rarely goes beyond the first few, and
+/// a whole vocabulary takes longer to sort than a small model takes for a token.
+struct Ranking<'a> {
+    scores: &'a [f32],
+    order: Vec<u32>,
+    /// How many of the order are in their places.
+    sorted: usize,
+}
+
+impl<'a> Ranking<'a> {
+    /// Of all tokens, or of the `top` best.
+    fn new(scores: &'a [f32], top: Option<usize>) -> Self {
+        let mut ranking = Self { scores, order: (0..scores.len() as u32).collect(), sorted: 0 };
+        if let Some(top) = top.filter(|top| *top < scores.len()) {
+            ranking.put_first(top);
+            ranking.order.truncate(top);
+        }
+        ranking
+    }
+
+    /// The token of this rank, 0 for the best one; the lowest id first among equals.
+    fn get(&mut self, rank: usize) -> Option<u32> {
+        const FIRST: usize = 128;
+        while rank >= self.sorted && self.sorted < self.order.len() {
+            let count = self.sorted.max(FIRST).min(self.order.len() - self.sorted);
+            self.put_first(count);
+            let scores = self.scores;
+            let descending = |a: &u32, b: &u32| descending(scores, *a, *b);
+            self.order[self.sorted..self.sorted + count].sort_unstable_by(descending);
+            self.sorted += count;
+        }
+        self.order.get(rank).copied()
+    }
+
+    /// Moves the `count` best of those that are not sorted to their front, in any order.
+    fn put_first(&mut self, count: usize) {
+        let scores = self.scores;
+        let rest = &mut self.order[self.sorted..];
+        if count > 0 && count < rest.len() {
+            rest.select_nth_unstable_by(count - 1, |a, b| descending(scores, *a, *b));
+        }
+    }
+}
+
+fn descending(scores: &[f32], a: u32, b: u32) -> std::cmp::Ordering {
+    scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b))
 }
 
 /// The highest score's token, the lowest id among equals.
@@ -249,6 +290,20 @@ mod tests {
         assert!(message.contains("NaN") && message.contains("token 1"), "{message}");
         assert!(greedy.next(&[], &[]).is_err());
         assert!(greedy.next(&[f32::NEG_INFINITY; 2], &[]).is_err());
+    }
+
+    #[test]
+    fn a_ranking_is_a_sort() {
+        // Longer than what is sorted at once, with many equals.
+        let scores: Vec<f32> = (0..1000_u32).map(|at| ((at * 7919) % 61) as f32).collect();
+        let mut expected: Vec<u32> = (0..1000).collect();
+        expected.sort_by(|a, b| descending(&scores, *a, *b));
+        for top in [None, Some(1), Some(200), Some(1000), Some(2000)] {
+            let mut ranking = Ranking::new(&scores, top);
+            let found: Vec<u32> = (0..).map_while(|rank| ranking.get(rank)).collect();
+            assert_eq!(found, expected[..top.unwrap_or(1000).min(1000)]);
+            assert_eq!(ranking.get(0), Some(expected[0]));
+        }
     }
 
     proptest! {

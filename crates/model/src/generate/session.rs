@@ -9,7 +9,7 @@ use candle_core::Device;
 use tokenizers::Tokenizer;
 
 use super::prompt::{Position, Prompt, embed};
-use super::{Sampler, Sampling, StopStrings, TextStream};
+use super::{Sampler, Sampling, Writer};
 use crate::llm::{Decoder, Input, KeyValueCache, Padding};
 use crate::{ModelError, Result};
 
@@ -121,8 +121,7 @@ impl Session {
         tokenizer: &Tokenizer,
         mut show: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated> {
-        let mut stops = StopStrings::new(options.stop.clone())?;
-        let mut stream = TextStream::new(tokenizer);
+        let mut writer = Writer::new(tokenizer, options.stop.clone())?;
         let mut text = String::new();
         let mut stopped = None;
         let mut show = |piece: &str, text: &mut String| {
@@ -130,17 +129,15 @@ impl Session {
             if piece.is_empty() { ControlFlow::Continue(()) } else { show(piece) }
         };
         let mut generated = self.generate_tokens(prompt, options, |token| {
-            let scanned = stops.push(&stream.push(token)?);
+            let scanned = writer.push(token)?;
             let shown = show(&scanned.text, &mut text);
             stopped = scanned.stop;
             Ok(if stopped.is_some() { ControlFlow::Break(()) } else { shown })
         })?;
         if stopped.is_none() && generated.finish != Finish::Cancelled {
-            // An unfinished character may complete a stop string only now.
-            let scanned = stops.push(&stream.finish()?);
-            stopped = scanned.stop;
-            let rest = if stopped.is_some() { scanned.text } else { scanned.text + &stops.finish() };
-            if show(&rest, &mut text).is_break() {
+            let rest = writer.finish()?;
+            stopped = rest.stop;
+            if show(&rest.text, &mut text).is_break() {
                 generated.finish = Finish::Cancelled;
             }
         }
@@ -167,7 +164,7 @@ impl Session {
         let mut sampler = Sampler::new(options.sampling)?;
         let ends = options.end_tokens.clone().unwrap_or_else(|| self.decoder.config().end_tokens.clone());
         let positions = prompt.positions(self.decoder.config().width)?;
-        let mut history: Vec<u32> = positions.iter().filter_map(token).collect();
+        let mut history: Vec<u32> = positions.iter().filter_map(Position::token).collect();
         let started = Instant::now();
         let reused = self.reuse(&positions)?;
         let prompt_positions = positions.len();
@@ -264,11 +261,4 @@ fn log_probability(scores: &[f32], token: u32) -> Result<f64> {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
     Ok(f64::from(score - highest) - sum.ln())
-}
-
-fn token(position: &Position) -> Option<u32> {
-    match position {
-        Position::Token(token) => Some(*token),
-        Position::Row(_) => None,
-    }
 }

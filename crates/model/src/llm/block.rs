@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::KeyValueCache;
 use super::config::{Architecture, DecoderConfig};
+use super::{KeyValueCache, Padding, Stretch};
 use crate::Result;
-use crate::nn::{Activation, Heads, Linear, RmsNorm, RotaryTables, Sight, Stacked};
+use crate::nn::{Activation, Heads, Linear, RmsNorm, RotaryTables, Stacked};
 use crate::weights::Weights;
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
@@ -32,9 +32,19 @@ struct Mlp {
 }
 
 /// What all blocks of one pass share.
-pub(super) struct Pass<'a> {
-    pub(super) rotary: &'a RotaryTables,
-    pub(super) cache: Option<&'a mut KeyValueCache>,
+pub(super) struct Pass<'a, 'c> {
+    pub(super) rotary: RotaryTables,
+    pub(super) past: Past<'a, 'c>,
+}
+
+/// What the positions of a pass see besides each other.
+pub(super) enum Past<'a, 'c> {
+    /// Nothing; the batch is padded so.
+    None(&'a Padding),
+    /// The positions of a cache for the whole batch.
+    Batch(&'a mut KeyValueCache),
+    /// Each stretch of a stack its own cache.
+    Stack(&'a mut [Stretch<'c>]),
 }
 
 impl Block {
@@ -48,15 +58,15 @@ impl Block {
         })
     }
 
-    /// `[b, t, d] -> [b, t, d]`; `index` is the block's place in the cache.
+    /// `[b, t, d] -> [b, t, d]`; `index` is the block's place in the cache, `window` how many positions it sees at most.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        sight: &Sight,
+        window: Option<usize>,
         index: usize,
-        pass: &mut Pass<'_>,
+        pass: &mut Pass<'_, '_>,
     ) -> Result<Tensor> {
-        let x = self.attention.forward_added(&self.attention_norm.forward(x)?, x, sight, index, pass)?;
+        let x = self.attention.forward_added(&self.attention_norm.forward(x)?, x, window, index, pass)?;
         self.mlp.forward_added(&self.mlp_norm.forward(&x)?, &x)
     }
 
@@ -99,22 +109,42 @@ impl Attention {
         &self,
         x: &Tensor,
         residual: &Tensor,
-        sight: &Sight,
+        window: Option<usize>,
         index: usize,
-        pass: &mut Pass<'_>,
+        pass: &mut Pass<'_, '_>,
     ) -> Result<Tensor> {
         let Heads { heads, groups, width } = self.heads;
         let joined = self.joined.forward(x)?; // [b, t, (heads + 2 · groups) · head]
         let joined = pass.rotary.rotate(&joined, heads + groups, width)?;
-        let mixed = match &mut pass.cache {
-            Some(cache) => {
-                let new = joined.narrow(2, self.heads.queries(), 2 * self.heads.keys())?;
-                let (kept, n) = cache.write(index, &new)?; // [b, capacity, 2 · groups · head]
-                self.heads.attend_kept(&joined, kept, n, sight)?
+        let mixed = match &mut pass.past {
+            Past::None(padding) => self.heads.attend(&joined, &padding.sight(0, window))?,
+            Past::Batch(cache) => self.attend_behind(&joined, cache, window, index)?,
+            Past::Stack(stretches) => {
+                let mut mixed = Vec::with_capacity(stretches.len());
+                let mut first = 0;
+                for Stretch { rows, cache } in stretches.iter_mut() {
+                    let own = joined.narrow(1, first, *rows)?; // [1, rows, …]
+                    mixed.push(self.attend_behind(&own, cache, window, index)?);
+                    first += *rows;
+                }
+                Tensor::cat(&mixed, 1)?
             }
-            None => self.heads.attend(&joined, sight)?,
         }; // [b, t, heads · head]
         self.output.forward_added(&mixed, residual)
+    }
+
+    /// Attention of joined rows to each other and to what `cache` keeps, which gets their keys and values.
+    fn attend_behind(
+        &self,
+        joined: &Tensor,
+        cache: &mut KeyValueCache,
+        window: Option<usize>,
+        index: usize,
+    ) -> Result<Tensor> {
+        let sight = cache.padding().sight(cache.len(), window);
+        let new = joined.narrow(2, self.heads.queries(), 2 * self.heads.keys())?;
+        let (kept, n) = cache.write(index, &new)?; // [b, capacity, 2 · groups · head]
+        Ok(self.heads.attend_kept(joined, kept, n, &sight)?)
     }
 }
 

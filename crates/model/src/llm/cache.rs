@@ -50,6 +50,32 @@ impl KeyValueCache {
         self.len = self.len.min(len);
     }
 
+    /// A cache of its own that holds the first `len` positions, or all where there are fewer.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn copy(&self, len: usize) -> Result<Self> {
+        let len = len.min(self.len);
+        let copy = |buffer: &Tensor| {
+            let (b, _, width) = buffer.dims3()?;
+            let capacity = len.next_power_of_two().clamp(FIRST_CAPACITY, self.context.max(len));
+            let copy = Tensor::zeros((b, capacity, width), DType::F32, buffer.device())?;
+            if len > 0 {
+                copy.slice_set(&buffer.narrow(1, 0, len)?.contiguous()?, 1, 0)?;
+            }
+            Ok(copy)
+        };
+        let layers = self.layers.iter().map(|layer| layer.as_ref().map(copy).transpose());
+        let layers = layers.collect::<Result<_>>()?;
+        Ok(Self { layers, padding: self.padding.clone(), len, context: self.context })
+    }
+
+    /// Bytes of the buffers.
+    pub fn bytes(&self) -> usize {
+        let bytes = |buffer: &Tensor| buffer.elem_count() * buffer.dtype().size_in_bytes();
+        self.layers.iter().flatten().map(bytes).sum()
+    }
+
     /// Writes the keys and values of new positions, `[b, t, 2 · keys]`, behind those kept, and returns the block's buffer
     /// with how many positions of it count. The new ones are kept only after [`advance`](Self::advance): a pass that
     /// fails half-way leaves no trace.

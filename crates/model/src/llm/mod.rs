@@ -10,17 +10,19 @@ mod config;
 mod gguf;
 mod hugging_face;
 mod padding;
+mod stack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
-use block::{Block, Pass};
+use block::{Block, Pass, Past};
 pub use cache::KeyValueCache;
 pub use config::{Architecture, DecoderConfig};
 pub use padding::Padding;
+pub use stack::Stretch;
 
 use crate::checkpoint::{harmless_in_decoder, read_config, refuse_unused};
 use crate::nn::{Linear, RmsNorm, Rotary};
@@ -195,28 +197,51 @@ impl Decoder {
             Input::Tokens(tokens) => self.embed(tokens)?,
             Input::Embeddings(embeddings) => embeddings.clone(),
         };
-        let (b, t, _) = x.dims3()?;
-        let width = x.dim(D::Minus1)?;
-        if width != self.config.width || b != padding.rows() {
-            let expected = [padding.rows(), t, self.config.width];
+        let t = x.dim(1)?;
+        self.check(&x, padding.rows())?;
+        let start = cache.as_ref().map_or(0, |cache| cache.len());
+        self.check_context(start + t)?;
+        let rotary = self.rotary.tables(&padding.rotary_positions(start, t));
+        let past = match cache.as_deref_mut() {
+            Some(cache) => Past::Batch(cache),
+            None => Past::None(padding),
+        };
+        x = self.through_blocks(x, Pass { rotary, past }, &mut observe)?;
+        if let Some(cache) = cache {
+            cache.advance(t);
+        }
+        Ok(x)
+    }
+
+    /// `observe` sees the input of each block.
+    fn through_blocks(
+        &self,
+        mut x: Tensor,
+        mut pass: Pass<'_, '_>,
+        observe: &mut impl FnMut(&Tensor),
+    ) -> Result<Tensor> {
+        for (index, (block, &window)) in self.blocks.iter().zip(&self.config.windows).enumerate() {
+            observe(&x);
+            x = block.forward(&x, window, index, &mut pass)?;
+        }
+        Ok(x)
+    }
+
+    /// Refuses embedded positions of another batch or width, and none at all.
+    fn check(&self, x: &Tensor, rows: usize) -> Result<()> {
+        let (b, t, width) = x.dims3()?;
+        if width != self.config.width || b != rows {
+            let expected = [rows, t, self.config.width];
             return Err(ModelError::shape("input of the language model", &expected, x.dims()));
         }
         if t == 0 || b == 0 {
             return Err(ModelError::EmptyInput);
         }
-        let start = cache.as_ref().map_or(0, |cache| cache.len());
-        if start + t > self.config.context {
-            return Err(ModelError::Context { needed: start + t, limit: self.config.context });
-        }
-        let rotary = self.rotary.tables(&padding.rotary_positions(start, t));
-        let mut pass = Pass { rotary: &rotary, cache: cache.as_deref_mut() };
-        for (index, (block, &window)) in self.blocks.iter().zip(&self.config.windows).enumerate() {
-            observe(&x);
-            x = block.forward(&x, &padding.sight(start, window), index, &mut pass)?;
-        }
-        if let Some(cache) = cache {
-            cache.advance(t);
-        }
-        Ok(x)
+        Ok(())
+    }
+
+    fn check_context(&self, needed: usize) -> Result<()> {
+        let limit = self.config.context;
+        if needed > limit { Err(ModelError::Context { needed, limit }) } else { Ok(()) }
     }
 }

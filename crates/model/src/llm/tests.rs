@@ -37,7 +37,7 @@ fn decoder(config: DecoderConfig) -> Decoder {
     decoder
 }
 
-fn all_kinds() -> Vec<Decoder> {
+pub(crate) fn all_kinds() -> Vec<Decoder> {
     [
         r#""model_type": "llama""#,
         r#""model_type": "llama", "tie_word_embeddings": true, "head_dim": 6, "attention_bias": true, "mlp_bias": true"#,

@@ -3,6 +3,7 @@
 // A failed test shows what was printed: the model that it was at.
 #![allow(clippy::print_stdout)]
 
+mod batch;
 mod checkpoints;
 mod common;
 mod compressed;

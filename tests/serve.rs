@@ -1,0 +1,9 @@
+//! `foveate serve`, as its clients see it.
+
+mod chat;
+mod files;
+mod hostile;
+mod life;
+mod server;
+
+use super::fixture;
