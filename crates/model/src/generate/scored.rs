@@ -10,6 +10,13 @@ pub struct Scored {
     pub best: Vec<(u32, f32)>,
 }
 
+/// log softmax of `scores`, one for each token of the vocabulary; nothing for a token that is not in it.
+pub(super) fn log_probabilities(scores: &[f32]) -> impl Fn(u32) -> Option<f64> + '_ {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
+    move |token| Some(f64::from(scores.get(token as usize)? - highest) - sum.ln())
+}
+
 impl Scored {
     /// Of `token` and the `count` best, from one score for each token of the vocabulary.
     ///
@@ -20,12 +27,8 @@ impl Scored {
     /// assert_eq!(scored.best.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 0]);
     /// ```
     pub fn new(scores: &[f32], token: u32, count: usize) -> Self {
-        let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = scores.iter().map(|score| f64::from(score - best).exp()).sum();
-        let logprob = |token: u32| {
-            let score = scores.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-            (f64::from(score - best) - sum.ln()) as f32
-        };
+        let known = log_probabilities(scores);
+        let logprob = |token: u32| known(token).map_or(f32::NEG_INFINITY, |logprob| logprob as f32);
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
         let descending =
             |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));

@@ -9,6 +9,7 @@ use candle_core::Device;
 use tokenizers::Tokenizer;
 
 use super::prompt::{Position, Prompt, embed};
+use super::scored::log_probabilities;
 use super::{Sampler, Sampling, Writer};
 use crate::llm::{Decoder, Input, KeyValueCache, Padding};
 use crate::{ModelError, Result};
@@ -216,7 +217,9 @@ impl Session {
             if rows > 0 {
                 let logits = self.decoder.logits(&hidden.narrow(1, first, rows)?)?.squeeze(0)?; // [rows, vocabulary]
                 for (row, scores) in logits.to_vec2::<f32>()?.iter().enumerate() {
-                    sum += log_probability(scores, answer[at + first + row + 1 - asked])?;
+                    let (token, vocabulary) = (answer[at + first + row + 1 - asked], scores.len());
+                    let unknown = ModelError::Token { token, vocabulary };
+                    sum += log_probabilities(scores)(token).ok_or(unknown)?;
                 }
             }
             at += chunk.len();
@@ -252,13 +255,4 @@ impl Session {
         let last = last.ok_or(ModelError::EmptyInput)?;
         Ok(self.decoder.last_logits(&last)?.squeeze(0)?.to_vec1()?) // [vocabulary]
     }
-}
-
-/// log softmax(`scores`) at `token`.
-fn log_probability(scores: &[f32], token: u32) -> Result<f64> {
-    let vocabulary = scores.len();
-    let score = scores.get(token as usize).ok_or(ModelError::Token { token, vocabulary })?;
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
-    Ok(f64::from(score - highest) - sum.ln())
 }
