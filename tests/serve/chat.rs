@@ -207,6 +207,7 @@ fn a_budget_is_kept_or_refused() {
     assert!(number(&error["foveate"]["least_ms"]) > 1e-6 && error["foveate"]["visual_tokens"] == 1);
     assert_eq!(server.metric("foveate_images_total{rung=\"16\"}"), 2.0);
     assert_eq!(server.metric("foveate_images_total{rung=\"1\"}"), 1.0);
+    assert_eq!(server.metric("foveate_image_tokens_total{rung=\"16\"}"), 32.0);
     // Everything that was refused cost the model nothing.
     assert_eq!(server.metric("foveate_stage_seconds_count{stage=\"total\"}"), 4.0);
 }

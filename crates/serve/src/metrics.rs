@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     requests: Family<OfRequest, Counter>,
     tokens: Family<OfTokens, Counter>,
     images: Family<OfImages, Counter>,
+    image_tokens: Family<OfImages, Counter>,
     jobs: Family<OfJobs, Gauge<i64, AtomicI64>>,
     batch: Histogram,
     prefixes: Arc<Mutex<CacheStatistics>>,
@@ -76,13 +77,15 @@ impl Metrics {
         );
         let images = Family::default();
         registry.register("images", "Images by the visual tokens that each became", images.clone());
+        let image_tokens = Family::default();
+        registry.register("image_tokens", "Tokens of images, by the same", image_tokens.clone());
         let jobs = Family::default();
         registry.register("jobs", "Accepted requests by what happens to them", jobs.clone());
         let batch = Histogram::new(exponential_buckets(1.0, 2.0, 8));
         registry.register("batch_size", "Answers that got a token in one pass", batch.clone());
         let prefixes = Arc::new(Mutex::default());
         registry.register_collector(Box::new(OfCaches { caches, prefixes: prefixes.clone() }));
-        Self { registry, stages, requests, tokens, images, jobs, batch, prefixes }
+        Self { registry, stages, requests, tokens, images, image_tokens, jobs, batch, prefixes }
     }
 
     /// All of them in the text format of OpenMetrics.
@@ -96,9 +99,11 @@ impl Metrics {
         self.requests.get_or_create(&OfRequest { route: route.to_owned(), status }).inc();
     }
 
-    /// Images of a request, each of which became `rung` tokens.
-    pub(crate) fn images(&self, rung: &str, count: usize) {
-        self.images.get_or_create(&OfImages { rung: rung.to_owned() }).inc_by(count as u64);
+    /// Images of a request, each of which became `rung` tokens, and all their tokens.
+    pub(crate) fn images(&self, rung: &str, count: usize, tokens: usize) {
+        let rung = OfImages { rung: rung.to_owned() };
+        self.images.get_or_create(&rung).inc_by(count as u64);
+        self.image_tokens.get_or_create(&rung).inc_by(tokens as u64);
     }
 
     pub(crate) fn answered(&self, done: &Done) {

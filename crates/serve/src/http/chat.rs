@@ -114,7 +114,7 @@ impl Note {
             None => "none".to_owned(),
         };
         if self.images > 0 {
-            app.metrics.images(&rung, self.images);
+            app.metrics.images(&rung, self.images, done.image_tokens);
         }
         let Done { text_tokens, image_tokens, cached_tokens, new_tokens, ms, .. } = done;
         let (id, images, finish) = (&self.id.0, self.images, finish_reason(done.finish));

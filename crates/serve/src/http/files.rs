@@ -61,8 +61,16 @@ pub(crate) struct Upload {
     /// PNG, JPEG, WebP, GIF or BMP.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// `vision` or `user_data`.
+    #[schema(value_type = Purpose)]
     purpose: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) enum Purpose {
+    Vision,
+    UserData,
 }
 
 fn document(app: &AppState, record: Record) -> FileDocument {
@@ -138,7 +146,8 @@ async fn read(app: &AppState, mut multipart: Multipart) -> Answer<Form> {
 }
 
 /// The images that are kept, oldest first.
-#[utoipa::path(get, path = "/v1/files", tag = "files", responses((status = 200, body = FileList)))]
+#[utoipa::path(get, path = "/v1/files", tag = "files", responses((status = 200, body = FileList),
+    (status = 401, body = ErrorBody)))]
 pub(crate) async fn list(State(app): State<App>) -> Json<FileList> {
     let data = app.files.list().into_iter().map(|record| document(&app, record)).collect();
     Json(FileList { object: "list", data, has_more: false })
@@ -146,7 +155,7 @@ pub(crate) async fn list(State(app): State<App>) -> Json<FileList> {
 
 /// One of them.
 #[utoipa::path(get, path = "/v1/files/{id}", tag = "files", params(("id" = String, Path)), responses(
-    (status = 200, body = FileDocument), (status = 404, body = ErrorBody)))]
+    (status = 200, body = FileDocument), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<FileDocument>> {
     let record = id.parse().ok().and_then(|id| app.files.get(&id)).ok_or_else(unknown)?;
     Ok(Json(document(&app, record)))
@@ -155,7 +164,7 @@ pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Answe
 /// Its bytes.
 #[utoipa::path(get, path = "/v1/files/{id}/content", tag = "files", params(("id" = String, Path)), responses(
     (status = 200, description = "The image as it was uploaded.", content_type = "image/*", body = Vec<u8>),
-    (status = 404, body = ErrorBody)))]
+    (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn content(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
     let id: FileId = id.parse().map_err(|_| unknown())?;
     let read = tokio::task::spawn_blocking(move || app.files.read(&id)).await;
@@ -180,7 +189,7 @@ pub(crate) async fn content(State(app): State<App>, Path(id): Path<String>) -> A
 
 /// Forgets one of them.
 #[utoipa::path(delete, path = "/v1/files/{id}", tag = "files", params(("id" = String, Path)), responses(
-    (status = 200, body = Deleted), (status = 404, body = ErrorBody)))]
+    (status = 200, body = Deleted), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Deleted>> {
     let id: FileId = id.parse().map_err(|_| unknown())?;
     let name = id.clone();

@@ -33,7 +33,8 @@ pub(crate) async fn ready(State(app): State<App>) -> Answer<&'static str> {
 
 /// Everything that is counted and measured, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
-    (status = 200, description = "In the text format of OpenMetrics.", body = String)))]
+    (status = 200, description = "In the text format of OpenMetrics.", body = String,
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"), (status = 401, body = ErrorBody)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Answer<Response> {
     match app.metrics.text() {
         Ok(text) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()),

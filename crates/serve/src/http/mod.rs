@@ -123,7 +123,7 @@ pub(crate) fn router(app: App) -> Router {
     let open = Router::new()
         .route("/health", get(health::alive))
         .route("/ready", get(health::ready))
-        .merge(openapi::routes());
+        .merge(openapi::routes(app.options.key.is_some()));
     closed
         .merge(open)
         .fallback(unknown)

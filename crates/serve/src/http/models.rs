@@ -58,14 +58,15 @@ fn document(app: &AppState) -> ModelDocument {
 }
 
 /// The models that are served.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, body = ModelList)))]
+#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, body = ModelList),
+    (status = 401, body = ErrorBody)))]
 pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
     Json(ModelList { object: "list", data: vec![document(&app)] })
 }
 
 /// One of them.
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path)), responses(
-    (status = 200, body = ModelDocument), (status = 404, body = ErrorBody)))]
+    (status = 200, body = ModelDocument), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn one(State(app): State<App>, Path(model): Path<String>) -> Answer<Json<ModelDocument>> {
     check(&app, &model)?;
     Ok(Json(document(&app)))

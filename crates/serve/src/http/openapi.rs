@@ -29,12 +29,16 @@ impl Modify for Key {
     }
 }
 
-/// The document that `/openapi.json` gives.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+/// The document that `/openapi.json` gives; `key` says whether the server wants one.
+pub fn openapi(key: bool) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    if !key {
+        document.security = None;
+    }
+    document
 }
 
 /// `/openapi.json`, and Swagger UI at `/docs`; its files are a part of the program.
-pub(super) fn routes() -> axum::Router<App> {
-    SwaggerUi::new("/docs").url("/openapi.json", openapi()).into()
+pub(super) fn routes(key: bool) -> axum::Router<App> {
+    SwaggerUi::new("/docs").url("/openapi.json", openapi(key)).into()
 }

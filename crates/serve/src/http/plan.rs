@@ -26,6 +26,7 @@ const DRAWS: usize = 1000;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PlanRequest {
     /// What a question may cost, all of which hold: `2TFLOP`, `800ms`, `6GiB`.
+    #[schema(required, min_items = 1, max_items = 64)]
     budgets: Vec<String>,
     /// `reasoning` or `ocr`; the server's own law where it has one, else `reasoning`.
     preset: Option<PresetName>,

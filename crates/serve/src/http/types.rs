@@ -31,6 +31,7 @@ pub(crate) struct ChatRequest {
     /// The same by its newer name.
     pub(crate) max_completion_tokens: Option<usize>,
     /// 0 always takes the best token; 1 where nothing is said.
+    #[schema(minimum = 0, maximum = 2)]
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,
     /// Draw from this many of the best tokens.
@@ -44,6 +45,7 @@ pub(crate) struct ChatRequest {
     pub(crate) seed: Option<i64>,
     pub(crate) logprobs: Option<bool>,
     /// 0 to 20.
+    #[schema(maximum = 20)]
     pub(crate) top_logprobs: Option<usize>,
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<StreamOptions>,
