@@ -118,7 +118,9 @@ impl TaskFlags {
     fn generated(&self, name: &str) -> Result<Kind, Failure> {
         let (split, (seed, length, side)) = (self.split()?, GENERATED);
         Ok(match name {
-            "scenes" => Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false },
+            "scenes" => {
+                Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false, questions: None }
+            }
             _ => Kind::Texts { split, seed, length, side },
         })
     }
