@@ -137,9 +137,9 @@ fn a_file_of_tasks_is_read() {
         .collect();
     assert_eq!(names, ["easy", "lines"]);
     assert_eq!(document["results"][1]["metric"], "character-error");
-    std::fs::write(&path, tasks.replace("prompt", "promt")).unwrap();
+    std::fs::write(&path, tasks.replace("prompt", "prompts")).unwrap();
     let refused = refuses(&["eval", "foveate-nano", text(&path)]);
-    assert!(refused.contains("tasks.toml") && refused.contains("promt"), "{refused}");
+    assert!(refused.contains("tasks.toml") && refused.contains("prompts"), "{refused}");
 }
 
 #[test]

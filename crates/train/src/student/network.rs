@@ -262,8 +262,8 @@ impl Network {
             }
         }
         self.tables.iter().try_for_each(|(name, tensor)| store(name.clone(), tensor.clone()))?;
-        let own = self.parameters.iter().filter(|(_, parameter)| parameter.group != Group::Patches);
-        own.map(|(name, parameter)| store(name.clone(), parameter.variable.as_detached_tensor())).collect()
+        let mut own = self.parameters.iter().filter(|(_, parameter)| parameter.group != Group::Patches);
+        own.try_for_each(|(name, parameter)| store(name.clone(), parameter.variable.as_detached_tensor()))
     }
 
     /// The published files that the frozen parts are read from; those that the recipe has a word for can be fetched.
