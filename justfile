@@ -19,3 +19,9 @@ deny:
 
 typos:
     typos
+
+# The kernels' tests under valgrind, which knows no AVX-512: the portable and the AVX2 loops. Left out are a test of
+# speed and one that asks the system what is in memory, which valgrind answers differently.
+valgrind:
+    PROPTEST_CASES=2 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=99 --leak-check=no" \
+        cargo test --release --locked -p foveate-kernels --tests -- --test-threads=1 --skip calibrate --skip released_bytes
