@@ -14,7 +14,7 @@ use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
 use crate::pool::Pool;
 use crate::tile::{Width, tiles};
-use crate::transpose::transpose_block;
+use crate::transpose::{transpose, transpose_block};
 
 /// A matrix in a slice: row i, column j is `numbers[i * row_stride + j * column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -209,19 +209,7 @@ fn fill_panel(b: View<'_>, inner: Range<usize>, columns: Range<usize>, to: &mut 
             |j: usize| &b.numbers[inner.start + (columns.start + j) * b.column_stride..][..inner.len()];
         let fours = columns.len() / 4;
         for four in 0..fours {
-            let rows: [&[f32]; 4] = std::array::from_fn(|n| column(4 * four + n));
-            let blocks = rows.map(|row| row.as_chunks::<4>().0);
-            for i in 0..blocks[0].len() {
-                let square = transpose_block(std::array::from_fn(|n| blocks[n][i]));
-                for (n, square) in square.into_iter().enumerate() {
-                    to[(4 * i + n) * PANEL + 4 * four..][..4].copy_from_slice(&square);
-                }
-            }
-            for i in 4 * blocks[0].len()..inner.len() {
-                for (n, row) in rows.iter().enumerate() {
-                    to[i * PANEL + 4 * four + n] = row[i];
-                }
-            }
+            transpose(std::array::from_fn(|n| column(4 * four + n)), 4 * four, to);
         }
         for j in 4 * fours..columns.len() {
             for (from, to) in column(j).iter().zip(to.chunks_exact_mut(PANEL)) {

@@ -98,7 +98,7 @@ impl Path {
     /// # Errors
     /// [`Error::Unavailable`] if this machine does not have the path.
     pub(crate) fn check(self) -> Result<()> {
-        if self <= Self::best() || self.is_available() {
+        if self == Self::best() || self.is_available() {
             return Ok(());
         }
         let names: Vec<String> = Self::available().iter().map(ToString::to_string).collect();

@@ -1,5 +1,25 @@
 //! Small squares, transposed in registers.
 
+use crate::format::PANEL;
+
+/// Four rows of equal length into columns `j` to `j + 3` of `[number][32]`.
+pub(crate) fn transpose(rows: [&[f32]; 4], j: usize, to: &mut [f32]) {
+    let fours = rows.map(|row| row.as_chunks::<4>().0);
+    let (whole, length) = (fours[0].len(), rows[0].len());
+    for i in 0..whole {
+        let block = [fours[0][i], fours[1][i], fours[2][i], fours[3][i]];
+        let to = &mut to[4 * i * PANEL..4 * (i + 1) * PANEL];
+        for (n, column) in transpose_block(block).into_iter().enumerate() {
+            to[n * PANEL + j..n * PANEL + j + 4].copy_from_slice(&column);
+        }
+    }
+    for i in 4 * whole..length {
+        for (n, row) in rows.iter().enumerate() {
+            to[i * PANEL + j + n] = row[i];
+        }
+    }
+}
+
 /// A 4 × 4 matrix transposed; on x86-64 in eight shuffles, which every processor has.
 #[inline(always)]
 pub(crate) fn transpose_block(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::feed::{Feed, FeedState, Prepared};
 use crate::ladder::Rungs;
-use crate::recipe::{Group, Learns, Recipe, Stage};
+use crate::recipe::{Group, Recipe, Stage};
 use crate::student::Student;
 use crate::trainer::gradients;
 use crate::{Result, TrainError};
@@ -89,20 +89,13 @@ fn one_stage(
 ) -> Result<StageEstimate> {
     let groups: Vec<Group> = stage.rates.keys().copied().collect();
     let vlm = student.vlm(&groups)?;
-    let field = format!("stages.{index}.ladder");
-    let rungs = match stage.learns {
-        Learns::Answers => {
-            Some(Rungs::new(&field, &stage.ladder, recipe.seed, vlm.compressor(), vlm.grid())?)
-        }
-        Learns::Patches => None,
-    };
+    let rungs = Rungs::of(recipe, index, vlm.compressor(), vlm.grid())?;
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
     let weight: f64 = stage.ladder.iter().map(|(_, weight)| weight).sum();
     let (mut tried_flops, mut tried_seconds, mut expected, mut questions) = (0.0, 0.0, 0.0, 0);
     for step in first..first + TRIED.min(stage.steps) {
         let prepared = feed.prepare(step)?;
-        let draw = |part| rungs.as_ref().map_or(0, |rungs| rungs.draw(step, part));
-        let visual: Vec<usize> = (0..prepared.parts.len()).map(draw).collect();
+        let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
         let started = Instant::now();
         gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -111,7 +104,7 @@ fn one_stage(
             tried_seconds += seconds;
             tried_flops += step_flops(&vlm, &groups, &prepared, &visual)?;
         }
-        if rungs.is_none() {
+        if stage.ladder.is_empty() {
             expected += step_flops(&vlm, &groups, &prepared, &visual)?;
         }
         for (tokens, share) in &stage.ladder {

@@ -161,11 +161,15 @@ pub fn scores(
 /// # Errors
 /// Only those of the tensor library.
 pub fn loss(batch: &Batch, scores: &Tensor) -> Result<Tensor> {
-    let labels: Vec<u32> = batch.targets.iter().map(|target| target.token).collect();
+    surprise(scores, batch.targets.iter().map(|target| target.token).collect())
+}
+
+/// The sum of −log p of `labels`, one for each row of `scores` `[rows, classes]`, a scalar.
+pub(crate) fn surprise(scores: &Tensor, labels: Vec<u32>) -> Result<Tensor> {
     let labels = Tensor::new(labels, &Device::Cpu)?.unsqueeze(1)?;
     let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
-    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // [targets, 1]
-    let right = shifted.gather(&labels, 1)?; // [targets, 1]
+    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // [rows, 1]
+    let right = shifted.gather(&labels, 1)?; // [rows, 1]
     Ok((total - right)?.sum_all()?)
 }
 

@@ -3,9 +3,11 @@
 use foveate_compress::{Budget, Compressor, Grid};
 
 use crate::random::Draw;
+use crate::recipe::Recipe;
 use crate::{Result, TrainError};
 
-/// Numbers of visual tokens and how often each is drawn. One rung is training at a fixed number.
+/// Numbers of visual tokens and how often each is drawn. One rung is training at a fixed number; none, as where patches are
+/// learnt, gives 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rungs {
     seed: u64,
@@ -36,8 +38,20 @@ impl Rungs {
         Ok(Self { seed, tokens, weights })
     }
 
+    /// Those of stage number `stage` of a recipe.
+    ///
+    /// # Errors
+    /// As [`Rungs::new`].
+    pub fn of(recipe: &Recipe, stage: usize, compressor: &dyn Compressor, grid: Grid) -> Result<Self> {
+        let field = format!("stages.{stage}.ladder");
+        Self::new(&field, &recipe.stages[stage].ladder, recipe.seed, compressor, grid)
+    }
+
     /// The number for part `part` of step `step`: a function of these and the seed.
     pub fn draw(&self, step: u64, part: usize) -> usize {
+        if self.tokens.is_empty() {
+            return 0;
+        }
         let mut draw = Draw::new(self.seed, &format!("ladder {part}"), step);
         self.tokens[draw.weighted(&self.weights)]
     }

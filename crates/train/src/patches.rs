@@ -11,6 +11,7 @@ use foveate_data::{PatchField, PatchLabels};
 use foveate_model::vision::{HiddenState, Wanted};
 use foveate_model::vlm::Vlm;
 
+use crate::forward::surprise;
 use crate::student::Parameter;
 use crate::{Result, TrainError};
 
@@ -58,13 +59,10 @@ pub(crate) fn loss(
     for field in PatchField::ALL {
         let scores = scores.narrow(D::Minus1, start, field.classes())?.contiguous()?;
         start += field.classes();
-        let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
-        let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
         let classes = labels.iter().flat_map(|labels| {
-            (0..labels.side() * labels.side()).map(|patch| u32::from(labels.class(patch, field)))
+            (0..labels.side() * labels.side()).map(move |patch| u32::from(labels.class(patch, field)))
         });
-        let classes = Tensor::from_vec(classes.collect::<Vec<_>>(), (state.dim(0)?, 1), &Device::Cpu)?;
-        sum = (sum + (total - shifted.gather(&classes, 1)?)?.sum_all()?)?;
+        sum = (sum + surprise(&scores, classes.collect())?)?;
     }
     Ok(sum)
 }

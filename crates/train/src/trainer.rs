@@ -16,7 +16,7 @@ use crate::feed::{Feed, Part, Prepared};
 use crate::ladder::Rungs;
 use crate::log::{Event, Log, Observer, StepReport};
 use crate::optimiser::{self, AdamW, Update};
-use crate::recipe::{Group, Learns, Recipe};
+use crate::recipe::{Group, Recipe};
 use crate::schedule::Schedule;
 use crate::spike::{SpikeGuard, Verdict};
 use crate::student::{Parameter, Student};
@@ -119,9 +119,11 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let recipe = self.recipe.clone();
         let end = recipe.steps();
-        for index in 0..recipe.stages.len() {
-            self.rungs(index)?;
-        }
+        // Those of later stages too: what is wrong with them is told before the first step.
+        let vlm = self.student.vlm(&[])?;
+        let rungs = (0..recipe.stages.len())
+            .map(|index| Rungs::of(&recipe, index, vlm.compressor(), vlm.grid()))
+            .collect::<Result<Vec<_>>>()?;
         let mut log = Log::open(&self.folder, self.state.step)?;
         let feed = Feed::new(recipe.clone(), &self.student, self.state.feed.clone())?;
         let mut data = feed.ahead(self.state.step, end)?;
@@ -134,7 +136,7 @@ impl Trainer {
             let started = Instant::now();
             let stage = match current.take().filter(|stage| stage.index == index) {
                 Some(stage) => stage,
-                None => InStage::enter(&recipe, index, &self.student, &self.folder, self.rungs(index)?)?,
+                None => InStage::enter(&recipe, index, &self.student, &self.folder, &rungs[index])?,
             };
             let prepared = data
                 .next()
@@ -181,17 +183,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// How a stage draws numbers of visual tokens; nothing where patches are learnt.
-    fn rungs(&self, index: usize) -> Result<Option<Rungs>> {
-        let stage = &self.recipe.stages[index];
-        if stage.learns == Learns::Patches {
-            return Ok(None);
-        }
-        let field = format!("stages.{index}.ladder");
-        let vlm = self.student.vlm(&[])?;
-        Rungs::new(&field, &stage.ladder, self.recipe.seed, vlm.compressor(), vlm.grid()).map(Some)
-    }
-
     fn save(&mut self) -> Result<()> {
         let updates = self.optimiser.moments().iter().map(|(name, moments)| (name.clone(), moments.steps));
         self.state.updates = updates.collect();
@@ -202,8 +193,8 @@ impl Trainer {
     fn take(&mut self, stage: &InStage, within: u64, prepared: &Prepared) -> Result<StepReport> {
         let recipe = self.recipe.clone();
         let settings = &recipe.stages[stage.index];
-        let draw = |part| stage.rungs.as_ref().map_or(0, |rungs| rungs.draw(prepared.step, part));
-        let visual: Vec<usize> = (0..prepared.parts.len()).map(draw).collect();
+        let visual: Vec<usize> =
+            (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
         let (parameters, cache) = (self.student.parameters(), stage.cache.as_ref());
         let computed = gradients(&stage.vlm, parameters, cache, &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
@@ -251,8 +242,7 @@ impl Trainer {
 struct InStage {
     index: usize,
     vlm: Vlm,
-    /// None where patches are learnt.
-    rungs: Option<Rungs>,
+    rungs: Rungs,
     schedule: Schedule,
     cache: Option<FeatureCache>,
 }
@@ -263,7 +253,7 @@ impl InStage {
         index: usize,
         student: &Student,
         folder: &Path,
-        rungs: Option<Rungs>,
+        rungs: &Rungs,
     ) -> Result<InStage> {
         let stage = &recipe.stages[index];
         let groups: Vec<Group> = stage.rates.keys().copied().collect();
@@ -273,7 +263,7 @@ impl InStage {
             most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
-        Ok(InStage { index, vlm, rungs, schedule, cache })
+        Ok(InStage { index, vlm, rungs: rungs.clone(), schedule, cache })
     }
 }
 

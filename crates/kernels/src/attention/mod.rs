@@ -17,7 +17,7 @@ use crate::format::{Layout, PANEL};
 use crate::math::exp;
 use crate::pool::Pool;
 use crate::tile::{Tile, Width, tiles};
-use crate::transpose::transpose_block;
+use crate::transpose::transpose;
 
 /// Keys in a block; blocks begin at multiples of it, so that a query meets its keys in the same order in every call.
 const KEYS: usize = 128;
@@ -444,24 +444,6 @@ static ZEROS: [f32; CHUNK] = [0.0; CHUNK];
 fn prefetch_all(row: &[f32]) {
     for line in row.chunks(16) {
         crate::tile::prefetch(line.as_ptr());
-    }
-}
-
-/// Four rows of equal length into columns `j` to `j + 3` of `[number][32]`.
-fn transpose(rows: [&[f32]; 4], j: usize, to: &mut [f32]) {
-    let fours = rows.map(|row| row.as_chunks::<4>().0);
-    let (whole, length) = (fours[0].len(), rows[0].len());
-    for i in 0..whole {
-        let block = [fours[0][i], fours[1][i], fours[2][i], fours[3][i]];
-        let to = &mut to[4 * i * PANEL..4 * (i + 1) * PANEL];
-        for (n, column) in transpose_block(block).into_iter().enumerate() {
-            to[n * PANEL + j..n * PANEL + j + 4].copy_from_slice(&column);
-        }
-    }
-    for i in 4 * whole..length {
-        for (n, row) in rows.iter().enumerate() {
-            to[i * PANEL + j + n] = row[i];
-        }
     }
 }
 

@@ -159,13 +159,17 @@ impl Glyphs {
 
     /// The glyph; a question mark's for what the fonts do not have.
     fn of(&self, character: char) -> &Glyph {
-        let index = match character {
-            ' '..='~' => character as usize - ' ' as usize,
-            '£' => 95,
-            '€' => 96,
-            _ => '?' as usize - ' ' as usize,
-        };
-        &self.glyphs[index]
+        &self.glyphs[number(character).or(number('?')).unwrap_or(0)]
+    }
+}
+
+/// The place of a character among those that the fonts have, a space's being 0.
+pub(super) fn number(character: char) -> Option<usize> {
+    match character {
+        ' '..='~' => Some(character as usize - ' ' as usize),
+        '£' => Some(95),
+        '€' => Some(96),
+        _ => None,
     }
 }
 

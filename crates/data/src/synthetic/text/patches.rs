@@ -1,18 +1,14 @@
 //! Which characters each patch of a page shows.
 
 use super::Page;
+use super::font::number;
 use crate::patches::{PatchField, PatchLabels};
 
 const SLOTS: [PatchField; 3] = [PatchField::First, PatchField::Second, PatchField::Third];
 
 /// 1 for an exclamation mark and so on through ASCII; spaces are not seen.
 fn class(character: char) -> Option<u8> {
-    match character {
-        '!'..='~' => Some(character as u8 - b' '),
-        '£' => Some(95),
-        '€' => Some(96),
-        _ => None,
-    }
+    number(character).filter(|number| *number > 0).map(|number| number as u8)
 }
 
 pub(super) fn labels(page: &Page, side: usize) -> PatchLabels {
