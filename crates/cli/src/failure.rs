@@ -1,4 +1,4 @@
-//! Failures and their exit codes: 2 for what the user gave, 1 for the rest.
+//! Failures and their exit codes: 2 for what the user gave, 128 and a signal's number, 1 for the rest.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +14,11 @@ pub(crate) enum Failure {
     Other(anyhow::Error),
     /// Whoever read our output closed it: not a failure of ours.
     Closed,
+    /// A signal asked for an early end; what there was to save and to say is saved and said.
+    Stopped {
+        /// Its number.
+        signal: u8,
+    },
 }
 
 impl Failure {
@@ -32,7 +37,7 @@ impl Failure {
         match self {
             Failure::User(error) => Failure::User(anyhow::Error::msg(reword(error.to_string()))),
             Failure::Other(error) => Failure::Other(anyhow::Error::msg(reword(error.to_string()))),
-            Failure::Closed => Failure::Closed,
+            other => other,
         }
     }
 
@@ -40,7 +45,7 @@ impl Failure {
     pub(crate) fn message(&self) -> String {
         match self {
             Failure::User(error) | Failure::Other(error) => error.to_string(),
-            Failure::Closed => String::new(),
+            Failure::Closed | Failure::Stopped { .. } => String::new(),
         }
     }
 
@@ -52,6 +57,8 @@ impl Failure {
             Failure::User(error) => (error, 2),
             Failure::Other(error) => (error, 1),
             Failure::Closed => return ExitCode::SUCCESS,
+            // As shells count those that a signal ended.
+            Failure::Stopped { signal } => return ExitCode::from(128_u8.saturating_add(signal)),
         };
         // Standard error may be closed as well; the exit code still tells.
         let _ = writeln!(anstream::stderr(), "error: {}", without_controls(&error.to_string()));

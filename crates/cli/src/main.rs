@@ -23,7 +23,8 @@ use failure::Failure;
 
 /// Find how many visual tokens and how large a language model a budget should buy.
 ///
-/// Exit codes: 0 success, 2 a path or value that you gave cannot be used, 1 any other failure.
+/// Exit codes: 0 success, 2 a path or value that you gave cannot be used, 1 any other failure; `train` that was stopped by
+/// a signal and saved itself: 128 and the signal's number, 130 after Ctrl-C, 143 after SIGTERM.
 #[derive(Parser)]
 #[command(name = "foveate", version, max_term_width = 100, arg_required_else_help = true)]
 struct Arguments {
@@ -32,7 +33,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command.run() {
+    let command = Arguments::parse().command;
+    command.prepare();
+    match command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -1,5 +1,5 @@
-//! What needs `unsafe` code, behind interfaces that do not: products with packed weights, attention, a thread pool, and
-//! read-only memory maps of weight files.
+//! What needs `unsafe` code, behind interfaces that do not: products with packed weights, attention, a thread pool,
+//! read-only memory maps of weight files, and settings of the process.
 //!
 //! All other crates of the workspace forbid `unsafe`; each block here states why it is sound.
 //!
@@ -18,6 +18,7 @@
 //! | norms, activations, gates, rotary turns | [`Norm`], [`Activation`], [`Shifted`], [`Turn`] |
 //! | loops over anything else | [`Pool::chunks`], [`Pool::run`] |
 //! | what the machine can do | [`calibrate`] |
+//! | what a process settles before it starts threads | [`process`] |
 //!
 //! A layer with a SiLU gate, as Llama has them, in two calls and no pass over memory between them:
 //!
@@ -58,6 +59,7 @@ mod pack_k;
 mod path;
 mod pointwise;
 mod pool;
+pub mod process;
 mod quantise;
 mod rows;
 mod shifted;

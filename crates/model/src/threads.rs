@@ -1,6 +1,6 @@
 //! The threads that all products of the process share: those of `foveate_nn`.
 
-pub use foveate_nn::threads::pool;
+pub use foveate_nn::threads::{abreast, pool};
 
 use crate::{ModelError, Result};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Args;
 use foveate_law::plot::Unit;
@@ -18,8 +18,10 @@ use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::{Outcome as Ended, Trainer};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use signal_hook::{consts, flag};
 
 use crate::Outcome;
+use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::generation::Threads;
 use crate::output::{print, print_json};
@@ -28,9 +30,10 @@ use crate::text::table;
 /// Train a model by a recipe.
 ///
 /// The run lives in a folder: `log.jsonl` and an event file for TensorBoard, `checkpoints`, and at the end `model`, which
-/// every other command opens, with a model card in it. Ctrl-C finishes the step at hand and saves the run; whatever else stops it, --resume goes on
-/// from its last checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each stage, throws
-/// them away and prints FLOPs, memory and hours.
+/// every other command opens, with a model card in it. Ctrl-C, SIGTERM and a hang-up finish the step at hand, save the run and
+/// end with exit code 128 and the signal's number (130, 143, 129); whatever else stops it, --resume goes on from its last
+/// checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each stage, throws them away and prints
+/// FLOPs, memory and hours.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file; see recipes/.
@@ -98,13 +101,14 @@ impl Arguments {
         }
         let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let mut trainer = Trainer::new(recipe.clone(), student, &folder, self.resume, threads)?;
-        let interrupt = on_interrupt();
+        let stop = Stop::listen();
         let mut progress = Progress::new(recipe.steps(), trainer.step());
-        let ended = trainer.run(&mut progress, &interrupt);
+        let ended = trainer.run(&mut progress, &stop.asked);
         progress.bar.finish_and_clear();
         let ended = ended?;
         let (seconds, questions) = trainer.spent();
         let (trained_parameters, parameters) = trainer.student().sizes();
+        let interrupted = matches!(ended, Ended::Interrupted { .. });
         let (model, scores) = match ended {
             Ended::Finished(scores) => {
                 let model = folder.join("model");
@@ -142,7 +146,8 @@ impl Arguments {
             parameters,
             scores: scores.iter().map(ScoreRow::of).collect(),
         };
-        if self.json { print_json(&document) } else { print(&told(&document)) }
+        if self.json { print_json(&document)? } else { print(&told(&document))? }
+        if interrupted { Err(Failure::Stopped { signal: stop.signal() }) } else { Ok(()) }
     }
 }
 
@@ -159,17 +164,35 @@ impl ScoreRow {
     }
 }
 
-/// A flag that Ctrl-C sets; a second one ends the program as ever.
-fn on_interrupt() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = flag.clone();
-    // Without a handler Ctrl-C ends the program at once, and the last checkpoint is what remains.
-    _ = ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+/// The signals that ask a run to save itself and end.
+#[cfg(unix)]
+const SIGNALS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+
+/// Whether one of [`SIGNALS`] came; a second one ends the program at once, as ever.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    number: Arc<AtomicUsize>,
+}
+
+impl Stop {
+    fn listen() -> Stop {
+        let stop = Stop { asked: Arc::default(), number: Arc::default() };
+        for signal in SIGNALS {
+            // In this order when one comes. Without a handler it ends the program at once, and the last checkpoint is what
+            // remains.
+            _ = flag::register_conditional_default(signal, stop.asked.clone())
+                .and_then(|_| flag::register_usize(signal, stop.number.clone(), signal.unsigned_abs() as usize))
+                .and_then(|_| flag::register(signal, stop.asked.clone()));
         }
-    });
-    flag
+        stop
+    }
+
+    /// The number of the signal that came, which is below 65 on every system.
+    fn signal(&self) -> u8 {
+        u8::try_from(self.number.load(Ordering::Relaxed)).unwrap_or(0)
+    }
 }
 
 /// A bar on a terminal's standard error, above it a line for each evaluation.

@@ -145,8 +145,8 @@ impl Place {
         Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
     }
 
-    /// Where the frozen parts lie that a checkpoint of what was trained builds on: those that were given, whose content is
-    /// compared, else those that its words mean.
+    /// Where the frozen parts lie that a checkpoint of what was trained builds on: those that were given, else those that its
+    /// words mean. Their content is compared either way: what a word means may have changed since.
     fn frozen(&self, parts: &FrozenParts) -> Result<PartPaths, Failure> {
         let fetch = self.fetch.beside();
         let path = |part: &Option<FrozenPart>, given: &Option<String>, flag: &str| {
@@ -163,13 +163,18 @@ impl Place {
                     "{model} was trained on {file}, {told}: {flag} says where it is"
                 )));
             };
-            fetch.path(word).map(Some).map_err(|failure| {
+            let path = fetch.path(word).map_err(|failure| {
                 failure.reworded(|told| {
                     format!(
                         "{model} was trained on {file}: {told}; `foveate pull {word}` fetches it, {flag} says where it is"
                     )
                 })
-            })
+            })?;
+            part.verify(&path).map_err(|error| {
+                let other = |told| format!("{model}: {word} is not what it was: {told}; {flag} says where that is");
+                in_file(&path, error).reworded(other)
+            })?;
+            Ok(Some(path))
         };
         Ok(PartPaths {
             tower: path(&parts.tower, &self.tower, "--tower")?,

@@ -48,18 +48,29 @@ impl ChatTemplate {
         let processor = processor.map(|(file, text)| parse(&file, &text)).transpose()?;
         let named = processor.as_ref().and_then(|json| json.get("image_token")).and_then(token);
         let image_token = named.or_else(|| special_tokens.get("image_token").cloned());
-        let template = ChatTemplate::from_jinja(&file, &source, special_tokens)?;
-        match image_token {
-            Some(image_token) => template.with_image_token(&image_token).map(Some),
-            None => Ok(Some(template)),
-        }
+        ChatTemplate::with_tokens(&file, &source, special_tokens, image_token).map(Some)
     }
 
     /// The template in the text of a `tokenizer_config.json`; `None` if it has none. `file` is what errors call it.
     pub fn from_tokenizer_config(file: &str, text: &str) -> Result<Option<ChatTemplate>, PromptError> {
         let json = parse(file, text)?;
         let Some(source) = chosen(file, &json)? else { return Ok(None) };
-        ChatTemplate::from_jinja(file, &source, special_tokens(&json)).map(Some)
+        let tokens = special_tokens(&json);
+        let image_token = tokens.get("image_token").cloned();
+        ChatTemplate::with_tokens(file, &source, tokens, image_token).map(Some)
+    }
+
+    fn with_tokens(
+        file: &str,
+        source: &str,
+        special_tokens: BTreeMap<String, String>,
+        image_token: Option<String>,
+    ) -> Result<ChatTemplate, PromptError> {
+        let template = ChatTemplate::from_jinja(file, source, special_tokens)?;
+        match image_token {
+            Some(image_token) => template.with_image_token(&image_token),
+            None => Ok(template),
+        }
     }
 }
 

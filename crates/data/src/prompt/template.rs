@@ -134,6 +134,14 @@ impl ChatTemplate {
         self
     }
 
+    /// The Jinja source; `None` for Vicuna's, which has none.
+    pub fn source(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::VicunaV1 => None,
+            Kind::Jinja(jinja) => Some(&jinja.source),
+        }
+    }
+
     /// The token that marks an image's place.
     pub fn image_token(&self) -> &str {
         &self.image_token

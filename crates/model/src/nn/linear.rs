@@ -20,6 +20,8 @@ use crate::{ModelError, Result};
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    /// What each output is multiplied by, `[out]`, where that is trained; otherwise the weight and the bias hold it.
+    gains: Option<Tensor>,
     adapter: Option<LowRank>,
 }
 
@@ -57,12 +59,13 @@ impl Linear {
 
     /// Joins a weight `[out, in]` and a bias `[out]` that are already at hand.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Tensor(weight), bias, adapter: None }
+        Self { weight: Weight::Tensor(weight), bias, gains: None, adapter: None }
     }
 
     pub(crate) fn packed(matrix: Arc<Matrix>, bias: Option<Tensor>) -> Result<Self> {
         let numbers = bias.as_ref().map(|bias| bias.to_vec1::<f32>()).transpose()?;
-        Ok(Self { weight: Weight::Packed { matrix, bias: numbers.map(Arc::from) }, bias, adapter: None })
+        let weight = Weight::Packed { matrix, bias: numbers.map(Arc::from) };
+        Ok(Self { weight, bias, gains: None, adapter: None })
     }
 
     /// The width of what [`forward`](Self::forward) returns.
@@ -86,7 +89,10 @@ impl Linear {
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match &self.weight {
-            Weight::Tensor(weight) => linear(x, weight, self.bias.as_ref())?,
+            Weight::Tensor(weight) => {
+                let (weight, bias) = self.scaled(weight)?;
+                linear(x, &weight, bias.as_ref())?
+            }
             Weight::Packed { matrix, bias } => {
                 self.count(x, self.output_width())?;
                 let product = PackedProduct::new(matrix, bias.as_ref(), None);
@@ -94,6 +100,13 @@ impl Linear {
             }
         };
         self.adapted(x, y)
+    }
+
+    /// `weight` and the bias times the gains, as all three are at this moment.
+    fn scaled(&self, weight: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+        let Some(gains) = &self.gains else { return Ok((weight.clone(), self.bias.clone())) };
+        let bias = self.bias.as_ref().map(|bias| bias.mul(gains)).transpose()?;
+        Ok((weight.broadcast_mul(&gains.unsqueeze(1)?)?, bias))
     }
 
     /// `y`, the output for `x`, with the low-rank change.
@@ -141,8 +154,8 @@ impl Linear {
             }
             Weight::Packed { .. } => Ok(self.forward(x)?.narrow(D::Minus1, range.start, range.len())?),
             Weight::Tensor(weight) => {
-                let bias =
-                    self.bias.as_ref().map(|bias| bias.narrow(0, range.start, range.len())).transpose()?;
+                let (weight, bias) = self.scaled(weight)?;
+                let bias = bias.map(|bias| bias.narrow(0, range.start, range.len())).transpose()?;
                 Ok(linear(x, &weight.narrow(0, range.start, range.len())?, bias.as_ref())?)
             }
         }
@@ -159,7 +172,9 @@ impl Linear {
                 let sum = PackedSum::new(matrix, bias.as_ref());
                 self.adapted(x, x.contiguous()?.apply_op2(&residual.contiguous()?, sum)?)
             }
-            Weight::Tensor(weight) if self.bias.is_none() && self.adapter.is_none() => {
+            Weight::Tensor(weight)
+                if self.bias.is_none() && self.gains.is_none() && self.adapter.is_none() =>
+            {
                 Ok(linear_added(x, weight, residual)?)
             }
             Weight::Tensor(_) => Ok((residual + self.forward(x)?)?),
@@ -212,13 +227,19 @@ impl Linear {
 pub(crate) struct Stacked(Vec<Linear>);
 
 impl Stacked {
-    /// Takes `weight` `[output, input]` and `bias` `[output]` of each part; `gains` multiply the outputs of a single one.
+    /// Takes `weight` `[output, input]` and `bias` `[output]` of each part; `gains` multiply the outputs of a single one:
+    /// once, as it is loaded, or whenever it is used where they are trained.
     pub(crate) fn load(
         parts: &[(Weights, usize)],
         input: usize,
         bias: bool,
         gains: Option<&Tensor>,
     ) -> Result<Self> {
+        let live = |(weights, _): &(Weights, usize)| weights.is_live("weight");
+        let (gains, later) = match gains {
+            Some(trained) if parts.iter().any(live) => (None, Some(trained)),
+            gains => (gains, None),
+        };
         let scaled = |bias: Tensor| match gains {
             Some(gains) => Ok(bias.mul(gains)?),
             None => Ok::<_, ModelError>(bias),
@@ -243,7 +264,7 @@ impl Stacked {
                 [(weights, output)] => weights.beside(*output, input)?,
                 _ => None,
             };
-            layers.push(Linear { adapter, ..layer });
+            layers.push(Linear { adapter, gains: later.cloned(), ..layer });
         }
         Ok(Self(layers))
     }

@@ -30,7 +30,8 @@ use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
 use packing::Packing;
-pub(crate) use packing::{Kept, LowRank};
+pub(crate) use packing::Kept;
+pub use packing::LowRank;
 pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.

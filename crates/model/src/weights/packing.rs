@@ -36,14 +36,25 @@ pub(crate) enum Kept {
     Packed(Arc<Matrix>),
 }
 
-/// A low-rank change of a matrix, `W + scale · B A`, that is computed beside it.
+/// A low-rank change of a matrix W `[out, in]`: W + scale · B A.
 #[derive(Clone, Debug)]
-pub(crate) struct LowRank {
+pub struct LowRank {
     /// A, `[rank, in]`.
-    pub(crate) a: Tensor,
+    pub a: Tensor,
     /// B, `[out, rank]`.
-    pub(crate) b: Tensor,
-    pub(crate) scale: f64,
+    pub b: Tensor,
+    /// What B A is multiplied by.
+    pub scale: f64,
+}
+
+impl LowRank {
+    /// W with the change.
+    ///
+    /// # Errors
+    /// A matrix of another shape.
+    pub fn added_to(&self, weight: &Tensor) -> Result<Tensor> {
+        Ok((weight + (self.b.matmul(&self.a)? * self.scale)?)?)
+    }
 }
 
 impl Weights {
@@ -139,9 +150,9 @@ impl Weights {
         let tensor = |(weights, output): &(Self, usize)| -> Result<Tensor> {
             let mut weight = weights.get((*output, k), "weight")?;
             if weights.merges(k)
-                && let Some(LowRank { a, b, scale }) = weights.low_rank(*output, k)?
+                && let Some(change) = weights.low_rank(*output, k)?
             {
-                weight = (weight + (b.matmul(&a)? * scale)?)?;
+                weight = change.added_to(&weight)?;
             }
             Ok(match gains {
                 Some(gains) => weight.broadcast_mul(&gains.unsqueeze(1)?)?,

@@ -52,6 +52,8 @@ impl Recipe {
             ));
         }
         if let Some(Tokens::Trained(shape)) = &self.parts.tokenizer {
+            let allowed = "only beside a language model from scratch: another one knows its own tokens alone";
+            check("parts.tokenizer.trained", "given", from_scratch, allowed)?;
             let allowed = "300 to 65536 tokens (256 bytes, special tokens and some merges)";
             let known = (300..=65_536).contains(&shape.vocabulary);
             check("parts.tokenizer.trained.vocabulary", shape.vocabulary, known, allowed)?;

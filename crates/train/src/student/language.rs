@@ -16,6 +16,8 @@ use crate::initialise::Start;
 use crate::tokenizer::END_TOKEN;
 use crate::{Result, TrainError};
 
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// A language model as it was published.
 pub(super) struct Published {
     /// Its configuration in the fields of Hugging Face.
@@ -29,6 +31,47 @@ pub(super) struct Published {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// In a GGUF file; a folder's is read when it is asked for.
     pub(super) tokenizer: Option<Tokenizer>,
+}
+
+impl Published {
+    /// Takes another tokenizer, opened from the folder or file `given`, and another chat template: from now on what is trained
+    /// with is what the files say, so that the model that comes out of it reads and writes the same.
+    ///
+    /// # Errors
+    /// A template that is no Jinja; a `tokenizer_config.json` that is no JSON.
+    pub(super) fn reworded(
+        &mut self,
+        given: Option<&Path>,
+        template: Option<&str>,
+        tokenizer: &Tokenizer,
+    ) -> Result<()> {
+        if given.is_none() && template.is_none() {
+            return Ok(());
+        }
+        let beside = given.map(|path| path.join(TOKENIZER_CONFIG)).filter(|path| path.is_file());
+        let syntax = |reason: String| TrainError::Syntax { file: TOKENIZER_CONFIG.to_owned(), reason };
+        let config = match (beside, self.files.get(TOKENIZER_CONFIG)) {
+            (Some(path), _) => read_json(&path)?,
+            (None, Some(text)) => serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))?,
+            (None, None) => json!({}),
+        };
+        let Value::Object(mut config) = config else { return Err(syntax("it is no object".to_owned())) };
+        // What a tokenizer's folder says about conversations is not what the language model was made for.
+        let template = template.or(self.template.as_ref().and_then(ChatTemplate::source));
+        config.insert("chat_template".to_owned(), template.into());
+        let text = format!("{:#}\n", Value::Object(config.clone()));
+        self.template = ChatTemplate::from_tokenizer_config("parts.template", &text)?;
+        self.files.insert(TOKENIZER_CONFIG.to_owned(), text.into_bytes());
+        self.files.remove("chat_template.jinja");
+        if given.is_some() {
+            let text = tokenizer.to_string(true).map_err(|error| TrainError::Tokenizer(error.to_string()))?;
+            self.files.insert("tokenizer.json".to_owned(), text.into_bytes());
+            let end = config.get("eos_token").map(|token| token.get("content").unwrap_or(token));
+            let end = end.and_then(Value::as_str).and_then(|token| tokenizer.token_to_id(token));
+            self.end_token = end.or(self.end_token);
+        }
+        Ok(())
+    }
 }
 
 /// Opens a folder or a GGUF file. Its matrices are kept as `dtype` where they are frozen.
@@ -74,7 +117,7 @@ fn open_gguf(path: &Path, dtype: Dtype) -> Result<Published> {
     for (name, text) in special {
         about[name] = text.into();
     }
-    files.insert("tokenizer_config.json".to_owned(), format!("{about:#}\n").into_bytes());
+    files.insert(TOKENIZER_CONFIG.to_owned(), format!("{about:#}\n").into_bytes());
     let weights = file.weights().map_err(foveate_model::ModelError::from)?;
     Ok(Published {
         config: decoder.to_json()?,
@@ -125,7 +168,7 @@ pub(super) fn fresh(
 /// The files beside a language model's weights that a model made of it needs as well.
 fn copy_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"] {
+    for name in ["tokenizer.json", TOKENIZER_CONFIG, "chat_template.jinja", "generation_config.json"] {
         let path = folder.join(name);
         if path.is_file() {
             files.insert(name.to_owned(), std::fs::read(&path).map_err(TrainError::io(&path))?);

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor, Var};
 use foveate_compress::{CompressorConfig, Fresh, Parameters, Placement};
 use foveate_model::vision::VisionConfig;
 use foveate_model::vlm::{FrozenPart, FrozenParts, Vlm, VlmConfig};
+use foveate_model::weights::LowRank;
 use foveate_model::{Dtype, Weights};
 use sha2::{Digest, Sha256};
 
@@ -237,7 +238,7 @@ impl Network {
                 let layer = name.strip_suffix("weight").unwrap_or(name);
                 let [a, b] = ["A", "B"].map(|which| value(&format!("{prefix}{layer}lora_{which}.weight")));
                 if let (Some(a), Some(b)) = (a, b) {
-                    tensor = (tensor + (b.matmul(&a)? * self.adapter_scale)?)?;
+                    tensor = LowRank { a, b, scale: self.adapter_scale }.added_to(&tensor)?;
                 }
                 store(format!("{prefix}{name}"), tensor)?;
             }

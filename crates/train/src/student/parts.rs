@@ -28,23 +28,32 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
         }
         Source::Fresh(_) => (None, None),
     };
+    let mut given = None;
     let tokenizer = match (&parts.tokenizer, trained) {
         (_, Some(trained)) => trained,
-        (Some(Tokens::From(word)), _) => open_tokenizer(&located("tokenizer", word)?)?,
+        (Some(Tokens::From(word)), _) => {
+            let path = located("tokenizer", word)?;
+            let tokenizer = open_tokenizer(&path)?;
+            given = Some(path);
+            tokenizer
+        }
         _ => match published.as_mut().and_then(|published| published.tokenizer.take()) {
             Some(tokenizer) => tokenizer,
             None => open_tokenizer(path.as_deref().unwrap_or(Path::new("")))?,
         },
     };
     let vocabulary = tokenizer.get_vocab_size(true);
+    if let Some(published) = &mut published {
+        published.reworded(given.as_deref(), parts.template.as_deref(), &tokenizer)?;
+    }
     let template = match (&parts.template, published.as_mut()) {
-        (Some(source), _) => {
+        (_, Some(published)) => published.template.take().ok_or_else(|| {
+            TrainError::field("parts.template", "missing", "needed: the language model has none")
+        })?,
+        (Some(source), None) => {
             let special = BTreeMap::from([("eos_token".to_owned(), END_TOKEN.to_owned())]);
             ChatTemplate::from_jinja("parts.template", source, special)?
         }
-        (None, Some(published)) => published.template.take().ok_or_else(|| {
-            TrainError::field("parts.template", "missing", "needed: the language model has none")
-        })?,
         (None, None) => return Err(TrainError::field("parts.template", "missing", "needed")),
     };
     let mut files = BTreeMap::new();
@@ -89,6 +98,10 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
         json["image_token_index"] = id.into();
     }
     let config = VlmConfig::from_json(&json.to_string())?;
+    if given.is_some() && vocabulary > config.text.vocabulary {
+        let allowed = format!("at most {}, the rows of the language model's embedding", config.text.vocabulary);
+        return Err(TrainError::field("parts.tokenizer", format!("of {vocabulary} tokens"), allowed));
+    }
     let end_token = end_token.or(config.text.end_tokens.first().copied()).ok_or_else(|| {
         TrainError::field(
             "parts.language",
