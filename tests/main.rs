@@ -12,6 +12,7 @@ mod evaluate;
 mod fetch;
 mod fit;
 mod inspect;
+mod parts;
 mod plan;
 mod pull;
 mod serve;

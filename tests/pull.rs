@@ -131,7 +131,7 @@ fn a_busy_hub_is_waited_for() {
 
 /// A folder with a `python3` that does what `script` says; `$1` … are pip's arguments.
 #[cfg(unix)]
-fn python(folder: &Path, script: &str) {
+pub(super) fn python(folder: &Path, script: &str) {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("python3");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use crate::{foveate, json, succeeds};
+use crate::{foveate, json, number, succeeds};
 
 fn recipe() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/smoke.toml").display().to_string()
@@ -67,6 +67,55 @@ fn a_recipe_becomes_a_model_that_answers() {
     assert_eq!(std::fs::read_to_string(Path::new(model).join("README.md")).unwrap(), card);
 }
 
+/// Starts a run that nobody waits for, and signals it once it has taken a step.
+#[cfg(unix)]
+fn stopped_by(signal: &str, arguments: &[&str], log: &Path) -> std::process::Output {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foveate"));
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let steps = || std::fs::read_to_string(log).unwrap_or_default().matches("\"kind\":\"step\"").count();
+    let before = steps();
+    let mut child = command.spawn().unwrap();
+    while steps() <= before {
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_with_its_own_exit_code_and_nothing_is_lost() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (out, recipe) = (run.display().to_string(), recipe());
+    let more = [&SHORT[2..4], &["--set", "stages.0.steps=100000", "--set", "evaluation.questions=0"]].concat();
+    let arguments = [&["train", &recipe, "--out", &out, "--resume"][..], &more].concat();
+    let mut last = 0;
+    for (signal, code, json) in [("INT", 130, true), ("TERM", 143, true), ("HUP", 129, false)] {
+        let arguments = if json { [&arguments[..], &["--json"]].concat() } else { arguments.clone() };
+        let output = stopped_by(signal, &arguments, &run.join("log.jsonl"));
+        let (told, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr));
+        assert_eq!((output.status.code(), errors.unwrap().as_str()), (Some(code), ""), "{signal}: {told}");
+        // The step at hand was finished and saved, and the next run goes on behind it.
+        let saved = std::fs::read_dir(run.join("checkpoints")).unwrap();
+        let saved = saved.filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix("step-")?.parse().ok());
+        let step: u64 = saved.max().unwrap();
+        assert!(step > last, "{signal}: {step} after {last}");
+        last = step;
+        if json {
+            let document: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert_eq!((&document["model"], &document["step"]), (&serde_json::Value::Null, &step.into()));
+        } else {
+            assert!(told.contains(&format!("interrupted; --resume goes on with {out}")), "{told}");
+        }
+    }
+}
+
 #[test]
 fn the_cost_is_told_before_anything_is_written() {
     let folder = tempdir().unwrap();
@@ -76,7 +125,12 @@ fn the_cost_is_told_before_anything_is_written() {
     assert!(cost["flops"].as_f64().unwrap() > 1e9 && cost["hours"].as_f64().unwrap() > 0.0);
     assert_eq!(cost["trained_parameters"], cost["parameters"].as_u64().unwrap() - 2 * 48);
     let text = succeeds(&["train", &recipe, "--dry-run", "--set", "stages.0.batch=4"]);
-    assert!(text.contains("hours") && text.contains("together"), "{text}");
+    assert!(text.contains("hours") && text.contains("together") && text.contains("GFLOP/s"), "{text}");
+    let stage = &cost["stages"][0];
+    let (flops, seconds) = (number(&stage["flops_per_step"]), number(&stage["seconds_per_step"]));
+    let rate = number(&stage["flops_per_second"]);
+    assert!((flops / seconds / rate - 1.0).abs() < 1e-6, "{cost}");
+    assert!((number(&cost["hours"]) - seconds * number(&stage["steps"]) / 3600.0).abs() < 1e-9, "{cost}");
     assert!(!Path::new(&out).exists());
 }
 

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let parts: Vec<&Part> = prepared.iter().flat_map(|prepared| &prepared.parts).collect();
     for (tokens, _) in &recipe.stages[0].ladder {
         let visual = vec![*tokens; prepared[0].parts.len()];
-        let flops = step_flops(&vlm, &groups, &prepared[0], &visual)?;
+        let flops = step_flops(&vlm, student.parameters(), &groups, &prepared[0], &visual)?;
         println!("{tokens} visual tokens, {:.1} GFLOP a step", flops / 1e9);
         let seen =
             |part: &Part| part.pixels.as_ref().map(|pixels| forward::features(&vlm, pixels)).transpose();

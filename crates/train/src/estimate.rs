@@ -3,8 +3,12 @@
 //!
 //! A backward pass counts as one forward pass for the gradient of the input and one for that of the weights. Parts that are
 //! frozen and stand before everything that is trained have none of the two; a frozen language model hands the gradient
-//! on to the visual tokens and has the first.
+//! on to the visual tokens and has the first. Adapters are products beside its own, of the weights' number of elements; the
+//! pass over a question that a compressor reads runs them as well, without a gradient.
+//!
+//! Hours are FLOPs over the rate of the steps that were tried, which is told beside them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +19,7 @@ use serde::Serialize;
 use crate::feed::{Feed, FeedState, Prepared};
 use crate::ladder::Rungs;
 use crate::recipe::{Group, Recipe, Stage};
-use crate::student::Student;
+use crate::student::{Parameter, Student};
 use crate::trainer::gradients;
 use crate::{Result, TrainError};
 
@@ -33,8 +37,10 @@ pub struct Estimate {
     pub stages: Vec<StageEstimate>,
     /// FLOPs of all steps.
     pub flops: f64,
-    /// Hours of all steps, without evaluations and checkpoints.
+    /// Hours of all steps at the rate of those that were tried, without evaluations and checkpoints.
     pub hours: f64,
+    /// Threads that they were tried with.
+    pub threads: usize,
     /// Bytes of weights, gradients and both moments.
     pub state_bytes: u64,
     /// The most that this process held while it tried, activations included; `None` where the system does not say.
@@ -52,6 +58,8 @@ pub struct StageEstimate {
     pub flops_per_step: f64,
     /// Seconds of one step, on average over the ladder.
     pub seconds_per_step: f64,
+    /// What the steps that were tried did in a second.
+    pub flops_per_second: f64,
     /// Questions of one step, as tried.
     pub questions_per_step: f64,
 }
@@ -75,6 +83,7 @@ pub fn estimate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Es
         hours: stages.iter().map(|stage| stage.seconds_per_step * stage.steps as f64).sum::<f64>() / 3600.0,
         state_bytes: student.network().bytes() + 12 * trained_parameters as u64,
         peak_bytes: peak_bytes(),
+        threads,
         stages,
     })
 }
@@ -91,6 +100,8 @@ fn one_stage(
     let vlm = student.vlm(&groups)?;
     let rungs = Rungs::of(recipe, index, vlm.compressor(), vlm.grid())?;
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
+    let flops_of =
+        |prepared: &Prepared, visual: &[usize]| step_flops(&vlm, student.parameters(), &groups, prepared, visual);
     let weight: f64 = stage.ladder.iter().map(|(_, weight)| weight).sum();
     let (mut tried_flops, mut tried_seconds, mut expected, mut questions) = (0.0, 0.0, 0.0, 0);
     for step in first..first + TRIED.min(stage.steps) {
@@ -102,39 +113,50 @@ fn one_stage(
         let counted = step > first || stage.steps == 1;
         if counted {
             tried_seconds += seconds;
-            tried_flops += step_flops(&vlm, &groups, &prepared, &visual)?;
+            tried_flops += flops_of(&prepared, &visual)?;
         }
         if stage.ladder.is_empty() {
-            expected += step_flops(&vlm, &groups, &prepared, &visual)?;
+            expected += flops_of(&prepared, &visual)?;
         }
         for (tokens, share) in &stage.ladder {
             let visual = vec![*tokens; prepared.parts.len()];
-            expected += share / weight * step_flops(&vlm, &groups, &prepared, &visual)?;
+            expected += share / weight * flops_of(&prepared, &visual)?;
         }
         questions += prepared.parts.iter().map(|part| part.examples.len()).sum::<usize>();
     }
     let tried = TRIED.min(stage.steps) as f64;
-    let flops_per_step = expected / tried;
+    let (flops_per_step, flops_per_second) = (expected / tried, tried_flops / tried_seconds);
     Ok(StageEstimate {
         name: stage.name.clone(),
         steps: stage.steps,
         flops_per_step,
-        seconds_per_step: flops_per_step * tried_seconds / tried_flops,
+        seconds_per_step: flops_per_step / flops_per_second,
+        flops_per_second,
         questions_per_step: questions as f64 / tried,
     })
 }
 
-/// FLOPs of one step on this data: forward and backward.
+/// FLOPs of one step on this data, forward and backward, where `groups` of the model's `parameters` are trained.
 ///
 /// # Errors
 /// A number of visual tokens that is not offered; sizes that nothing can be counted for.
-pub fn step_flops(vlm: &Vlm, groups: &[Group], prepared: &Prepared, visual: &[usize]) -> Result<f64> {
+pub fn step_flops(
+    vlm: &Vlm,
+    parameters: &BTreeMap<String, Parameter>,
+    groups: &[Group],
+    prepared: &Prepared,
+    visual: &[usize],
+) -> Result<f64> {
     let cost = vlm.cost();
     let llm = vlm.config().text.dimensions("language model");
     let trains = |group| groups.contains(&group);
     let tower_passes = if trains(Group::Tower) { 3.0 } else { 1.0 };
     let language_passes = if trains(Group::Language) { 3.0 } else { 2.0 };
     let connector_passes = if trains(Group::Compressor) || trains(Group::Projector) { 3.0 } else { 1.0 };
+    let adapter_passes = if trains(Group::Adapters) { 3.0 } else { 2.0 };
+    let adapters = parameters.values().filter(|parameter| parameter.group == Group::Adapters);
+    // Of one token, forward.
+    let adapter_flops = 2.0 * adapters.map(|parameter| parameter.variable.elem_count()).sum::<usize>() as f64;
     let blocks = cost.blocks_needed()?;
     let mut flops = 0.0;
     for (part, visual) in prepared.parts.iter().zip(visual) {
@@ -144,7 +166,8 @@ pub fn step_flops(vlm: &Vlm, groups: &[Group], prepared: &Prepared, visual: &[us
             if example.picture.is_some() {
                 flops += connector_passes * (cost.compressor_flops(*visual)? + cost.projector_flops(*visual));
                 if vlm.compressor().reads_question() {
-                    flops += cost.question_flops(example.question.len())?;
+                    let question = example.question.len();
+                    flops += cost.question_flops(question)? + adapter_flops * question as f64;
                 }
             }
             let visual = if example.picture.is_some() { *visual } else { 0 };
@@ -155,6 +178,7 @@ pub fn step_flops(vlm: &Vlm, groups: &[Group], prepared: &Prepared, visual: &[us
             let prefill = stages.iter().filter(|stage| stage.stage == CostStage::Prefill);
             // The prefill counts the head once; here it reads every answer's token.
             let heads = (example.answers() as f64 - 1.0) * 2.0 * (llm.hidden * llm.vocab) as f64;
+            flops += adapter_passes * adapter_flops * (text + visual) as f64;
             flops += language_passes * (prefill.map(|stage| stage.flops).sum::<f64>() + heads);
         }
     }

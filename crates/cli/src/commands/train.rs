@@ -279,21 +279,24 @@ fn told_cost(cost: &Estimate) -> String {
             stage.name.clone(),
             stage.steps.to_string(),
             Unit::Flops.format(stage.flops_per_step),
+            format!("{:.1}", stage.flops_per_second / 1e9),
             format!("{:.2}", stage.seconds_per_step),
             format!("{hours:.2}"),
         ]
     };
     let rows: Vec<Vec<String>> = cost.stages.iter().map(row).collect();
-    let table = table(&["stage", "steps", "a step", "s a step", "hours"], &rows, 1);
+    let table = table(&["stage", "steps", "a step", "GFLOP/s", "s a step", "hours"], &rows, 1);
     let peak = cost
         .peak_bytes
         .map_or(String::new(), |bytes| format!(", {:.2} GB at most while trying", bytes as f64 / 1e9));
     format!(
-        "{} of {} parameters are trained\n{table}\n{}, {:.2} hours; weights, gradients and moments {:.2} GB{peak}",
+        "{} of {} parameters are trained\n{table}\n{}, {:.2} hours at the rates of the steps that were tried just now, with \
+         {} threads; weights, gradients and moments {:.2} GB{peak}",
         cost.trained_parameters,
         cost.parameters,
         Unit::Flops.format(cost.flops),
         cost.hours,
+        cost.threads,
         cost.state_bytes as f64 / 1e9,
     )
 }

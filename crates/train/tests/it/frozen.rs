@@ -143,6 +143,38 @@ fn a_dinov2_that_was_taken_over_is_opened_again() {
     }
 }
 
+/// Nothing is computed once from what changes at every step: a stage builds its model once.
+#[test]
+fn a_model_follows_whatever_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let rates = "stages.0.rates={ tower = 1e-3, compressor = 1e-2, projector = 1e-2, language = 1e-3 }";
+    let lora = [
+        "lora={ rank = 2, alpha = 6.0, projections = ['query', 'down'] }",
+        "stages.0.rates={ tower = 1e-3, compressor = 1e-2, projector = 1e-2, adapters = 5e-2 }",
+    ];
+    // The last block of the tower is to have a use.
+    let last = ["parts.feature_state=-1", "parts.compressor.query_state=-1", "parts.compressor.states=[1, -1]"];
+    for more in [&[rates][..], &lora] {
+        let student = student(&recipe(folder.path(), "llama-tied", 48, &[&last, more].concat()));
+        let groups: Vec<Group> = student.trained_sizes().into_keys().collect();
+        let vlm = student.vlm(&groups).unwrap();
+        let mut before = scores(&vlm);
+        for (name, parameter) in student.parameters() {
+            let old = parameter.variable.as_detached_tensor().copy().unwrap();
+            let noise: Vec<f32> = (0..old.elem_count()).map(|at| ((at * 31 + 7) as f32).sin() * 0.05).collect();
+            let noise = Tensor::from_vec(noise, old.dims(), &Device::Cpu).unwrap();
+            parameter.variable.set(&(&old + noise).unwrap()).unwrap();
+            let (followed, anew) = (scores(&vlm), scores(&student.vlm(&groups).unwrap()));
+            assert_eq!(followed, anew, "{name}: the model has a copy of it");
+            // Filters of other rungs, what adds the same to every key, and A before B of an adapter is other than zero.
+            let exceptions = ["q_downsample", "k_proj.3.bias", "key.bias", "lora_A"];
+            let idle = exceptions.iter().any(|part| name.contains(part));
+            assert!(idle || followed != before, "{name} has no use");
+            before = followed;
+        }
+    }
+}
+
 #[test]
 fn what_was_trained_is_opened_on_the_frozen_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -187,6 +219,49 @@ fn what_was_trained_is_opened_on_the_frozen_files() {
         let error = Vlm::open_on(&out, &PartPaths { tower, ..paths }, Dtype::F32).unwrap_err().to_string();
         assert!(error.contains("trained on model.safetensors of"), "{error}");
     }
+}
+
+#[test]
+fn words_and_templates_that_are_given_go_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words");
+    std::fs::create_dir(&words).unwrap();
+    // The language model's own tokens but for one's name, and another token that ends an answer.
+    let own = std::fs::read_to_string(fixture("llama-tied").join("tokenizer.json")).unwrap();
+    assert!(own.contains("\"<pad>\""));
+    std::fs::write(words.join("tokenizer.json"), own.replace("\"<pad>\"", "\"<stop>\"")).unwrap();
+    let about = r#"{"eos_token": {"content": "<stop>"}, "bos_token": "<s>", "chat_template": "never"}"#;
+    std::fs::write(words.join("tokenizer_config.json"), about).unwrap();
+    let tokenizer = format!("parts.tokenizer={{ from = '{}' }}", words.display());
+    let template = "parts.template='{% for m in messages %}[{{ m.content }}]{{ eos_token }}{% endfor %}'";
+    let question = [foveate_data::prompt::Message::user("which?")];
+    for (more, end, prompt) in [
+        // Its configuration names another one than its tokenizer; that one goes first.
+        (&[template][..], "</s>", "[<image>\nwhich?]<|im_end|>"),
+        (&[&tokenizer], "<stop>", "<|im_start|>user\n<image>\nwhich?<|im_end|>\n<|im_start|>assistant\n"),
+        (&[&tokenizer, template], "<stop>", "[<image>\nwhich?]<stop>"),
+    ] {
+        let student = student(&recipe(folder.path(), "llama-tied", 48, more));
+        assert_eq!(student.tokenizer.id_to_token(student.end_token).as_deref(), Some(end), "{more:?}");
+        for scope in [Scope::Trained, Scope::Whole] {
+            let out = folder.path().join("model");
+            student.save(&out, Storage::F16, scope).unwrap();
+            let read = foveate_data::prompt::ChatTemplate::from_folder(&out).unwrap().unwrap();
+            for template in [&read, &student.template] {
+                assert_eq!(template.render(&question, 1).unwrap().text("<image>"), prompt, "{more:?}");
+            }
+            let words = tokenizers::Tokenizer::from_file(out.join("tokenizer.json")).unwrap();
+            assert_eq!(words.get_vocab(true), student.tokenizer.get_vocab(true));
+        }
+    }
+    // More tokens than the language model has rows.
+    let ids: String = (384..784).map(|id| format!("\"new{id}\":{id},")).collect();
+    let larger = own.replace("\"vocab\":{", &format!("\"vocab\":{{{ids}"));
+    assert_ne!(larger, own);
+    std::fs::write(words.join("tokenizer.json"), larger).unwrap();
+    let recipe = recipe(folder.path(), "llama-tied", 48, &[&tokenizer]);
+    let error = Student::new(&recipe, &|word| Ok(fixture(word))).err().unwrap().to_string();
+    assert!(error.contains("`parts.tokenizer` is of") && error.contains("at most 384"), "{error}");
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn wrong_recipes_are_told_what_is_wrong() {
         ("stages.0.betas=[0.9, 1.0]", ["stages.0.betas", "below 1"]),
         ("checkpoints.keep=0", ["checkpoints.keep` is 0", "1 to"]),
         ("evaluation.data=['halves']", ["evaluation.data", "held out"]),
+        ("parts.language={ from = 'x' }", ["parts.tokenizer.trained", "from scratch"]),
         ("parts.tokenizer.trained.vocabulary=200", ["vocabulary` is 200", "300 to 65536"]),
         (
             "data.halves-validation.cut={ fraction = 1.0, seed = 1, part = 'held-out' }",
@@ -140,10 +141,23 @@ fn an_estimate_counts_steps_and_leaves_the_student_alone() {
     assert_eq!(before, after);
     assert_eq!(once.stages[0].questions_per_step, 16.0);
     assert!(once.hours > 0.0 && once.flops > 0.0);
+    // Hours are FLOPs at the rate that is told.
+    let [stage] = &once.stages[..] else { panic!("one stage") };
+    let seconds = stage.flops_per_step / stage.flops_per_second * stage.steps as f64;
+    assert!((once.hours * 3600.0 / seconds - 1.0).abs() < 1e-9, "{once:?}");
     // Frozen parts cost one pass less or two.
     let frozen = halves::recipe(folder.path(), &["stages.0.rates={ compressor = 1e-3 }"]);
     let cheaper = estimate(&frozen, &halves::student(&frozen), 1).unwrap();
     assert!(cheaper.flops < 0.8 * once.flops, "{} {}", cheaper.flops, once.flops);
+    // Adapters are products of their own.
+    let adapted = |rank: usize| {
+        let (rank, rates) = (format!("lora.rank={rank}"), "stages.0.rates={ adapters = 1e-3, projector = 1e-3 }");
+        let lora = [&rank, "lora.alpha=4.0", "lora.projections=['query', 'down']", rates];
+        let recipe = halves::recipe(folder.path(), &lora);
+        estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops
+    };
+    let (two, four, eight) = (adapted(2), adapted(4), adapted(8));
+    assert!(four > 1.001 * two && ((eight - four) / (four - two) - 2.0).abs() < 1e-6, "{two} {four} {eight}");
     let flops = |ladder: &str| {
         let recipe = halves::recipe(folder.path(), &[&format!("stages.0.ladder={ladder}")]);
         estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use foveate_compress::{CompressorConfig, Filters, QueCCConfig, StateDepth};
+use foveate_kernels::process;
 use foveate_law::cost::Catalogue;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{Dinov2Config, HiddenState, VisionConfig};
@@ -58,6 +59,8 @@ pub(super) struct Training {
 
 impl Training {
     pub(super) fn new(task: &Task) -> Result<Self, Failure> {
+        // As `foveate train` does.
+        process::keep_freed_memory();
         let (vision, text) = shapes(&task.model, task.image_size)?;
         let sized = |field: &str, found: usize, allowed: &str| {
             Failure::user(format!("{field} is {found}, allowed is {allowed}"))
