@@ -47,7 +47,9 @@ pub fn keep_freed_memory() -> bool {
         large && set(libc::M_TRIM_THRESHOLD, -1) && set(libc::M_ARENA_MAX, 1)
     }
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    false
+    {
+        false
+    }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
