@@ -93,7 +93,8 @@ fn a_signal_ends_a_run_with_its_own_exit_code_and_nothing_is_lost() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let (out, recipe) = (run.display().to_string(), recipe());
-    let more = [&SHORT[2..4], &["--set", "stages.0.steps=100000", "--set", "evaluation.questions=0"]].concat();
+    let more =
+        [&SHORT[2..4], &["--set", "stages.0.steps=100000", "--set", "evaluation.questions=0"]].concat();
     let arguments = [&["train", &recipe, "--out", &out, "--resume"][..], &more].concat();
     let mut last = 0;
     for (signal, code, json) in [("INT", 130, true), ("TERM", 143, true), ("HUP", 129, false)] {
@@ -103,7 +104,8 @@ fn a_signal_ends_a_run_with_its_own_exit_code_and_nothing_is_lost() {
         assert_eq!((output.status.code(), errors.unwrap().as_str()), (Some(code), ""), "{signal}: {told}");
         // The step at hand was finished and saved, and the next run goes on behind it.
         let saved = std::fs::read_dir(run.join("checkpoints")).unwrap();
-        let saved = saved.filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix("step-")?.parse().ok());
+        let saved = saved
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix("step-")?.parse().ok());
         let step: u64 = saved.max().unwrap();
         assert!(step > last, "{signal}: {step} after {last}");
         last = step;

@@ -100,8 +100,9 @@ fn one_stage(
     let vlm = student.vlm(&groups)?;
     let rungs = Rungs::of(recipe, index, vlm.compressor(), vlm.grid())?;
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
-    let flops_of =
-        |prepared: &Prepared, visual: &[usize]| step_flops(&vlm, student.parameters(), &groups, prepared, visual);
+    let flops_of = |prepared: &Prepared, visual: &[usize]| {
+        step_flops(&vlm, student.parameters(), &groups, prepared, visual)
+    };
     let weight: f64 = stage.ladder.iter().map(|(_, weight)| weight).sum();
     let (mut tried_flops, mut tried_seconds, mut expected, mut questions) = (0.0, 0.0, 0.0, 0);
     for step in first..first + TRIED.min(stage.steps) {

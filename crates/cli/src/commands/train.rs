@@ -146,7 +146,11 @@ impl Arguments {
             parameters,
             scores: scores.iter().map(ScoreRow::of).collect(),
         };
-        if self.json { print_json(&document)? } else { print(&told(&document))? }
+        if self.json {
+            print_json(&document)?
+        } else {
+            print(&told(&document))?
+        }
         if interrupted { Err(Failure::Stopped { signal: stop.signal() }) } else { Ok(()) }
     }
 }
@@ -183,7 +187,9 @@ impl Stop {
             // In this order when one comes. Without a handler it ends the program at once, and the last checkpoint is what
             // remains.
             _ = flag::register_conditional_default(signal, stop.asked.clone())
-                .and_then(|_| flag::register_usize(signal, stop.number.clone(), signal.unsigned_abs() as usize))
+                .and_then(|_| {
+                    flag::register_usize(signal, stop.number.clone(), signal.unsigned_abs() as usize)
+                })
                 .and_then(|_| flag::register(signal, stop.asked.clone()));
         }
         stop

@@ -171,7 +171,8 @@ impl Place {
                 })
             })?;
             part.verify(&path).map_err(|error| {
-                let other = |told| format!("{model}: {word} is not what it was: {told}; {flag} says where that is");
+                let other =
+                    |told| format!("{model}: {word} is not what it was: {told}; {flag} says where that is");
                 in_file(&path, error).reworded(other)
             })?;
             Ok(Some(path))

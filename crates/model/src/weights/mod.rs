@@ -29,9 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Shape, Tensor};
 
 pub use error::WeightsError;
-use packing::Packing;
 pub(crate) use packing::Kept;
 pub use packing::LowRank;
+use packing::Packing;
 pub use tokens::sentence_piece;
 
 /// Where tensors come from: one implementation for each file format.

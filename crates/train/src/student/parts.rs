@@ -99,7 +99,8 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     }
     let config = VlmConfig::from_json(&json.to_string())?;
     if given.is_some() && vocabulary > config.text.vocabulary {
-        let allowed = format!("at most {}, the rows of the language model's embedding", config.text.vocabulary);
+        let allowed =
+            format!("at most {}, the rows of the language model's embedding", config.text.vocabulary);
         return Err(TrainError::field("parts.tokenizer", format!("of {vocabulary} tokens"), allowed));
     }
     let end_token = end_token.or(config.text.end_tokens.first().copied()).ok_or_else(|| {

@@ -153,7 +153,8 @@ fn a_model_follows_whatever_is_trained() {
         "stages.0.rates={ tower = 1e-3, compressor = 1e-2, projector = 1e-2, adapters = 5e-2 }",
     ];
     // The last block of the tower is to have a use.
-    let last = ["parts.feature_state=-1", "parts.compressor.query_state=-1", "parts.compressor.states=[1, -1]"];
+    let last =
+        ["parts.feature_state=-1", "parts.compressor.query_state=-1", "parts.compressor.states=[1, -1]"];
     for more in [&[rates][..], &lora] {
         let student = student(&recipe(folder.path(), "llama-tied", 48, &[&last, more].concat()));
         let groups: Vec<Group> = student.trained_sizes().into_keys().collect();
@@ -161,7 +162,8 @@ fn a_model_follows_whatever_is_trained() {
         let mut before = scores(&vlm);
         for (name, parameter) in student.parameters() {
             let old = parameter.variable.as_detached_tensor().copy().unwrap();
-            let noise: Vec<f32> = (0..old.elem_count()).map(|at| ((at * 31 + 7) as f32).sin() * 0.05).collect();
+            let noise: Vec<f32> =
+                (0..old.elem_count()).map(|at| ((at * 31 + 7) as f32).sin() * 0.05).collect();
             let noise = Tensor::from_vec(noise, old.dims(), &Device::Cpu).unwrap();
             parameter.variable.set(&(&old + noise).unwrap()).unwrap();
             let (followed, anew) = (scores(&vlm), scores(&student.vlm(&groups).unwrap()));

@@ -151,7 +151,8 @@ fn an_estimate_counts_steps_and_leaves_the_student_alone() {
     assert!(cheaper.flops < 0.8 * once.flops, "{} {}", cheaper.flops, once.flops);
     // Adapters are products of their own.
     let adapted = |rank: usize| {
-        let (rank, rates) = (format!("lora.rank={rank}"), "stages.0.rates={ adapters = 1e-3, projector = 1e-3 }");
+        let (rank, rates) =
+            (format!("lora.rank={rank}"), "stages.0.rates={ adapters = 1e-3, projector = 1e-3 }");
         let lora = [&rank, "lora.alpha=4.0", "lora.projections=['query', 'down']", rates];
         let recipe = halves::recipe(folder.path(), &lora);
         estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops
