@@ -156,7 +156,7 @@ fn a_model_follows_whatever_is_trained() {
     let last =
         ["parts.feature_state=-1", "parts.compressor.query_state=-1", "parts.compressor.states=[1, -1]"];
     for more in [&[rates][..], &lora] {
-        let student = student(&recipe(folder.path(), "llama-tied", 48, &[&last, more].concat()));
+        let student = student(&recipe(folder.path(), "llama-tied", 48, &[&last[..], more].concat()));
         let groups: Vec<Group> = student.trained_sizes().into_keys().collect();
         let vlm = student.vlm(&groups).unwrap();
         let mut before = scores(&vlm);
@@ -235,13 +235,14 @@ fn words_and_templates_that_are_given_go_along() {
     let about = r#"{"eos_token": {"content": "<stop>"}, "bos_token": "<s>", "chat_template": "never"}"#;
     std::fs::write(words.join("tokenizer_config.json"), about).unwrap();
     let tokenizer = format!("parts.tokenizer={{ from = '{}' }}", words.display());
+    let tokenizer = tokenizer.as_str();
     let template = "parts.template='{% for m in messages %}[{{ m.content }}]{{ eos_token }}{% endfor %}'";
     let question = [foveate_data::prompt::Message::user("which?")];
     for (more, end, prompt) in [
         // Its configuration names another one than its tokenizer; that one goes first.
         (&[template][..], "</s>", "[<image>\nwhich?]<|im_end|>"),
-        (&[&tokenizer], "<stop>", "<|im_start|>user\n<image>\nwhich?<|im_end|>\n<|im_start|>assistant\n"),
-        (&[&tokenizer, template], "<stop>", "[<image>\nwhich?]<stop>"),
+        (&[tokenizer], "<stop>", "<|im_start|>user\n<image>\nwhich?<|im_end|>\n<|im_start|>assistant\n"),
+        (&[tokenizer, template], "<stop>", "[<image>\nwhich?]<stop>"),
     ] {
         let student = student(&recipe(folder.path(), "llama-tied", 48, more));
         assert_eq!(student.tokenizer.id_to_token(student.end_token).as_deref(), Some(end), "{more:?}");
@@ -261,7 +262,7 @@ fn words_and_templates_that_are_given_go_along() {
     let larger = own.replace("\"vocab\":{", &format!("\"vocab\":{{{ids}"));
     assert_ne!(larger, own);
     std::fs::write(words.join("tokenizer.json"), larger).unwrap();
-    let recipe = recipe(folder.path(), "llama-tied", 48, &[&tokenizer]);
+    let recipe = recipe(folder.path(), "llama-tied", 48, &[tokenizer]);
     let error = Student::new(&recipe, &|word| Ok(fixture(word))).err().unwrap().to_string();
     assert!(error.contains("`parts.tokenizer` is of") && error.contains("at most 384"), "{error}");
 }

@@ -153,7 +153,7 @@ fn an_estimate_counts_steps_and_leaves_the_student_alone() {
     let adapted = |rank: usize| {
         let (rank, rates) =
             (format!("lora.rank={rank}"), "stages.0.rates={ adapters = 1e-3, projector = 1e-3 }");
-        let lora = [&rank, "lora.alpha=4.0", "lora.projections=['query', 'down']", rates];
+        let lora = [rank.as_str(), "lora.alpha=4.0", "lora.projections=['query', 'down']", rates];
         let recipe = halves::recipe(folder.path(), &lora);
         estimate(&recipe, &halves::student(&recipe), 1).unwrap().flops
     };
