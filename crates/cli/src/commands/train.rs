@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::fetch::Fetch;
 use crate::generation::Threads;
+use crate::model::Unpacked;
 use crate::output::{print, print_json};
 use crate::text::table;
 
@@ -90,7 +91,8 @@ impl Arguments {
         let recipe = Recipe::parse(&file, &text, &self.set)?;
         self.threads.apply()?;
         let threads = rayon::current_num_threads();
-        let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.message());
+        let nano = Unpacked::default();
+        let fetch = |word: &str| nano.part(word, &self.fetch).map_err(|failure| failure.message());
         let student = Student::new(&recipe, &fetch)?;
         if self.dry_run {
             let cost = estimate(&recipe, &student, threads)?;

@@ -1,9 +1,10 @@
 //! The models of a sweep: opened, or trained by their recipe first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use foveate_compress::Budget;
+use foveate_compress::{Budget, Method};
 use foveate_eval::EvalError;
 use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
 use foveate_model::Dtype;
@@ -12,10 +13,10 @@ use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::Trainer;
 
 use crate::commands::train;
-use crate::evaluated::{Evaluated, Reducer};
+use crate::evaluated::{Evaluated, Reducer, no_control};
 use crate::failure::Failure;
 use crate::fetch::Fetch;
-use crate::model::{Model, Place};
+use crate::model::{Model, Place, Unpacked};
 
 /// Says that the model beside it is whole.
 const FINISHED: &str = "finished";
@@ -24,20 +25,40 @@ const FINISHED: &str = "finished";
 pub(super) struct Models<'a> {
     folder: Folder,
     fetch: &'a Fetch,
+    nano: Unpacked,
     open: Option<(String, Model)>,
 }
 
 impl<'a> Models<'a> {
     pub(super) fn new(folder: Folder, fetch: &'a Fetch) -> Models<'a> {
-        Models { folder, fetch, open: None }
+        Models { folder, fetch, nano: Unpacked::default(), open: None }
     }
 
-    /// Refuses recipes and compressors that there are not, before anything is trained or asked.
+    /// Refuses recipes and compressors that there are not, and controls that change nothing, before anything is trained or
+    /// asked.
     pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+        let mut trained: BTreeMap<String, Method> = BTreeMap::new();
         for run in plan.runs().iter().filter(|run| run.recipe.is_some()) {
-            Self::recipe(run)?;
+            trained.insert(run.name(), Self::recipe(run)?.parts.compressor.method());
         }
-        plan.cells().iter().try_for_each(|cell| reducer(cell).map(|_| ()))
+        for cell in plan.cells() {
+            let method = match reducer(&cell)? {
+                Reducer::Own => trained.get(&cell.run.name()).copied(),
+                Reducer::DownScaling => Some(Method::Identity),
+                Reducer::Method(method) => Some(method),
+            };
+            let control = plan.task(&cell.task).is_some_and(|task| task.shuffle_questions.is_some());
+            // A given model is asked for its own compressor when it is open.
+            if let Some(method) = method.filter(|method| control && !method.reads_question()) {
+                let told = no_control(method);
+                return Err(Failure::user(format!(
+                    "cell {}: {told}; `tasks` of {} may leave it out",
+                    cell.key(),
+                    cell.run.model
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A run's recipe as it is trained.
@@ -48,7 +69,8 @@ impl<'a> Models<'a> {
 
     /// The model that a recipe starts from.
     pub(super) fn student(&self, recipe: &Recipe) -> Result<Student, Failure> {
-        Ok(Student::new(recipe, &|word| self.fetch.path(word).map_err(|failure| failure.message()))?)
+        let part = |word: &str| self.nano.part(word, self.fetch).map_err(|failure| failure.message());
+        Ok(Student::new(recipe, &part)?)
     }
 
     fn model(&mut self, run: &RunSpec) -> Result<&Model, Failure> {
