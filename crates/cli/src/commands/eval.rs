@@ -1,5 +1,6 @@
 //! `foveate eval`: how well a model answers, at which number of visual tokens.
 
+mod perplexity;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
     /// What is asked.
-    #[arg(index = 2, value_name = "TASK", required = true)]
+    #[arg(index = 2, value_name = "TASK", required_unless_present = "perplexity")]
     tasks: Vec<String>,
     #[command(flatten)]
     flags: TaskFlags,
@@ -57,6 +58,10 @@ pub(crate) struct Arguments {
     /// A folder of samples of another system, to be compared question by question.
     #[arg(long, value_name = "FOLDER")]
     against: Option<PathBuf>,
+    /// Instead of tasks: how well the language model foretells a text, each line of which is a document. With --samples it is kept,
+    /// and --against compares with what was kept of another model.
+    #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
+    perplexity: Option<PathBuf>,
     #[command(flatten)]
     threads: Threads,
     /// Print one JSON document.
@@ -106,6 +111,9 @@ fn word(budget: Budget) -> String {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         self.threads.apply()?;
+        if let Some(file) = &self.perplexity {
+            return perplexity::run(&self, file);
+        }
         let tasks = self.flags.open(&self.tasks)?;
         let model = self.place.open()?;
         let budgets = match self.visual_tokens.as_slice() {

@@ -143,3 +143,43 @@ impl ModelSource for Models<'_> {
         Ok(Opened { system, params, body_params, compressor })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+    /// A plan of the repository, whose paths are seen from its root.
+    fn plan(name: &str, change: impl Fn(String) -> String) -> Plan {
+        let text = std::fs::read_to_string(format!("{ROOT}/docs/results/{name}/plan.toml")).unwrap();
+        Plan::parse(name, &change(text).replace("\"recipes/", &format!("\"{ROOT}/recipes/"))).unwrap()
+    }
+
+    #[test]
+    fn the_plans_of_published_results_hold() {
+        let compressors = plan("compressors", |text| text);
+        Models::check(&compressors).unwrap();
+        assert_eq!(
+            compressors.runs().iter().filter(|run| !run.model.ends_with("words")).count(),
+            4 * 5 + 3 * 5
+        );
+        let law = plan("law", |text| text);
+        Models::check(&law).unwrap();
+        // The whole grid stands before everything else.
+        let grid = law.cells().iter().take_while(|cell| cell.series == "grid").count();
+        assert_eq!(grid, (3 * 3 + 1) * 5 * 2);
+        assert!(law.cells()[grid..].iter().all(|cell| cell.series != "grid"));
+    }
+
+    #[test]
+    fn a_control_for_a_compressor_without_ears_is_refused_before_anything_is_trained() {
+        let deaf = plan("compressors", |text| text.replacen("tasks = [\"scenes\", \"texts\"]\n", "", 1));
+        let error = Models::check(&deaf).unwrap_err().message();
+        assert!(
+            error.contains("token-packer reads no question") && error.contains("`tasks` of token_packer"),
+            "{error}"
+        );
+    }
+}
