@@ -9,14 +9,17 @@ use crate::results::Row;
 use crate::sample::Sample;
 use crate::statistics::seeds::{Ahead, Pair, over_seeds};
 
+/// A seed, its answers where the compressor read the right questions, and where it read others.
+type Seed = (u64, Vec<Sample>, Vec<Sample>);
+
 /// The section of the page, and its findings in sentences; nothing where there is no control. `rows` are all other rows.
 pub(super) fn section(
     answers: &Answers,
     controls: &[Row],
     rows: &[Row],
 ) -> Result<Option<(Vec<Block>, Vec<String>)>> {
-    // All seeds of a model at a number of visual tokens: (right questions, shuffled ones).
-    let mut groups: BTreeMap<(&str, &str, &str, u64), Vec<(u64, Vec<Sample>, Vec<Sample>)>> = BTreeMap::new();
+    // All seeds of a model at a number of visual tokens.
+    let mut groups: BTreeMap<(&str, &str, &str, u64), Vec<Seed>> = BTreeMap::new();
     for control in controls {
         let (_, shuffled) = answers.of(&control.cell)?;
         let alike = |row: &&Row| {
@@ -39,7 +42,7 @@ pub(super) fn section(
     let (mut lines, mut sentences) = (Vec::new(), Vec::new());
     for ((model, compressor, task, tokens), seeds) in &groups {
         let pairs = seeds.iter().flat_map(|(seed, plain, shuffled)| {
-            plain.iter().zip(shuffled).filter_map(|(plain, shuffled)| {
+            plain.iter().zip(shuffled).filter_map(move |(plain, shuffled)| {
                 let (one, other) = (plain.score()?, shuffled.score()?);
                 Some(Pair { seed: *seed, group: &plain.group, one, other })
             })

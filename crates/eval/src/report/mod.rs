@@ -7,7 +7,7 @@ mod measured;
 mod page;
 mod systems;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foveate_law::{Assessment, Comparison, FitDocument, Table};
 
