@@ -92,6 +92,63 @@ fn systems_are_compared_question_by_question() {
 }
 
 #[test]
+fn a_control_stands_beside_what_it_controls() {
+    let home = tempfile::tempdir().unwrap();
+    let samples = home.path().join("samples");
+    let control = ["--shuffle-questions=5", "--samples", text(&samples), "--json"];
+    let document = json(&[&SCENES[..], &control].concat());
+    let all = document["results"].as_array().unwrap();
+    let tasks: Vec<&str> = all.iter().map(|result| result["task"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["scenes", "scenes", "scenes-shuffled", "scenes-shuffled"]);
+    for (plain, control) in all.iter().zip(&all[2..]) {
+        assert_eq!((&plain["family"], &control["family"]), (&"reasoning".into(), &"control".into()));
+        assert_eq!((&control["control_of"], &control["against"]["n"]), (&"scenes".into(), &24.into()));
+        let difference = number(&control["score"]) - number(&plain["score"]);
+        assert!((number(&control["against"]["difference"]) - difference).abs() < 1e-12);
+        // The same questions; the compressor read others.
+        let lines = |result: &Value| -> Vec<Value> {
+            let text = std::fs::read_to_string(result["samples"].as_str().unwrap()).unwrap();
+            text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        for (plain, control) in lines(plain).iter().zip(lines(control)) {
+            assert_eq!((&plain["question"], &plain["looked_for"]), (&control["question"], &Value::Null));
+            assert_ne!(control["looked_for"], control["question"]);
+            assert!(control["looked_for"].as_str().unwrap().len() > 3);
+        }
+    }
+    let told = succeeds(&[&SCENES[..], &["--shuffle-questions"]].concat());
+    assert!(told.contains("with questions of other pictures for the compressor"), "{told}");
+    let deaf = refuses(&[&SCENES[..], &["--shuffle-questions", "--compressor", "down-scaling"]].concat());
+    assert!(deaf.contains("reads no question"), "{deaf}");
+}
+
+#[test]
+fn perplexity_is_told_and_compared() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = home.path().join("kept");
+    let (model, held) = (fixture("models/llama-tied"), fixture("text/held.txt"));
+    let eval = |model: &str, more: &[&str]| {
+        json(&[&["eval", model, "--perplexity", &held, "--json"][..], more].concat())
+    };
+    let found = eval(&model, &["--samples", text(&kept)]);
+    assert_eq!((&found["documents"], &found["left_out"]), (&20.into(), &0.into()));
+    let exact = (number(&found["nats"]) / number(&found["tokens"])).exp();
+    assert!((number(&found["perplexity"]["value"]) / exact - 1.0).abs() < 1e-9);
+    let same = eval(&model, &["--against", text(&kept)]);
+    assert_eq!(same["against"], serde_json::json!({"value": 1.0, "interval": [1.0, 1.0]}));
+    // Its language model alone; other weights, the same tokens.
+    let other = eval(&model, &["--dtype", "int8", "--against", text(&kept)]);
+    let ratio = number(&other["against"]["value"]);
+    assert!(ratio != 1.0 && (0.8..1.25).contains(&ratio), "{ratio}");
+    let nano = refuses(&["eval", "foveate-nano", "--perplexity", &held, "--against", text(&kept)]);
+    assert!(nano.contains("reads other tokens"), "{nano}");
+    let told = succeeds(&["eval", &model, "--perplexity", &held]);
+    assert!(told.contains("bits a byte") && told.contains("20 documents"), "{told}");
+    assert!(refuses(&["eval", &model, "--perplexity", "no-such.txt"]).contains("no-such.txt"));
+    assert!(refuses(&["eval", &model]).contains("TASK"));
+}
+
+#[test]
 fn answers_by_likelihood_are_options() {
     let home = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("images/cat.png"), home.path().join("cat.png")).unwrap();

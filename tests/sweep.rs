@@ -165,6 +165,18 @@ fn fits_and_reports(results: &Path) {
         let name = Path::new(figure.as_str().unwrap());
         assert!(markdown.contains(name.file_name().unwrap().to_str().unwrap()) && name.is_file());
     }
+
+    // Packed, the answers are one file, and the page is the same.
+    let samples = || std::fs::read_dir(results.join("samples")).unwrap().count();
+    assert_eq!(samples(), 24);
+    for _ in 0..2 {
+        json(&["report", text(results), "--out", text(&out), "--title", "Short", "--pack", "--json"]);
+        assert_eq!(
+            (samples(), std::fs::read_to_string(out.join("report.md")).unwrap()),
+            (0, markdown.clone())
+        );
+    }
+    assert!(results.join("samples.zip").is_file());
 }
 
 #[test]

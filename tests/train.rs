@@ -119,6 +119,38 @@ fn a_signal_ends_a_run_with_its_own_exit_code_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_compressor_is_exchanged_in_the_model_inside_of_the_program() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/foveate-nano/config.json");
+    let config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(config).unwrap()).unwrap();
+    let side = config["vision_config"]["image_size"].as_u64().unwrap();
+    let sets = [
+        "parts.tower={ from = 'foveate-nano' }".to_owned(),
+        "parts.language={ from = 'foveate-nano' }".to_owned(),
+        "parts.tokenizer={ from = 'foveate-nano' }".to_owned(),
+        "parts.compressor={ method = 'average-pooling', state = -1 }".to_owned(),
+        format!("parts.image.side={side}"),
+        format!("data.scenes.side={side}"),
+        "stages.0.ladder=[[1, 1.0]]".to_owned(),
+        "stages.0.rates={ projector = 1e-3, language = 1e-3 }".to_owned(),
+        "stages.0.steps=2".to_owned(),
+        "stages.0.batch=2".to_owned(),
+        "evaluation.questions=0".to_owned(),
+    ];
+    let recipe = recipe();
+    let mut arguments = vec!["train", &recipe, "--out", &out, "--json"];
+    sets.iter().for_each(|set| arguments.extend(["--set", set.as_str()]));
+    let document = json(&arguments);
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/images/cat.png");
+    let model = document["model"].as_str().unwrap();
+    let ask = ["ask", model, "Is there a star?", "--image", image, "--visual-tokens", "1", "--json"];
+    let answer = json(&ask);
+    let found = (answer["visual_tokens"].as_u64(), answer["compressor"].as_str());
+    assert_eq!(found, (Some(1), Some("average-pooling")));
+}
+
+#[test]
 fn the_cost_is_told_before_anything_is_written() {
     let folder = tempdir().unwrap();
     let out = folder.path().join("run").display().to_string();

@@ -84,12 +84,28 @@ impl Evaluated {
         (all, all - words)
     }
 
+    /// Refuses a control for a compressor that reads no question: it would answer as ever.
+    pub(crate) fn check_control(&self) -> Result<(), Failure> {
+        let compressor = self.model.seeing()?.vlm().compressor();
+        match compressor.reads_question() {
+            true => Ok(()),
+            false => Err(Failure::user(no_control(compressor.method()))),
+        }
+    }
+
+    /// The pictures as the language model will read them, and the whole prompt.
+    fn read(&self, model: &Model, question: &Question<'_>) -> Result<(Looked, Asked), Failure> {
+        let looked_for = question.looked_for.unwrap_or(question.text);
+        let seen = model.look(question.pictures, looked_for, Some(self.budget))?;
+        let looked = Looked { seen, ..Looked::default() };
+        let asked = model.prompt(&one_question(None, question.text), &looked.rows())?;
+        Ok((looked, asked))
+    }
+
     fn answer(&self, question: &Question<'_>) -> Result<Reply, Failure> {
         let model = self.model.clone().with_fresh_caches();
         let started = Instant::now();
-        let seen = model.look(question.pictures, question.text, Some(self.budget))?;
-        let looked = Looked { seen, ..Looked::default() };
-        let asked = model.prompt(&one_question(None, question.text), &looked.rows())?;
+        let (looked, asked) = self.read(&model, question)?;
         let mut session = Session::new(model.decoder.clone());
         if let Some(candidates) = question.candidates {
             return likeliest(&model, &mut session, &asked, &looked, candidates, started);
@@ -106,12 +122,20 @@ impl System for Evaluated {
     type Error = Failure;
 
     fn ask(&mut self, question: &Question<'_>) -> Result<Reply, Trouble<Failure>> {
+        if question.looked_for.is_some() {
+            self.check_control().map_err(Trouble::System)?;
+        }
         self.answer(question).map_err(|failure| match failure {
             // What is wrong with a question is told in its place; what is wrong with the machine ends the run.
             Failure::User(error) => Trouble::Question(error.to_string()),
             other => Trouble::System(other),
         })
     }
+}
+
+/// Why there is no control for a compressor.
+pub(crate) fn no_control(method: Method) -> String {
+    format!("{method} reads no question, so that questions shuffled among pictures change nothing")
 }
 
 /// The candidate that the model most likely says, with an end behind it.
@@ -161,7 +185,51 @@ fn side(model: &Model, budget: Option<Budget>) -> Result<usize, Failure> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use foveate_data::image::Image;
+    use foveate_model::Dtype;
+    use foveate_model::generate::Part;
+
     use super::*;
+    use crate::fetch::Fetch;
+    use crate::model::{NANO, Place};
+
+    /// The compressor reads another picture's question, the language model the right one.
+    #[test]
+    fn a_control_changes_the_visual_tokens_and_no_word_of_the_prompt() {
+        let place = Place {
+            model: NANO.to_owned(),
+            mmproj: None,
+            tower: None,
+            language: None,
+            dtype: Dtype::F32,
+            fetch: Fetch::default(),
+        };
+        let model = place.open().unwrap();
+        let system = Evaluated::new(&model, Reducer::Own, Some(Budget::Tokens(4))).unwrap();
+        let pixels = (0..80 * 80 * 3_u32).map(|at| (at % 251) as u8).collect();
+        let picture = Image::from_rgb(80, 80, pixels).unwrap();
+        let (own, other) = ("How many stars are there?", "Is the circle left of the square?");
+        let read = |text: &str, looked_for: Option<&str>| {
+            let pictures = std::slice::from_ref(&picture);
+            let question = Question { pictures, text, looked_for, candidates: None, max_new_tokens: 1 };
+            let (looked, asked) = system.read(&model, &question).unwrap();
+            let words = asked.prompt.parts.into_iter().map(|part| match part {
+                Part::Tokens(tokens) => Some(tokens),
+                Part::Rows(_) => None,
+            });
+            (words.collect::<Vec<_>>(), looked.rows()[0].to_vec2::<f32>().unwrap())
+        };
+        let (plain, control) = (read(own, None), read(own, Some(other)));
+        assert_eq!(plain.0, control.0, "the prompt");
+        assert!(plain.0.contains(&None), "a picture is in it");
+        assert_ne!(plain.1, control.1, "the visual tokens");
+        // They are those of the other question.
+        assert_eq!(control.1, read(other, None).1);
+
+        let deaf = Evaluated::new(&model, Reducer::Method(Method::AveragePooling), Some(Budget::Tokens(4)));
+        let error = deaf.unwrap().check_control().unwrap_err().message();
+        assert!(error.contains("average-pooling reads no question"), "{error}");
+    }
 
     #[test]
     fn reducers_have_names() {

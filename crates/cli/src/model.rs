@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-pub(crate) use embedded::{CARD, NANO, config as embedded_config, is_embedded, weights as embedded_weights};
+pub(crate) use embedded::{
+    CARD, NANO, Unpacked, config as embedded_config, is_embedded, weights as embedded_weights,
+};
 pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};

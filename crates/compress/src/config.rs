@@ -142,6 +142,7 @@ mod tests {
             let built = config.load(&Parameters::new(&fresh, &method.to_string())).unwrap();
             assert_eq!((built.method(), config.method()), (method, method));
             assert_eq!(built.parameters() > 0, method.has_weights());
+            assert_eq!(built.reads_question(), method.reads_question());
             if method.has_weights() {
                 let error = CompressorConfig::without_weights(method, StateDepth::LLAVA).unwrap_err();
                 assert!(error.to_string().starts_with(&method.to_string()), "{error}");

@@ -55,6 +55,11 @@ impl Method {
         matches!(self, Self::QueCC | Self::TokenPacker | Self::Mqt)
     }
 
+    /// Whether its tokens depend on the question.
+    pub fn reads_question(self) -> bool {
+        matches!(self, Self::QueCC)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::QueCC => "quecc",

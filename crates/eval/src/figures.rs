@@ -271,6 +271,7 @@ mod tests {
             skill: (*skill).into(),
             family: "reasoning".into(),
             question: String::new(),
+            looked_for: None,
             expected: Expected::YesNo(*truth),
             outcome: Outcome::Answered(Answered {
                 answer: (*read).into(),

@@ -18,7 +18,7 @@ pub struct Header {
     pub task: String,
     /// Its metric.
     pub metric: Metric,
-    /// `reasoning` or `text`.
+    /// `reasoning`, `text` or `control`.
     pub family: String,
     /// The model, as it is called in results.
     pub model: String,
@@ -194,6 +194,7 @@ mod tests {
             skill: "count".into(),
             family: "reasoning".into(),
             question: "?".into(),
+            looked_for: None,
             expected: Expected::Texts(vec!["ü".into()]),
             outcome: Outcome::Answered(answered),
         }

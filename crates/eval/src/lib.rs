@@ -9,8 +9,9 @@
 //! | [`task`], [`benchmark`] | which questions, in which words; the project's datasets and published files |
 //! | [`metric`] | what an answer is worth |
 //! | [`Sample`], [`Figures`], [`statistics`] | what was answered; what it comes to; how sure that is |
+//! | [`perplexity`] | how well a language model foretells text |
 //! | [`run`](mod@run), [`journal`] | a task asked, each answer kept at once |
-//! | [`sweep`], [`results`] | a grid of cells, each a row of a table that `foveate fit` reads |
+//! | [`sweep`], [`results`], [`packed`] | a grid of cells, each a row of a table that `foveate fit` reads; their answers in one file |
 //! | [`report`] | tables, laws and figures of a sweep in one page |
 
 pub mod benchmark;
@@ -19,6 +20,8 @@ mod figures;
 mod item;
 pub mod journal;
 pub mod metric;
+pub mod packed;
+pub mod perplexity;
 mod random;
 pub mod report;
 pub mod results;

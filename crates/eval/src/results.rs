@@ -28,7 +28,7 @@ pub struct Row {
     pub compressor: String,
     /// The task.
     pub task: String,
-    /// `reasoning` or `text`.
+    /// `reasoning` or `text`; `control` for what was asked in other words than the compressor read.
     pub family: String,
     /// The training's seed.
     pub seed: u64,

@@ -20,6 +20,8 @@ pub struct Question<'a> {
     pub pictures: &'a [Image],
     /// The whole question, instructions included.
     pub text: &'a str,
+    /// What a compressor that reads the question reads in its place: a control. Only the compressor reads it.
+    pub looked_for: Option<&'a str>,
     /// Where the answer is to be the likeliest of some: these.
     pub candidates: Option<&'a [String]>,
     /// Longest generated answer, in tokens.
@@ -93,12 +95,13 @@ pub fn run<S: System>(
     let started = Instant::now();
     for (nth, item) in task.items.iter().enumerate().skip(earlier) {
         let question = task.prompt.ask(item);
-        let outcome = match ask(task, item, &question, system) {
+        let looked_for = task.looked_for(nth);
+        let outcome = match ask(task, item, &question, looked_for.as_deref(), system) {
             Ok(outcome) => outcome,
             Err(Trouble::Question(failure)) => Outcome::Failed { failure },
             Err(Trouble::System(error)) => return Err(error),
         };
-        journal.add(&Sample::new(item, question, outcome))?;
+        journal.add(&Sample { looked_for, ..Sample::new(item, question, outcome) })?;
         tolerate(task, journal)?;
         let (asked, own) = (nth + 1, nth + 1 - earlier);
         let left = started.elapsed().mul_f64((of - asked) as f64 / own as f64);
@@ -111,6 +114,7 @@ fn ask<S: System>(
     task: &Task,
     item: &Item,
     question: &str,
+    looked_for: Option<&str>,
     system: &mut S,
 ) -> Result<Outcome, Trouble<S::Error>> {
     let pictures = item.pictures.iter().map(Picture::image).collect::<Result<Vec<_>, _>>();
@@ -119,6 +123,7 @@ fn ask<S: System>(
     let reply = system.ask(&Question {
         pictures: &pictures,
         text: question,
+        looked_for,
         candidates: candidates.as_deref(),
         max_new_tokens: task.max_new_tokens,
     })?;
@@ -204,7 +209,7 @@ mod tests {
         Header {
             task: task.name.clone(),
             metric: task.metric,
-            family: task.family.name().into(),
+            family: task.family_name().into(),
             model: "yes".into(),
             compressor: "none".into(),
             visual_tokens: "4".into(),
@@ -235,6 +240,50 @@ mod tests {
         let yes = |sample: &&Sample| sample.expected == crate::metric::Expected::Texts(vec!["yes".into()]);
         let right = whole.samples().iter().filter(yes).count();
         assert!((figures.score - right as f64 / 120.0).abs() < 1e-12 && right > 0);
+    }
+
+    /// Answers what the compressor was told to look for.
+    struct Echo(Vec<(String, String)>);
+
+    impl System for Echo {
+        type Error = EvalError;
+
+        fn ask(&mut self, question: &Question<'_>) -> Result<Reply, Trouble<EvalError>> {
+            let read = question.looked_for.unwrap_or(question.text).to_owned();
+            self.0.push((question.text.to_owned(), read.clone()));
+            Ok(Reply { text: read, visual_tokens: 4, flops: 1.0, ms: 1.0 })
+        }
+    }
+
+    #[test]
+    fn a_control_changes_what_the_compressor_reads_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "data = { kind = \"scenes\", split = \"validation\", seed = 1, length = 200, side = 16 }\nlimit = 40\n";
+        let open =
+            |more: &str| TaskSpec::parse("test", &format!("{text}{more}")).unwrap().open("scenes").unwrap();
+        let (plain, control) = (open(""), open("shuffle_questions = 3"));
+        assert_eq!((plain.family_name(), control.family_name()), ("reasoning", "control"));
+        assert_ne!(plain.digest, control.digest);
+        let asked = |task: &Task, name: &str| {
+            let mut journal = Journal::open(&folder.path().join(name), &header(task)).unwrap().unwrap();
+            let mut echo = Echo(Vec::new());
+            run(task, &mut echo, &mut journal, &mut |_| ()).unwrap();
+            (echo.0, journal.samples().to_vec())
+        };
+        let ((plain_asked, plain_samples), (control_asked, samples)) =
+            (asked(&plain, "plain"), asked(&control, "control"));
+        let texts = |asked: &[(String, String)]| asked.iter().map(|one| one.0.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&plain_asked), texts(&control_asked), "the language model is asked the same");
+        assert!(plain_asked.iter().all(|(text, read)| text == read));
+        assert!(control_asked.iter().all(|(text, read)| text != read));
+        // Samples say what was read, and that they are of a control.
+        assert!(plain_samples.iter().all(|sample| sample.looked_for.is_none()));
+        for (sample, (text, read)) in samples.iter().zip(&control_asked) {
+            assert_eq!((&sample.question, sample.looked_for.as_ref()), (text, Some(read)));
+        }
+        let error = TaskSpec::parse("test", &text.replace("40", "1")).unwrap();
+        let error = TaskSpec { shuffle_questions: Some(1), ..error }.open("one").unwrap_err().to_string();
+        assert!(error.contains("`shuffle_questions`") && error.contains("another picture"), "{error}");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Sample {
     pub family: String,
     /// As it was asked, with the task's instructions.
     pub question: String,
+    /// What the compressor read instead: the question of another picture. Only controls have it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub looked_for: Option<String>,
     /// The right answer.
     pub expected: Expected,
     /// What came of it.
@@ -68,6 +71,7 @@ impl Sample {
             skill: item.skill.clone(),
             family: item.family.name().to_owned(),
             question,
+            looked_for: None,
             expected: item.expected.clone(),
             outcome,
         }

@@ -4,6 +4,8 @@
 //! as there are. A draw changes weights and no sample, so that any figure that is a function of weighted samples has an
 //! interval, and two systems that answered the same samples are drawn together.
 
+pub mod seeds;
+
 use std::collections::BTreeMap;
 
 use foveate_law::percentile_interval;

@@ -126,7 +126,8 @@ impl Checkpoints {
             serde_json::from_str(&text).map_err(|error| refuse(format!("{STATE}: {error}")))?;
         if !same_run(&state.recipe, recipe) {
             let reason = "it was made by another recipe (or other overrides); only `evaluation`, `checkpoints`, \
-                          `spikes` and the size of `feature_cache_bytes` may differ when a run goes on";
+                          `spikes`, `feature_cache_folder` and the size of `feature_cache_bytes` may differ when a run \
+                          goes on";
             return Err(refuse(reason.to_owned()));
         }
         let tensors = candle_core::safetensors::load(path.join(TENSORS), &Device::Cpu);
@@ -160,6 +161,7 @@ fn same_run(one: &Recipe, other: &Recipe) -> bool {
         spikes: Default::default(),
         // Features from a cache are rounded to f16, so that having one matters and its size does not.
         feature_cache_bytes: recipe.feature_cache_bytes.min(1),
+        feature_cache_folder: None,
         ..recipe.clone()
     };
     steps(one) == steps(other)

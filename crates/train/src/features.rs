@@ -3,11 +3,13 @@
 //! One file a picture, named by what decides its content: pixels, tower, hidden states. Values are f16. Nothing is thrown
 //! out: shuffled epochs read every picture once before any a second time, which is the worst case for any rule of
 //! forgetting; what does not fit any more is computed anew each time. A file that is torn or of another shape is computed
-//! anew and replaced.
+//! anew and replaced. Several runs may share a folder, at the same time or one after the other; each counts what it found
+//! there and what it wrote.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_compress::{Features, Grid, StateDepth};
@@ -16,6 +18,9 @@ use sha2::{Digest, Sha256};
 
 use crate::student::Network;
 use crate::{Result, TrainError, atomic, forward};
+
+/// The age from which an unfinished file is nobody's any more: writing one takes milliseconds.
+const UNFINISHED: Duration = Duration::from_secs(60);
 
 /// A cache in a folder.
 #[derive(Debug)]
@@ -43,11 +48,15 @@ impl FeatureCache {
         let mut bytes = 0;
         for entry in std::fs::read_dir(folder).map_err(TrainError::io(folder))? {
             let entry = entry.map_err(TrainError::io(folder))?;
-            if entry.file_name().to_string_lossy().ends_with(atomic::PARTIAL) {
-                // Of a run that was killed.
-                std::fs::remove_file(entry.path()).map_err(TrainError::io(&entry.path()))?;
-            } else {
-                bytes += entry.metadata().map_err(TrainError::io(folder))?.len();
+            // Another run may have given a file its name since the folder was listed.
+            let Ok(about) = entry.metadata() else { continue };
+            let partial = entry.file_name().to_string_lossy().ends_with(atomic::PARTIAL);
+            let age = about.modified().ok().and_then(|written| written.elapsed().ok());
+            match partial {
+                // Of a run that was killed; one that is being written is much younger.
+                true if age.is_none_or(|age| age > UNFINISHED) => _ = std::fs::remove_file(entry.path()),
+                true => {}
+                false => bytes += about.len(),
             }
         }
         Ok(Self {

@@ -260,7 +260,11 @@ impl InStage {
         let vlm = student.vlm(&groups)?;
         let cache = match recipe.feature_cache_bytes {
             0 => None,
-            most => Some(FeatureCache::open(&folder.join("features"), most, student.network(), &vlm)?),
+            most => {
+                let own = folder.join("features");
+                let place = recipe.feature_cache_folder.as_ref().unwrap_or(&own);
+                Some(FeatureCache::open(place, most, student.network(), &vlm)?)
+            }
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
         Ok(InStage { index, vlm, rungs: rungs.clone(), schedule, cache })

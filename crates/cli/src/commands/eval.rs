@@ -1,5 +1,6 @@
 //! `foveate eval`: how well a model answers, at which number of visual tokens.
 
+mod perplexity;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use crate::looking::budget;
 use crate::model::Place;
 use crate::output::{print, print_json};
 use crate::text::{interval, table};
-use tasks::TaskFlags;
+use tasks::{TaskFlags, control_of};
 
 /// Measure a model on tasks, at several numbers of visual tokens.
 ///
@@ -40,7 +41,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
     /// What is asked.
-    #[arg(index = 2, value_name = "TASK", required = true)]
+    #[arg(index = 2, value_name = "TASK", required_unless_present = "perplexity")]
     tasks: Vec<String>,
     #[command(flatten)]
     flags: TaskFlags,
@@ -57,6 +58,10 @@ pub(crate) struct Arguments {
     /// A folder of samples of another system, to be compared question by question.
     #[arg(long, value_name = "FOLDER")]
     against: Option<PathBuf>,
+    /// Instead of tasks: how well the language model foretells a text, each line of which is a document. With --samples it is kept,
+    /// and --against compares with what was kept of another model.
+    #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
+    perplexity: Option<PathBuf>,
     #[command(flatten)]
     threads: Threads,
     /// Print one JSON document.
@@ -79,6 +84,9 @@ struct Measured {
     metric: &'static str,
     family: &'static str,
     compressor: String,
+    /// The task whose questions it asks, with other ones for the compressor; `against` is then the difference to that task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_of: Option<String>,
     /// As asked for: a number, or `adaptive`.
     asked_visual_tokens: String,
     /// Records of the benchmark whose answers are kept back.
@@ -103,6 +111,9 @@ fn word(budget: Budget) -> String {
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         self.threads.apply()?;
+        if let Some(file) = &self.perplexity {
+            return perplexity::run(&self, file);
+        }
         let tasks = self.flags.open(&self.tasks)?;
         let model = self.place.open()?;
         let budgets = match self.visual_tokens.as_slice() {
@@ -114,6 +125,9 @@ impl Arguments {
             for budget in &budgets {
                 systems.push(Evaluated::new(&model, *reducer, *budget)?);
             }
+        }
+        if tasks.iter().any(Task::is_control) {
+            systems.iter().try_for_each(Evaluated::check_control)?;
         }
         let temporary;
         let folder = match &self.samples {
@@ -130,9 +144,10 @@ impl Arguments {
         let questions: usize = tasks.iter().map(|task| task.items.len()).sum();
         let bar = bar(questions * systems.len());
         let mut results = Vec::new();
-        for task in &tasks {
+        for (nth, task) in tasks.iter().enumerate() {
+            let before = nth.checked_sub(1).and_then(|nth| tasks.get(nth));
             for system in &mut systems {
-                results.push(self.measure(task, system, folder, &bar)?);
+                results.push(self.measure(task, before, system, folder, &bar)?);
             }
         }
         bar.finish_and_clear();
@@ -144,12 +159,14 @@ impl Arguments {
     fn measure(
         &self,
         task: &Task,
+        plain: Option<&Task>,
         system: &mut Evaluated,
         folder: &Path,
         bar: &ProgressBar,
     ) -> Result<Measured, Failure> {
         let (compressor, tokens) = (system.compressor()?, word(system.budget()));
-        let path = folder.join(format!("{}-v{tokens}-{compressor}.jsonl", task.name));
+        let path_of = |task: &str| folder.join(format!("{task}-v{tokens}-{compressor}.jsonl"));
+        let path = path_of(&task.name);
         let header = self.header(task, &compressor, &tokens);
         let Some(mut journal) = Journal::open(&path, &header)? else {
             return Err(Failure::user(format!("{}: another run is writing it", path.display())));
@@ -158,13 +175,19 @@ impl Arguments {
         bar.set_message(format!("{} V = {tokens} {compressor}", task.name));
         run(task, system, &mut journal, &mut |progress| bar.set_position(before + progress.asked as u64))?;
         bar.set_position(before + task.items.len() as u64);
-        let against =
-            self.against.as_ref().map(|other| compare(journal.samples(), &header, other)).transpose()?;
+        // A control is compared with what it is a control of, which was asked before it.
+        let plain = plain.filter(|plain| control_of(&plain.name) == task.name);
+        let against = match (plain, &self.against) {
+            (Some(plain), _) => side_by_side(journal.samples(), &journal::read(&path_of(&plain.name))?.1),
+            (None, Some(other)) => Some(compare(journal.samples(), &header, other)?),
+            (None, None) => None,
+        };
         Ok(Measured {
             task: task.name.clone(),
             metric: task.metric.name(),
-            family: task.family.name(),
+            family: task.family_name(),
             compressor,
+            control_of: plain.map(|plain| plain.name.clone()),
             asked_visual_tokens: tokens,
             without_reference: task.without_reference,
             figures: figures(task, journal.samples())?,
@@ -184,7 +207,7 @@ impl Arguments {
         Header {
             task: task.name.clone(),
             metric: task.metric,
-            family: task.family.name().to_owned(),
+            family: task.family_name().to_owned(),
             model: model.clone(),
             compressor: compressor.to_owned(),
             visual_tokens: tokens.to_owned(),
@@ -224,16 +247,21 @@ fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Fai
             format!("one file of samples of {task} with {tokens} visual tokens and {}", header.compressor);
         return Err(refuse(format!("holds {} to compare with; {wanted} is needed", found.len())));
     };
+    side_by_side(own, others).ok_or_else(|| {
+        refuse(format!(
+            "has none of these questions of {task}; the same TASK, --limit and --seed ask the same"
+        ))
+    })
+}
+
+/// The scores of the questions that both have; `None` where there are none.
+fn side_by_side(own: &[Sample], others: &[Sample]) -> Option<Paired> {
     let scores: BTreeMap<&str, f64> =
         others.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
     let both = own.iter().filter_map(|sample| {
         Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
     });
-    paired(both, 0).ok_or_else(|| {
-        refuse(format!(
-            "has none of these questions of {task}; the same TASK, --limit and --seed ask the same"
-        ))
-    })
+    paired(both, 0)
 }
 
 impl Document {
@@ -278,6 +306,17 @@ impl Document {
             let also: Vec<String> = also.collect();
             if !also.is_empty() {
                 text += &format!("\n{name}: {}", also.join(", "));
+            }
+            if let (Some(plain), Some(found)) = (&measured.control_of, &measured.against) {
+                let difference = interval(found.interval.map(|end| 100.0 * end), 1);
+                let says = match found.differs() {
+                    true => "the question that the compressor reads matters",
+                    false => "no difference is shown",
+                };
+                text += &format!(
+                    "\n{name}: with questions of other pictures for the compressor {:+.1} % {difference} against {plain}: {says}",
+                    100.0 * found.difference
+                );
             }
             if measured.figures.failed > 0 {
                 text += &format!("\n{name}: {} questions could not be asked", measured.figures.failed);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use foveate_eval::EvalError;
+use foveate_eval::packed::pack;
 use foveate_eval::report::report;
 use foveate_eval::sweep::Folder;
 use foveate_law::plot::Figure;
@@ -27,6 +28,10 @@ pub(crate) struct Arguments {
     /// The page's title [default: the folder's name].
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
+    /// Put the answers of finished cells into one compressed file beside the rows, and remove their own files: what is worth
+    /// keeping of a sweep.
+    #[arg(long)]
+    pack: bool,
     /// Print one JSON document with the names of the files.
     #[arg(long)]
     json: bool,
@@ -69,6 +74,9 @@ impl Arguments {
             figures.push(place(name).display().to_string());
         }
         outputs.commit()?;
+        if self.pack {
+            pack(&folder)?;
+        }
         let document =
             Document { html: html.display().to_string(), markdown: markdown.display().to_string(), figures };
         if self.json {

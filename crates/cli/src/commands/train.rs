@@ -24,6 +24,7 @@ use crate::Outcome;
 use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::generation::Threads;
+use crate::model::Unpacked;
 use crate::output::{print, print_json};
 use crate::text::table;
 
@@ -93,7 +94,8 @@ impl Arguments {
         let recipe = Recipe::parse(&file, &text, &self.set)?;
         self.threads.apply()?;
         let threads = rayon::current_num_threads();
-        let fetch = |word: &str| self.fetch.path(word).map_err(|failure| failure.message());
+        let nano = Unpacked::default();
+        let fetch = |word: &str| nano.part(word, &self.fetch).map_err(|failure| failure.message());
         let student = Student::new(&recipe, &fetch)?;
         if self.dry_run {
             let cost = estimate(&recipe, &student, threads)?;

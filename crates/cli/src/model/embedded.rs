@@ -1,7 +1,8 @@
 //! foveate-nano, the model inside of the program: its files as they lie in `assets/foveate-nano`, opened where they are in
 //! memory. No disk, no home directory, no network.
 
-use std::path::Path;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foveate_data::image::Preprocessor;
@@ -10,11 +11,13 @@ use foveate_hub::Source;
 use foveate_model::Weights;
 use foveate_model::vlm::{Viewer, Vlm, VlmConfig, published_names};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokenizers::Tokenizer;
 
 use super::files::{as_it_is, end_token, fitted, in_config};
 use super::{Model, Place, Sight};
 use crate::failure::Failure;
+use crate::fetch::Fetch;
 
 /// MODEL's word for it, and the folder that errors name.
 pub(crate) const NANO: &str = "foveate-nano";
@@ -82,6 +85,38 @@ impl Place {
     }
 }
 
+/// foveate-nano as a folder, for what reads parts of a model from files; it is there as long as this is.
+#[derive(Default)]
+pub(crate) struct Unpacked(OnceCell<TempDir>);
+
+impl Unpacked {
+    /// Where a part of a recipe lies: in this folder, or wherever else the word means.
+    pub(crate) fn part(&self, word: &str, fetch: &Fetch) -> Result<PathBuf, Failure> {
+        if !is_embedded(word) {
+            return fetch.path(word);
+        }
+        if let Some(folder) = self.0.get() {
+            return Ok(folder.path().to_owned());
+        }
+        let unpack = || -> std::io::Result<TempDir> {
+            let folder = tempfile::tempdir()?;
+            for (name, content) in [
+                ("config.json", CONFIG.as_bytes()),
+                ("tokenizer.json", TOKENIZER.as_bytes()),
+                ("tokenizer_config.json", TOKENIZER_CONFIG.as_bytes()),
+                ("preprocessor_config.json", PREPROCESSOR.as_bytes()),
+                ("model.safetensors", WEIGHTS),
+            ] {
+                std::fs::write(folder.path().join(name), content)?;
+            }
+            Ok(folder)
+        };
+        let folder =
+            unpack().map_err(|error| Failure::user(format!("{NANO} cannot be unpacked: {error}")))?;
+        Ok(self.0.get_or_init(|| folder).path().to_owned())
+    }
+}
+
 fn named(file: &str) -> String {
     format!("{NANO}/{file}")
 }
@@ -93,7 +128,6 @@ mod tests {
     use foveate_model::Dtype;
 
     use super::*;
-    use crate::fetch::Fetch;
     use crate::model::one_question;
 
     /// What may lie in every copy of the program.
@@ -129,6 +163,22 @@ mod tests {
             (rows[0].to_vec2::<f32>().unwrap(), asked.text_tokens, asked.visual_tokens)
         };
         assert_eq!(rows(&inside), rows(&outside));
+    }
+
+    #[test]
+    fn as_a_part_of_a_recipe_it_is_its_folder() {
+        let (unpacked, fetch) = (Unpacked::default(), Fetch::default());
+        let folder = unpacked.part(NANO, &fetch).unwrap();
+        assert_eq!(unpacked.part(NANO, &fetch).unwrap(), folder, "once");
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let name = entry.unwrap().file_name();
+            let kept = Path::new(FOLDER).join(NANO).join(&name);
+            assert_eq!(std::fs::read(folder.join(&name)).unwrap(), std::fs::read(kept).unwrap(), "{name:?}");
+        }
+        assert_eq!(open(&folder.display().to_string()).end_tokens, open(NANO).end_tokens);
+        assert_eq!(unpacked.part(FOLDER, &fetch).unwrap(), Path::new(FOLDER));
+        drop(unpacked);
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What a sweep found, as one page: verdicts in plain words, laws by family, tables by skill, what is best for a cost, peers
 //! side by side, and what it was made with.
 
+mod controls;
 mod laws;
 mod measured;
 mod page;
+mod systems;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foveate_law::{Assessment, Comparison, FitDocument, Table};
 
@@ -13,12 +15,13 @@ pub use laws::{Doubt, FamilyLaw, Verdict, laws};
 use measured::Cost;
 pub use measured::Point;
 pub use page::{Block, Page};
+pub use systems::{Compared, System};
 
+use crate::packed::Answers;
 use crate::results::Row;
-use crate::sample::Sample;
-use crate::statistics::paired;
 use crate::sweep::Folder;
-use crate::{EvalError, Figures, Result, journal};
+use crate::task::CONTROL;
+use crate::{EvalError, Figures, Result};
 
 /// Draws a law with its measurements as an SVG document.
 pub type Draw<'a> = dyn Fn(&Table, &Assessment) -> Result<String> + 'a;
@@ -41,19 +44,27 @@ pub fn report(folder: &Folder, title: &str, draw: &Draw<'_>) -> Result<Page> {
             |row: &Row| (row.series.clone(), row.params, row.seed, row.compressor.clone(), row.task.clone());
         key(one).cmp(&key(other)).then(one.visual_tokens.total_cmp(&other.visual_tokens))
     });
+    let (controls, rows): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.family == CONTROL);
+    let answers = Answers::open(folder)?;
+    let (compared, control) =
+        (systems::compared(&answers, &rows)?, controls::section(&answers, &controls, &rows)?);
+    let (control, answered) = control.unwrap_or_default();
     let laws = laws(&rows)?;
     let mut blocks = vec![Block::Text(introduced(&rows)), Block::Heading("What it says".into())];
     blocks.push(match laws.len() {
         0 => Block::Text("One model size alone says nothing about model size: no law was fitted.".into()),
         _ => Block::List(laws.iter().map(FamilyLaw::says).collect()),
     });
+    let sides: Vec<String> = systems::says(&compared).into_iter().chain(answered).collect();
+    blocks.extend((!sides.is_empty()).then_some(Block::List(sides)));
     for law in &laws {
         blocks.extend(law_section(law, draw)?);
     }
     blocks.extend(frontier("FLOPs of a question", "GFLOP", &rows, |row| row.flops / 1e9));
     blocks.extend(frontier("Milliseconds of a question", "ms", &rows, |row| row.ms));
-    blocks.extend(peers(folder, &rows)?);
-    blocks.extend(skills(folder, &rows)?);
+    blocks.extend(systems::section(&compared));
+    blocks.extend(control);
+    blocks.extend(skills(&answers, &rows)?);
     blocks.extend(environment(folder)?);
     Ok(Page { title: title.to_owned(), blocks })
 }
@@ -168,74 +179,14 @@ fn score(row: &Row) -> String {
     format!("{:.1} ({:.1} to {:.1})", 100.0 * row.score, 100.0 * row.score_low, 100.0 * row.score_high)
 }
 
-/// Ways to make visual tokens on the same model, task and number, each compared with the first on the same questions.
-fn peers(folder: &Folder, rows: &[Row]) -> Result<Vec<Block>> {
-    let mut cells: BTreeMap<(String, &str, u64), Vec<&Row>> = BTreeMap::new();
-    for row in rows {
-        let tokens = row.visual_tokens.to_bits();
-        cells.entry((format!("{} s{}", row.params, row.seed), &row.task, tokens)).or_default().push(row);
-    }
-    let mut lines = Vec::new();
-    for rows in cells.values_mut().filter(|rows| rows.len() > 1) {
-        // The paper's own method is what the others are compared with, where it is there.
-        rows.sort_by_key(|row| row.compressor != PAPERS);
-        let (_, first) = journal::read(&folder.samples(&rows[0].cell))?;
-        for (nth, row) in rows.iter().enumerate() {
-            let difference = match nth {
-                0 => "–".to_owned(),
-                _ => difference(&journal::read(&folder.samples(&row.cell))?.1, &first),
-            };
-            lines.push(vec![
-                row.task.clone(),
-                row.run.clone(),
-                row.visual_tokens.to_string(),
-                row.compressor.clone(),
-                score(row),
-                difference,
-            ]);
-        }
-    }
-    if lines.is_empty() {
-        return Ok(Vec::new());
-    }
-    let header =
-        ["task", "model", "V", "compressor", "score %", "less the first %"].map(str::to_owned).into();
-    let about = "Cells of equal language-model size, seed, task and V, compared question by question with the first of each; \
-                 an interval that leaves out 0 is marked with a star.";
-    Ok(vec![
-        Block::Heading("Ways to make visual tokens".into()),
-        Block::Text(about.into()),
-        Block::Table { header, rows: lines },
-    ])
-}
-
-/// The compressor of the paper.
-const PAPERS: &str = "quecc";
-
-fn difference(own: &[Sample], first: &[Sample]) -> String {
-    let scores: BTreeMap<&str, f64> =
-        first.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
-    let both = own.iter().filter_map(|sample| {
-        Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
-    });
-    paired(both, 0).map_or_else(
-        || "no common questions".to_owned(),
-        |found| {
-            let [low, high] = found.interval.map(|end| 100.0 * end);
-            let star = if found.differs() { " *" } else { "" };
-            format!("{:+.1} ({low:+.1} to {high:+.1}){star}", 100.0 * found.difference)
-        },
-    )
-}
-
 /// For each task a table of models and numbers of tokens against skills.
-fn skills(folder: &Folder, rows: &[Row]) -> Result<Vec<Block>> {
+fn skills(answers: &Answers, rows: &[Row]) -> Result<Vec<Block>> {
     let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
     let mut blocks = Vec::new();
     for task in tasks {
         let mut measured: Vec<(&Row, Figures)> = Vec::new();
         for row in rows.iter().filter(|row| row.task == task) {
-            let (header, samples) = journal::read(&folder.samples(&row.cell))?;
+            let (header, samples) = answers.of(&row.cell)?;
             measured.extend(
                 Figures::new(header.metric, &samples, crate::run::SEED).map(|figures| (row, figures)),
             );

@@ -90,7 +90,7 @@ impl Folder {
         let header = Header {
             task: cell.task.clone(),
             metric: task.metric,
-            family: task.family.name().to_owned(),
+            family: task.family_name().to_owned(),
             model: cell.run.name(),
             compressor: cell.compressor.clone(),
             visual_tokens: cell.visual_tokens.to_string(),

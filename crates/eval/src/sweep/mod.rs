@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use cell::{Cell, RunSpec};
 pub use folder::{Environment, Folder};
-pub use plan::{DOWN_SCALING, ModelSpec, OWN, Plan};
+pub use plan::{DOWN_SCALING, ModelSpec, OWN, Order, Plan};
 
 use crate::journal::Journal;
 use crate::results::Row;
@@ -173,7 +173,7 @@ fn one_cell<S: ModelSource>(
         visual_tokens: cell.visual_tokens as f64,
         compressor,
         task: cell.task.clone(),
-        family: task.family.name().to_owned(),
+        family: task.family_name().to_owned(),
         seed: cell.run.seed,
         n: figures.n,
         score: figures.score,

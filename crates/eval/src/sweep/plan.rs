@@ -26,6 +26,9 @@ pub struct Plan {
     /// Questions of each task, for tasks that do not say otherwise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<usize>,
+    /// What comes first.
+    #[serde(default)]
+    pub order: Order,
     /// The models.
     pub models: Vec<ModelSpec>,
     /// The tasks by name.
@@ -62,6 +65,18 @@ pub struct ModelSpec {
     /// All of the plan's unless given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks: Option<Vec<String>>,
+}
+
+/// The order in which a sweep works through its models: what is done first is there if time runs short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Every seed of a model before the next model.
+    #[default]
+    Models,
+    /// Of models of one series that stand together every one's first seed, then every one's second: the grid is whole before it
+    /// is repeated.
+    Seeds,
 }
 
 fn one_seed() -> Vec<u64> {
@@ -186,30 +201,41 @@ impl Plan {
 
     /// The training runs, or models that there are, in the order of the plan.
     pub fn runs(&self) -> Vec<RunSpec> {
-        let of = |model: &ModelSpec| {
-            let run = |seed: &u64| RunSpec::new(model, *seed);
-            self.seeds(model).iter().map(run).collect::<Vec<_>>()
+        self.in_order().into_iter().map(|(model, seed)| RunSpec::new(model, seed)).collect()
+    }
+
+    /// Every model with each of its seeds.
+    fn in_order(&self) -> Vec<(&ModelSpec, u64)> {
+        // Models among which seeds go round.
+        let rounds: Vec<&[ModelSpec]> = match self.order {
+            Order::Models => self.models.chunks(1).collect(),
+            Order::Seeds => self.models.chunk_by(|one, next| one.series == next.series).collect(),
         };
-        self.models.iter().flat_map(of).collect()
+        let mut runs = Vec::new();
+        for models in rounds {
+            let most = models.iter().map(|model| self.seeds(model).len()).max().unwrap_or(0);
+            for nth in 0..most {
+                runs.extend(models.iter().filter_map(|model| Some((model, *self.seeds(model).get(nth)?))));
+            }
+        }
+        runs
     }
 
     /// Every cell, in the order in which one process works through them: model by model, so that each is opened once.
     pub fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
-        for model in &self.models {
-            for seed in self.seeds(model) {
-                for task in self.tasks.keys() {
-                    if model.tasks.as_ref().is_some_and(|tasks| !tasks.contains(task)) {
-                        continue;
-                    }
-                    let spec = self.task(task).map(|spec| (task.clone(), spec));
-                    for compressor in self.compressors(model) {
-                        for tokens in self.tokens(model) {
-                            let run = RunSpec::new(model, *seed);
-                            cells.extend(spec.clone().map(|(name, spec)| {
-                                Cell::new(run, &model.series, *tokens, compressor, name, &spec)
-                            }));
-                        }
+        for (model, seed) in self.in_order() {
+            for task in self.tasks.keys() {
+                if model.tasks.as_ref().is_some_and(|tasks| !tasks.contains(task)) {
+                    continue;
+                }
+                let spec = self.task(task).map(|spec| (task.clone(), spec));
+                for compressor in self.compressors(model) {
+                    for tokens in self.tokens(model) {
+                        let run = RunSpec::new(model, seed);
+                        cells.extend(spec.clone().map(|(name, spec)| {
+                            Cell::new(run, &model.series, *tokens, compressor, name, &spec)
+                        }));
                     }
                 }
             }
@@ -275,6 +301,29 @@ mod tests {
         assert_eq!(
             (plan.task("scenes").unwrap().limit, plan.task("texts").unwrap().limit),
             (Some(50), Some(7))
+        );
+    }
+
+    #[test]
+    fn seeds_go_round_among_models_of_one_series() {
+        let more = "[[models]]\nname = \"c\"\nmodel = \"x\"\nseeds = [5, 6, 7]\n\n[tasks.scenes]";
+        let text = PLAN.replace("series = \"peers\"", "").replacen("[tasks.scenes]", more, 1);
+        let names = |text: &str| {
+            let plan = Plan::parse("plan.toml", text).unwrap();
+            let cells: Vec<String> = plan.cells().iter().map(|cell| cell.run.name()).collect();
+            let runs: Vec<String> = plan.runs().iter().map(RunSpec::name).collect();
+            let mut of_cells = cells.clone();
+            of_cells.dedup();
+            assert_eq!(of_cells, runs, "cells of a run stand together");
+            runs.join(" ")
+        };
+        assert_eq!(names(&text), "a-s1 a-s2 b-s0 c-s5 c-s6 c-s7");
+        let round = text.replace("seeds = [1, 2]", "order = \"seeds\"\nseeds = [1, 2]");
+        assert_eq!(names(&round), "a-s1 b-s0 c-s5 a-s2 c-s6 c-s7");
+        // Another series waits until the one before it is done.
+        assert_eq!(
+            names(&round.replace("name = \"c\"", "name = \"c\"\nseries = \"late\"")),
+            "a-s1 b-s0 a-s2 c-s5 c-s6 c-s7"
         );
     }
 

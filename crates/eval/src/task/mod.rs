@@ -11,6 +11,7 @@
 //! # Ok::<(), foveate_eval::EvalError>(())
 //! ```
 
+mod control;
 mod own;
 mod prompt;
 
@@ -22,6 +23,7 @@ use foveate_data::dataset::DataSource;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use control::CONTROL;
 pub use prompt::PromptTemplate;
 
 use crate::benchmark::Benchmark;
@@ -80,6 +82,9 @@ pub struct TaskSpec {
     /// Chooses the questions.
     #[serde(default)]
     pub seed: u64,
+    /// Makes it a control: with this seed, pictures are compressed for questions about other pictures. See [`CONTROL`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shuffle_questions: Option<u64>,
 }
 
 fn most_tokens() -> usize {
@@ -128,6 +133,8 @@ pub struct Task {
     options: Vec<String>,
     /// Names everything that answers depend on.
     pub digest: String,
+    /// Of a control: the item whose question the compressor reads, for each item.
+    looked_for: Option<Vec<usize>>,
 }
 
 impl TaskSpec {
@@ -154,6 +161,7 @@ impl TaskSpec {
             questions: four(),
             limit: None,
             seed: 0,
+            shuffle_questions: None,
         }
     }
 
@@ -220,6 +228,13 @@ impl TaskSpec {
             (Some(_), Some(_)) => return refuse("benchmark", &"there beside `data`", "one of the two"),
         };
         let metric = self.metric.unwrap_or(metric);
+        let looked_for = match self.shuffle_questions.map(|seed| control::shuffled(&items, seed)) {
+            Some(None) => {
+                let allowed = "absent: no order gives each picture another question about another picture";
+                return refuse("shuffle_questions", &"given", allowed);
+            }
+            order => order.flatten(),
+        };
         let task = Task {
             name: name.to_owned(),
             metric,
@@ -230,6 +245,7 @@ impl TaskSpec {
             without_reference,
             options: self.options.clone(),
             digest: self.digest(),
+            looked_for,
             items,
         };
         task.check()?;
@@ -254,6 +270,22 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 impl Task {
+    /// The family that results count under: [`CONTROL`] for a control.
+    pub fn family_name(&self) -> &'static str {
+        if self.looked_for.is_some() { CONTROL } else { self.family.name() }
+    }
+
+    /// Whether compressors read questions about other pictures.
+    pub fn is_control(&self) -> bool {
+        self.looked_for.is_some()
+    }
+
+    /// What a compressor reads at item number `nth`, where it is not what the language model reads.
+    pub fn looked_for(&self, nth: usize) -> Option<String> {
+        let other = *self.looked_for.as_ref()?.get(nth)?;
+        self.items.get(other).map(|item| self.prompt.ask(item))
+    }
+
     /// What an item may be answered with, where answers are got by likelihood: what is said, and what it stands for.
     pub fn candidates(&self, item: &Item) -> Option<Vec<String>> {
         let letters = |count: usize| (0..count).map(|at| letter(at).to_string()).collect();

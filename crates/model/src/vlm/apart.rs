@@ -192,13 +192,13 @@ fn laid(
 const TOWER: &str = "vision_tower";
 const LANGUAGE: &str = "language_model";
 
-/// The tensors of a tower's folder or file by the names of its own family: what a classifier's file or an export keeps
-/// below a prefix is shown without it.
+/// The tensors of a tower's folder or file by the names of its own family: what a whole model, a classifier's file or an
+/// export keeps below a prefix is shown without it.
 ///
 /// # Errors
 /// As [`Weights::open`].
 pub fn tower_weights(path: &Path) -> Result<Weights> {
-    let weights = Weights::open(path)?;
+    let weights = of_whole(Weights::open(path)?, TOWER);
     let prefix = ["dinov2", "backbone"].into_iter().find(|prefix| !weights.pp(prefix).names().is_empty());
     Ok(match prefix {
         Some(prefix) => weights.pp(prefix).rename(|_| None),
@@ -206,12 +206,20 @@ pub fn tower_weights(path: &Path) -> Result<Weights> {
     })
 }
 
-/// The tensors of a language model's folder, or of its GGUF file.
+/// The tensors of a language model's folder, of the folder of a whole model, or of its GGUF file.
 ///
 /// # Errors
 /// As [`Weights::open`].
 pub fn language_weights(path: &Path) -> Result<Weights> {
-    Ok(if path.is_dir() { Weights::open(path)? } else { GgufFile::open(path)?.weights()? })
+    let weights = if path.is_dir() { Weights::open(path)? } else { GgufFile::open(path)?.weights()? };
+    Ok(of_whole(weights, LANGUAGE))
+}
+
+/// The tensors of one part of a model that sees, by the part's own names; those of a part that lies alone as they are.
+fn of_whole(weights: Weights, part: &str) -> Weights {
+    let named = published_names(weights.clone());
+    let has = |part: &str| !named.pp(part).names().is_empty();
+    if has(TOWER) && has(LANGUAGE) { named.pp(part).rename(|_| None) } else { weights }
 }
 
 /// The one file of weights of a part.

