@@ -7,6 +7,7 @@ use foveate_compress::Budget;
 use foveate_eval::EvalError;
 use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
 use foveate_model::Dtype;
+use foveate_train::families;
 use foveate_train::recipe::Recipe;
 use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::Trainer;
@@ -107,7 +108,9 @@ impl ModelSource for Models<'_> {
         let ended = trainer.run(&mut progress, &AtomicBool::new(false));
         progress.bar.finish_and_clear();
         ended?;
-        trainer.student().save(&folder.join("model"), Storage::F16, recipe.export)?;
+        let model = folder.join("model");
+        trainer.student().save(&model, Storage::F16, recipe.export)?;
+        families::export(&recipe, trainer.student(), &model, threads)?;
         // Only now: a model that a killed process was writing is written again.
         let path = self.finished(run);
         // An empty file is there or not, and never half.
