@@ -9,13 +9,16 @@
 //! | [`task`], [`benchmark`] | which questions, in which words; the project's datasets and published files |
 //! | [`metric`] | what an answer is worth |
 //! | [`Sample`], [`Figures`], [`statistics`] | what was answered; what it comes to; how sure that is |
+//! | [`frontier`], [`families`] | a number of tokens for each question against the same for all; the errors that it is chosen by |
 //! | [`run`](mod@run), [`journal`] | a task asked, each answer kept at once |
 //! | [`sweep`], [`results`] | a grid of cells, each a row of a table that `foveate fit` reads |
 //! | [`report`] | tables, laws and figures of a sweep in one page |
 
 pub mod benchmark;
 mod error;
+pub mod families;
 mod figures;
+pub mod frontier;
 mod item;
 pub mod journal;
 pub mod metric;
