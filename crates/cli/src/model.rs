@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-pub(crate) use embedded::{CARD, NANO, config as embedded_config, is_embedded, weights as embedded_weights};
-pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
+pub(crate) use embedded::{
+    CARD, LAWS as EMBEDDED_LAWS, NANO, config as embedded_config, families as embedded_families, is_embedded,
+    weights as embedded_weights,
+};
+pub(crate) use files::{Family, in_config, in_file, is_gguf, laws, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};

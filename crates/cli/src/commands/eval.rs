@@ -218,13 +218,12 @@ impl Arguments {
 
 /// The number that each question calls for against the fixed ones of the model's own compressor, over all tasks.
 fn frontier(systems: &[Evaluated], answers: &[Vec<(&str, Vec<Sample>)>]) -> Vec<Frontier> {
-    let of = |(system, answers): (&Evaluated, &'_ Vec<(&'_ str, Vec<Sample>)>)| {
+    let mut own = Vec::new();
+    for (system, answers) in systems.iter().zip(answers).filter(|(system, _)| system.is_own()) {
         let tasks = answers.iter().map(|(task, samples)| (*task, samples.as_slice())).collect();
-        Answers { visual_tokens: system.tokens(), tasks }
-    };
-    let own = systems.iter().zip(answers).filter(|(system, _)| system.is_own());
-    let (auto, fixed): (Vec<_>, Vec<_>) =
-        own.map(of).partition(|answers| answers.visual_tokens == AUTO);
+        own.push(Answers { visual_tokens: system.tokens(), tasks });
+    }
+    let (auto, fixed): (Vec<_>, Vec<_>) = own.into_iter().partition(|answers| answers.visual_tokens == AUTO);
     let Some(auto) = auto.first().filter(|_| !fixed.is_empty()) else { return Vec::new() };
     [Cost::Flops, Cost::Ms].into_iter().filter_map(|cost| Frontier::new(&fixed, auto, cost, 0)).collect()
 }

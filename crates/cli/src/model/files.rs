@@ -239,7 +239,7 @@ impl Place {
 }
 
 /// The text of a folder's errors by family of questions, read when they are wanted; `None` where it has none.
-fn laws(folder: &Path) -> Result<Option<Arc<str>>, Failure> {
+pub(crate) fn laws(folder: &Path) -> Result<Option<Arc<str>>, Failure> {
     let path = folder.join(LAWS_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.into())),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use foveate_compress::Budget;
 use foveate_eval::EvalError;
 use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
-use foveate_model::Dtype;
+use foveate_model::{Dtype, atomic};
 use foveate_train::families;
 use foveate_train::recipe::Recipe;
 use foveate_train::student::{Storage, Student};
@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::model::{Model, Place};
 
-/// Says that the model beside it is whole.
+/// Says that the model beside it is whole, and by what it was trained.
 const FINISHED: &str = "finished";
 
 /// What a sweep opens and trains; the model opened last stays open.
@@ -96,7 +96,9 @@ impl ModelSource for Models<'_> {
     type System = Evaluated;
 
     fn is_ready(&self, run: &RunSpec) -> bool {
-        run.word.is_some() || self.finished(run).is_file()
+        // A model of another recipe is not ready: to make it tells what is wrong, or scores it anew.
+        let trained_by = || std::fs::read_to_string(self.finished(run)).ok();
+        run.word.is_some() || trained_by().is_some_and(|digest| digest == run.digest())
     }
 
     fn make(&mut self, run: &RunSpec) -> Result<(), Failure> {
@@ -113,8 +115,8 @@ impl ModelSource for Models<'_> {
         families::export(&recipe, trainer.student(), &model, threads)?;
         // Only now: a model that a killed process was writing is written again.
         let path = self.finished(run);
-        // An empty file is there or not, and never half.
-        std::fs::File::create(&path).map_err(|error| EvalError::Io { path, error })?;
+        atomic::replace(&path, |path| std::fs::write(path, run.digest()))
+            .map_err(|error| EvalError::Io { path, error })?;
         Ok(())
     }
 
