@@ -12,7 +12,9 @@ pub(crate) fn trained(home: &Path, families: &str) -> PathBuf {
     let mut written = std::fs::read_to_string(recipe).unwrap();
     for split in ["train", "validation"] {
         let name = if split == "train" { "texts" } else { "texts-validation" };
-        written += &format!("\n[data.{name}]\nkind = \"texts\"\nsplit = \"{split}\"\nseed = 1\nlength = 5000\nside = 32\n");
+        written += &format!(
+            "\n[data.{name}]\nkind = \"texts\"\nsplit = \"{split}\"\nseed = 1\nlength = 5000\nside = 32\n"
+        );
     }
     let path = home.join("recipe.toml");
     std::fs::write(&path, written + families).unwrap();
@@ -67,7 +69,10 @@ fn a_model_is_measured_and_then_chooses() {
     // Questions about scenes and texts share few words: even a model of four steps tells most of them apart.
     assert!(asked == 400.0 && right > 0.9 * asked, "{right} of {asked}");
     let card = std::fs::read_to_string(model.join("README.md")).unwrap();
-    assert!(card.contains("## Visual tokens by question") && card.contains("of 400 validation questions"), "{card}");
+    assert!(
+        card.contains("## Visual tokens by question") && card.contains("of 400 validation questions"),
+        "{card}"
+    );
 
     // Without errors there is nothing to choose by.
     let refused = refuses(&["ask", text(&model), QUESTION, "--visual-tokens", "auto"]);
@@ -75,8 +80,19 @@ fn a_model_is_measured_and_then_chooses() {
     let samples = home.path().join("samples");
     let eval = |split: &str, tokens: &str, folder: &Path| {
         json(&[
-            "eval", text(&model), "scenes", "texts", "--limit", "16", "--split", split, "--visual-tokens", tokens,
-            "--samples", text(folder), "--json",
+            "eval",
+            text(&model),
+            "scenes",
+            "texts",
+            "--limit",
+            "16",
+            "--split",
+            split,
+            "--visual-tokens",
+            tokens,
+            "--samples",
+            text(folder),
+            "--json",
         ])
     };
     eval("validation", "1,4,16", &samples);
@@ -90,7 +106,10 @@ fn a_model_is_measured_and_then_chooses() {
     let errors = &document["laws"]["families"]["reasoning"]["rungs"];
     assert_eq!(errors.as_array().unwrap().len(), 3);
     let shown = succeeds(&["inspect", text(&model)]);
-    assert!(shown.contains("a guess of reasoning or text, right about") && shown.contains("error of text:"), "{shown}");
+    assert!(
+        shown.contains("a guess of reasoning or text, right about") && shown.contains("error of text:"),
+        "{shown}"
+    );
 
     let auto = ask(&model, QUESTION, &["--visual-tokens", "auto"]);
     let chosen = &auto["auto"];
@@ -156,14 +175,18 @@ fn families_and_limits_decide() {
         let wanted = [1, 4, 16][errors.iter().position(|error| *error <= errors[2] + 0.02).unwrap()];
         assert_eq!(found["visual_tokens"], wanted, "{found}");
         assert!(found["why"].as_str().unwrap().contains("within 0.02 of the least"), "{found}");
-        let costs: Vec<f64> = found["rungs"].as_array().unwrap().iter().map(|rung| number(&rung["cost"])).collect();
+        let costs: Vec<f64> =
+            found["rungs"].as_array().unwrap().iter().map(|rung| number(&rung["cost"])).collect();
         assert!(costs.len() == 3 && costs[0] > costs[1] && costs[1] > costs[2], "{found}");
 
         // What the cheapest costs buys the cheapest; what all cost buys the least error; any less buys nothing.
         let budget = |flops: f64| format!("{}FLOP", flops.ceil());
         assert_eq!(chosen(question, &["--budget", &budget(costs[2])])["visual_tokens"], 1);
         let all = chosen(question, &["--budget", &budget(costs[0])]);
-        assert!(all["visual_tokens"] == 16 && all["why"].as_str().unwrap().contains("3 of 3 numbers within"), "{all}");
+        assert!(
+            all["visual_tokens"] == 16 && all["why"].as_str().unwrap().contains("3 of 3 numbers within"),
+            "{all}"
+        );
         assert_eq!(chosen(question, &["--tolerance", "1"])["visual_tokens"], 1);
     }
     let ample = chosen(QUESTION, &["--max-latency", "60000"]);

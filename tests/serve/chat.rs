@@ -262,8 +262,18 @@ fn a_question_gets_what_it_calls_for() {
     let server = Server::start(&[folder, "--name", "eye"]);
     for asked in ["How many stars are there?", "What is written in the picture?"] {
         let image = super::fixture("images/cat.png");
-        let chosen =
-            run(&["ask", folder, asked, "--image", &image, "--visual-tokens", "auto", "--max-new-tokens", "4", "--json"]);
+        let chosen = run(&[
+            "ask",
+            folder,
+            asked,
+            "--image",
+            &image,
+            "--visual-tokens",
+            "auto",
+            "--max-new-tokens",
+            "4",
+            "--json",
+        ]);
         let mut request = question("eye", asked, &[&picture("cat.png")]);
         request["max_tokens"] = json!(4);
         request["visual_tokens"] = json!("auto");

@@ -149,7 +149,11 @@ pub(crate) fn table(model: &Model, origin: &str, text: Option<&str>) -> Result<E
 }
 
 /// What a server chooses by; `None` for a model that cannot tell questions apart, unless it was asked to with `--laws`.
-pub(crate) fn served(model: &Model, laws: Option<&Path>, tolerance: f64) -> Result<Option<AutoOptions>, Failure> {
+pub(crate) fn served(
+    model: &Model,
+    laws: Option<&Path>,
+    tolerance: f64,
+) -> Result<Option<AutoOptions>, Failure> {
     let able = model.viewer().is_some_and(|viewer| viewer.vlm().families().is_some()) && model.laws.is_some();
     if laws.is_none() && !able {
         return Ok(None);
@@ -223,7 +227,13 @@ impl Auto {
         format!("{:?} {limit} {}", self.table, self.tolerance)
     }
 
-    fn choose(&self, model: &Model, prepared: &Prepared, ask: &Ask<'_>, started: Instant) -> Result<Chosen, Failure> {
+    fn choose(
+        &self,
+        model: &Model,
+        prepared: &Prepared,
+        ask: &Ask<'_>,
+        started: Instant,
+    ) -> Result<Chosen, Failure> {
         let viewer = model.seeing()?;
         let vlm = viewer.vlm();
         // Both are there, or this would not be.

@@ -48,7 +48,10 @@ pub fn measured(folders: &[PathBuf], compressor: &str, run: Option<&str>) -> Res
         1 => {}
         _ => {
             let models = models.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(EvalError::format(place, format!("holds samples of several models, {models}: name one")));
+            return Err(EvalError::format(
+                place,
+                format!("holds samples of several models, {models}: name one"),
+            ));
         }
     }
     let mut cells: BTreeMap<(String, usize), BTreeMap<String, Cell>> = BTreeMap::new();
@@ -65,7 +68,8 @@ pub fn measured(folders: &[PathBuf], compressor: &str, run: Option<&str>) -> Res
         let cell = Cell { error: figures.error, error_se: figures.error_se, questions: figures.n };
         let tasks = cells.entry((header.family.clone(), tokens)).or_default();
         if tasks.insert(header.task.clone(), cell).is_some() {
-            let reason = format!("answers {} with {tokens} visual tokens, and so does another file", header.task);
+            let reason =
+                format!("answers {} with {tokens} visual tokens, and so does another file", header.task);
             return Err(EvalError::format(path.display(), reason));
         }
     }
@@ -131,7 +135,14 @@ mod tests {
     use crate::sample::{Answered, Outcome};
 
     /// A file of samples of which the first `right` of twenty are right.
-    fn write(folder: &Path, task: &str, family: &str, tokens: &str, right: usize, change: impl Fn(&mut Header)) {
+    fn write(
+        folder: &Path,
+        task: &str,
+        family: &str,
+        tokens: &str,
+        right: usize,
+        change: impl Fn(&mut Header),
+    ) {
         let mut header = Header {
             task: task.into(),
             metric: Metric::ExactMatch,
@@ -207,10 +218,15 @@ mod tests {
         for split in [Some("test"), Some("train"), Some("testmini"), None] {
             let folder = tempfile::tempdir().unwrap();
             filled(folder.path());
-            write(folder.path(), "pope", "reasoning", "1", 9, |header| header.split = split.map(str::to_owned));
+            write(folder.path(), "pope", "reasoning", "1", 9, |header| {
+                header.split = split.map(str::to_owned)
+            });
             let error = measured(&[folder.path().to_owned()], "quecc", None).unwrap_err().to_string();
             let named = split.unwrap_or("do not name");
-            assert!(error.contains("pope-v1") && error.contains(named) && error.contains("on validation"), "{error}");
+            assert!(
+                error.contains("pope-v1") && error.contains(named) && error.contains("on validation"),
+                "{error}"
+            );
         }
     }
 

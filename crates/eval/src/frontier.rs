@@ -99,8 +99,7 @@ impl Frontier {
             Some(own.1 - mixture(fixed, own.0)?)
         };
         let value = difference(&points)?;
-        let (interval, _) =
-            resamples.interval(|times| difference(&table.points(&weights(times))?))?;
+        let (interval, _) = resamples.interval(|times| difference(&table.points(&weights(times))?))?;
         let mut fixed: Vec<Point> = fixed.iter().enumerate().map(point).collect();
         let auto = point((fixed.len(), auto));
         fixed.sort_by(|one, other| one.cost.total_cmp(&other.cost));
@@ -130,7 +129,9 @@ impl Frontier {
         let place = match self.place {
             Place::Below => "lies below the frontier of fixed numbers",
             Place::On => "lies on the frontier of fixed numbers, as far as these questions can tell",
-            Place::Above => "lies above the frontier of fixed numbers: a fixed number, or a mixture of two, errs less",
+            Place::Above => {
+                "lies above the frontier of fixed numbers: a fixed number, or a mixture of two, errs less"
+            }
         };
         let [low, high] = self.interval.map(percent);
         format!(
@@ -164,7 +165,7 @@ impl Table {
                         Cost::Flops => answered.flops,
                         Cost::Ms => answered.ms,
                     };
-                    let entry = found.entry((task, &sample.id)).or_default();
+                    let entry = found.entry((*task, sample.id.as_str())).or_default();
                     entry.0 = &sample.group;
                     entry.1.insert(at, (spent, 1.0 - answered.score));
                 }
@@ -209,9 +210,7 @@ fn mixture(points: &[(f64, f64)], cost: f64) -> Option<f64> {
             least = least.map(|least: f64| least.min(error));
         }
     }
-    least.or_else(|| {
-        points.iter().min_by(|one, other| one.0.total_cmp(&other.0)).map(|cheapest| cheapest.1)
-    })
+    least.or_else(|| points.iter().min_by(|one, other| one.0.total_cmp(&other.0)).map(|cheapest| cheapest.1))
 }
 
 #[cfg(test)]
@@ -271,12 +270,17 @@ mod tests {
                 ["1", "16"]
             );
             // One token errs at 0.55, sixteen at 0.1; half of each would err at 0.325, and the choice errs at 0.1.
-            assert!((found.auto.cost / unit - 2.0).abs() < 1e-9 && (found.auto.error.value - 0.1).abs() < 1e-9);
+            assert!(
+                (found.auto.cost / unit - 2.0).abs() < 1e-9 && (found.auto.error.value - 0.1).abs() < 1e-9
+            );
             assert!((found.frontier_error - 0.325).abs() < 1e-9 && (found.difference + 0.225).abs() < 1e-9);
             assert!(found.interval[0] < -0.2 && found.interval[1] > -0.25, "{found:?}");
             assert_eq!(found.place, Place::Below);
             let said = found.says();
-            assert!(said.contains("below the frontier") && said.contains("-22.50 percentage points"), "{said}");
+            assert!(
+                said.contains("below the frontier") && said.contains("-22.50 percentage points"),
+                "{said}"
+            );
         }
     }
 
@@ -298,7 +302,9 @@ mod tests {
     fn a_mixture_is_of_any_two_points_that_cost_no_more_on_average() {
         // The middle point lies above the line between its neighbours.
         let points = [(1.0, 0.9), (2.0, 0.85), (3.0, 0.1), (4.0, 0.2)];
-        for (cost, wanted) in [(0.5, 0.9), (1.0, 0.9), (2.0, 0.5), (2.5, 0.3), (3.0, 0.1), (3.5, 0.1), (9.0, 0.1)] {
+        for (cost, wanted) in
+            [(0.5, 0.9), (1.0, 0.9), (2.0, 0.5), (2.5, 0.3), (3.0, 0.1), (3.5, 0.1), (9.0, 0.1)]
+        {
             let found = mixture(&points, cost).unwrap();
             assert!((found - wanted).abs() < 1e-12, "{cost}: {found}, not {wanted}");
         }
@@ -314,6 +320,9 @@ mod tests {
         let fixed = [answers("16", "a", &many), answers("1", "a", &few)];
         let auto = answers("auto", "a", &own);
         assert_eq!(Frontier::new(&fixed, &auto, Cost::Flops, 1).unwrap().questions, 1);
-        assert!(Frontier::new(&fixed, &answers("auto", "b", &own), Cost::Flops, 1).is_none(), "another task's questions");
+        assert!(
+            Frontier::new(&fixed, &answers("auto", "b", &own), Cost::Flops, 1).is_none(),
+            "another task's questions"
+        );
     }
 }

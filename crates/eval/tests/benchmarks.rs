@@ -428,11 +428,14 @@ fn gqa_finds_its_pictures_in_the_other_file() {
     std::fs::create_dir(&instructions).unwrap();
     std::fs::create_dir(&pictures).unwrap();
     let record = |id: u32, image: &str, answer: &str| {
-        format!(r#"{{"id": "{id}", "imageId": "{image}", "question": "Is it {id}?", "answer": "{answer}", "isBalanced": true}}"#)
+        format!(
+            r#"{{"id": "{id}", "imageId": "{image}", "question": "Is it {id}?", "answer": "{answer}", "isBalanced": true}}"#
+        )
     };
     let lines = [record(1, "n9", "yes"), record(2, "n7", "no"), record(3, "n9", "left")];
     std::fs::write(instructions.join("testdev-00000.jsonl"), lines.join("\n")).unwrap();
-    let images = [("n7", "-", Some("cat.png")), ("n8", "-", Some("cat.png")), ("n9", "-", Some("coffee-wide.png"))];
+    let images =
+        [("n7", "-", Some("cat.png")), ("n8", "-", Some("cat.png")), ("n9", "-", Some("coffee-wide.png"))];
     let path = pictures.join("testdev-00000.parquet");
     hub_file(&path, &HUB.replace("question (UTF8)", "id (UTF8)"), &images);
     let task = read(Benchmark::Gqa, folder.path()).unwrap();
@@ -482,12 +485,14 @@ fn scienceqa_leaves_out_what_has_no_picture() {
         column_writer.write_batch(&values, Some(&levels), repeats.as_deref()).unwrap();
         column.close().unwrap();
     };
-    let pictures = rows.iter().filter_map(|row| Some(ByteArray::from(std::fs::read(fixture(row.0?)).unwrap())));
+    let pictures =
+        rows.iter().filter_map(|row| Some(ByteArray::from(std::fs::read(fixture(row.0?)).unwrap())));
     texts_of(pictures.collect(), rows.iter().map(|row| if row.0.is_some() { 2 } else { 0 }).collect(), None);
     texts_of(Vec::new(), rows.iter().map(|row| i16::from(row.0.is_some())).collect(), None);
     texts_of(rows.iter().map(|row| bytes(row.1)).collect(), vec![1; rows.len()], None);
     let choices: Vec<&str> = rows.iter().flat_map(|row| row.2.iter().copied()).collect();
-    let repeats: Vec<i16> = rows.iter().flat_map(|row| (0..row.2.len()).map(|nth| i16::from(nth > 0))).collect();
+    let repeats: Vec<i16> =
+        rows.iter().flat_map(|row| (0..row.2.len()).map(|nth| i16::from(nth > 0))).collect();
     texts_of(choices.iter().map(|choice| bytes(choice)).collect(), vec![3; choices.len()], Some(repeats));
     let mut column = group.next_column().unwrap().unwrap();
     let answers: Vec<i64> = rows.iter().map(|row| row.3).collect();

@@ -477,8 +477,13 @@ mod tests {
         let once = with_families(&plain, &head(81));
         let (before, section) = once.split_once(AUTOMATIC).unwrap();
         assert!(before.contains("## Scores") && !before.contains("## Limits"), "{once}");
-        assert!(section.contains("tells reasoning and text apart") && section.contains("500 training questions"));
-        assert!(section.contains("30.8 % [25.5, 36.6] of 263 validation questions.\n\n## Limits\n"), "{once}");
+        assert!(
+            section.contains("tells reasoning and text apart") && section.contains("500 training questions")
+        );
+        assert!(
+            section.contains("30.8 % [25.5, 36.6] of 263 validation questions.\n\n## Limits\n"),
+            "{once}"
+        );
         let twice = with_families(&once, &head(263));
         assert!(twice.contains("100.0 % [98.6, 100.0] of 263") && !twice.contains("30.8 %"), "{twice}");
         assert_eq!(with_families(&twice, &head(81)), once);

@@ -73,7 +73,8 @@ impl Labelled {
             let each = names.iter().map(|name| questions(&recipe.data[name], pick));
             Ok::<_, TrainError>(each.collect::<Result<Vec<_>>>()?.concat())
         };
-        let labelled = Labelled { train: gather(&families.data)?, validation: gather(&recipe.evaluation.data)? };
+        let labelled =
+            Labelled { train: gather(&families.data)?, validation: gather(&recipe.evaluation.data)? };
         Ok(Some((labelled, families.ridge)))
     }
 }
@@ -127,7 +128,7 @@ pub fn fit(
     let vectors = vectors.into_iter().collect::<Result<Vec<_>>>()?;
     let known: BTreeMap<&str, &[f64]> =
         texts.iter().copied().zip(vectors.iter().map(Vec::as_slice)).collect();
-    let labelled = |questions: &'_ [Question]| -> Vec<(&[f64], Option<usize>)> {
+    let labelled = |questions: &[Question]| -> Vec<(&[f64], Option<usize>)> {
         let row = |question: &Question| {
             let class = classes.iter().position(|class| *class == question.family);
             Some((*known.get(question.text.trim())?, class))
@@ -162,7 +163,12 @@ pub fn fit(
 ///
 /// # Errors
 /// As [`fit`], and a file that cannot be written.
-pub fn export(recipe: &Recipe, student: &Student, folder: &Path, threads: usize) -> Result<Option<FamilyHead>> {
+pub fn export(
+    recipe: &Recipe,
+    student: &Student,
+    folder: &Path,
+    threads: usize,
+) -> Result<Option<FamilyHead>> {
     let Some((labelled, ridge)) = Labelled::of(recipe)? else { return Ok(None) };
     let encoder =
         Encoder { tokenizer: &student.tokenizer, template: &student.template, end_token: student.end_token };

@@ -77,13 +77,15 @@ impl<'a> Counted<'a> {
             Some(tokens) => self.visual.question_flops(tokens.len())?,
             None => 0.0,
         };
-        let mut work = Work { connect: question, passes: self.new_tokens.saturating_sub(1), ..Work::default() };
+        let mut work =
+            Work { connect: question, passes: self.new_tokens.saturating_sub(1), ..Work::default() };
         for (tiles, _) in &self.prepared.tiles {
             let pictures = match tiles {
                 Tiles::Single(_) => 1,
                 Tiles::Tiled { tiling, .. } => 1 + tiling.rows * tiling.columns,
             };
-            let each = self.visual.compressor_flops(visual_tokens)? + self.visual.projector_flops(visual_tokens);
+            let each =
+                self.visual.compressor_flops(visual_tokens)? + self.visual.projector_flops(visual_tokens);
             work.tower += self.visual.tower_flops(pictures, blocks);
             work.connect += pictures as f64 * each;
         }
@@ -118,14 +120,18 @@ pub(super) fn measured(model: &Model) -> Result<Meter, Failure> {
         let model = model.clone().with_fresh_caches();
         let vlm = model.seeing()?.vlm();
         let offered = vlm.ladder().values();
-        let fewest = offered.into_iter().filter(|tokens| vlm.check_budget(Budget::Tokens(*tokens)).is_ok()).min();
+        let fewest =
+            offered.into_iter().filter(|tokens| vlm.check_budget(Budget::Tokens(*tokens)).is_ok()).min();
         let budget = fewest.map_or(Budget::Adaptive, Budget::Tokens);
         let side = u32::try_from(vlm.tower().config().image_size()).unwrap_or(1).max(1);
         let seen = model.look(&[Image::filled(side, side, [127; 3])], QUESTION, Some(budget))?;
         let rows: Vec<_> = seen.iter().map(|seen| seen.view.rows.clone()).collect();
         let asked = model.prompt(&one_question(None, QUESTION), &rows)?;
-        let options =
-            GenerateOptions { max_tokens: TOKENS, end_tokens: Some(Vec::new()), ..GenerateOptions::default() };
+        let options = GenerateOptions {
+            max_tokens: TOKENS,
+            end_tokens: Some(Vec::new()),
+            ..GenerateOptions::default()
+        };
         let mut session = Session::new(model.decoder.clone());
         let quiet = |_: &str| ControlFlow::Continue(());
         let generated = session.generate(&asked.prompt, &options, &model.tokenizer, quiet)?;
@@ -142,7 +148,10 @@ pub(super) fn measured(model: &Model) -> Result<Meter, Failure> {
         }
         let prompt = Workload::new(asked.text_tokens + asked.visual_tokens, 1);
         let llm = model.decoder.config().dimensions("language model");
-        meter.prefill(llm.stages(&prompt, 0, Dtype::F32)?.iter().map(|stage| stage.flops).sum(), generated.prefill);
+        meter.prefill(
+            llm.stages(&prompt, 0, Dtype::F32)?.iter().map(|stage| stage.flops).sum(),
+            generated.prefill,
+        );
         let passes = u32::try_from(generated.tokens.len()).unwrap_or(u32::MAX).saturating_sub(1).max(1);
         meter.pass(generated.decode / passes);
     }

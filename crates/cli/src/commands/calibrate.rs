@@ -85,7 +85,9 @@ impl Arguments {
             true => PathBuf::new(),
         };
         if !folder.is_dir() {
-            return Err(Failure::user(format!("{word}: a model's folder is needed, to which files are added")));
+            return Err(Failure::user(format!(
+                "{word}: a model's folder is needed, to which files are added"
+            )));
         }
         let model = self.place.open()?;
         let vlm = model.seeing()?.vlm();
@@ -156,7 +158,8 @@ fn guess(model: &Model, recipe: Option<&Recipe>, threads: usize) -> Result<Famil
         None => (generated()?, RIDGE),
     };
     // The tokenizer is asked for questions that the datasets made: what it refuses is no value of the user.
-    let tokens = |text: &str| model.question_tokens(text).map_err(|failure| TrainError::Tokenizer(failure.message()));
+    let tokens =
+        |text: &str| model.question_tokens(text).map_err(|failure| TrainError::Tokenizer(failure.message()));
     Ok(fit(model.seeing()?.vlm(), &tokens, &labelled, ridge, threads)?)
 }
 
@@ -164,7 +167,8 @@ fn guess(model: &Model, recipe: Option<&Recipe>, threads: usize) -> Result<Famil
 fn generated() -> Result<Labelled, Failure> {
     let gather = |split: SplitName| -> Result<Vec<foveate_data::Question>, TrainError> {
         let (seed, length, side) = (SEED, PICTURES, 168);
-        let scenes = Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false, questions: None };
+        let scenes =
+            Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false, questions: None };
         let pick = Pick { each: EACH, seed, most: QUESTIONS / 2 };
         let of = |kind| questions(&DataSource { kind, cut: None, held_out: false }, pick);
         Ok([of(scenes)?, of(Kind::Texts { split, seed, length, side })?].concat())
@@ -186,16 +190,16 @@ impl Document {
             text += &format!(", right about {right} of {asked} others");
         }
         let laws = folder.join(LAWS_FILE);
-        text + "\n" + &match &self.laws {
-            Some(table) => format!(
-                "{}: errors of {}; --visual-tokens auto is ready",
-                laws.display(),
-                table.families.keys().cloned().collect::<Vec<_>>().join(" and ")
-            ),
-            None => format!(
-                "{} is missing: --results or --law makes it of what was measured",
-                laws.display()
-            ),
-        }
+        text + "\n"
+            + &match &self.laws {
+                Some(table) => format!(
+                    "{}: errors of {}; --visual-tokens auto is ready",
+                    laws.display(),
+                    table.families.keys().cloned().collect::<Vec<_>>().join(" and ")
+                ),
+                None => {
+                    format!("{} is missing: --results or --law makes it of what was measured", laws.display())
+                }
+            }
     }
 }

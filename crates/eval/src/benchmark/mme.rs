@@ -80,7 +80,10 @@ fn record(text: &Path, number: usize, line: &str, images: &Path) -> Result<Map<S
             (listed(images, &subtask, picture), subtask, *question, *answer)
         }
         _ => {
-            let reason = format!("has {} column; a question and its answer are needed, with a tab between", columns.len());
+            let reason = format!(
+                "has {} column; a question and its answer are needed, with a tab between",
+                columns.len()
+            );
             return Err(EvalError::format(format!("{} line {number}", text.display()), reason));
         }
     };

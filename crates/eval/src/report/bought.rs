@@ -104,7 +104,13 @@ mod tests {
             for visual_tokens in [1.0_f64, 4.0, 16.0, 64.0] {
                 let error = 0.6 * (params as f64 / 1e6).powf(-alpha) * visual_tokens.powf(-beta);
                 let language = 2.0 * params as f64 * visual_tokens;
-                points.push(Point { params, visual_tokens, error, flops: language, ms: (language + 4e9) / 1e9 });
+                points.push(Point {
+                    params,
+                    visual_tokens,
+                    error,
+                    flops: language,
+                    ms: (language + 4e9) / 1e9,
+                });
                 csv += &format!("{params},{visual_tokens},{error}\n");
             }
         }
@@ -120,7 +126,10 @@ mod tests {
         let flops = bought(&points, &law, UNITS, Cost::Flops);
         let time = bought(&points, &law, UNITS, Cost::Time);
         // α above β: without the tower one token until the largest language model is reached.
-        assert!(flops.iter().filter(|offer| offer.params < 64_000_000).all(|offer| offer.visual_tokens == 1.0), "{flops:?}");
+        assert!(
+            flops.iter().filter(|offer| offer.params < 64_000_000).all(|offer| offer.visual_tokens == 1.0),
+            "{flops:?}"
+        );
         assert!(flops[0].params == 1_000_000 && flops.last().unwrap().visual_tokens == 64.0);
         // The tower costs the same everywhere, so that the order of costs and the choices are the same, at other costs.
         assert_eq!(time.len(), flops.len());
@@ -139,7 +148,10 @@ mod tests {
         let (points, law) = points(0.05, 0.4);
         let blocks = section(&points, &law, UNITS, Cost::Time);
         let Block::Text(said) = &blocks[0] else { panic!("{blocks:?}") };
-        assert!(said.contains("time of a question, tower included") && said.contains("fewest visual tokens, 1;"), "{said}");
+        assert!(
+            said.contains("time of a question, tower included") && said.contains("fewest visual tokens, 1;"),
+            "{said}"
+        );
         let Block::Table { header, rows } = &blocks[1] else { panic!("{blocks:?}") };
         assert_eq!((header[0].as_str(), rows[0].len()), ("ms", 5));
         // Tokens are worth more than size here: the smallest model takes sixteen before a larger one takes one.

@@ -260,7 +260,11 @@ fn split_of(data: &DataSource) -> &'static str {
             SplitName::Test => "test",
         },
         Kind::Llava { .. } | Kind::Emoji { .. } | Kind::Folder { .. } => {
-            if data.held_out() { "validation" } else { "train" }
+            if data.held_out() {
+                "validation"
+            } else {
+                "train"
+            }
         }
     }
 }

@@ -72,7 +72,8 @@ impl ErrorTable {
         let refuse = |message: String| LawError::Unreadable { origin: origin.to_owned(), message };
         let stored = serde_json::from_str(text).map_err(|error: serde_json::Error| {
             if error.is_data() {
-                let wanted = "`foveate calibrate` writes a table of errors, `foveate fit --task family --out` laws";
+                let wanted =
+                    "`foveate calibrate` writes a table of errors, `foveate fit --task family --out` laws";
                 refuse(format!("neither a table of errors by family nor laws; {wanted}"))
             } else {
                 refuse(format!("not JSON: {error}"))
@@ -121,7 +122,9 @@ impl ErrorTable {
                     let (tokens, error) = (rung.visual_tokens, rung.error);
                     if tokens == 0 || !(0.0..=1.0).contains(&error) {
                         let allowed = "an error from 0 to 1 at one token or more";
-                        return Err(format!("{family}: error {error} at {tokens} tokens; {allowed} is needed"));
+                        return Err(format!(
+                            "{family}: error {error} at {tokens} tokens; {allowed} is needed"
+                        ));
                     }
                     match rungs[..nth].iter().any(|other| other.visual_tokens == tokens) {
                         true => Err(format!("{family}: {tokens} tokens have two errors")),

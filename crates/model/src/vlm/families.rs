@@ -127,9 +127,7 @@ mod tests {
 
     #[test]
     fn probabilities_are_those_of_the_softmax() {
-        let guess = |values: [f32; 2]| {
-            head().guess(&Tensor::new(&[values], &Device::Cpu).unwrap()).unwrap()
-        };
+        let guess = |values: [f32; 2]| head().guess(&Tensor::new(&[values], &Device::Cpu).unwrap()).unwrap();
         let found = guess([2.0, 0.5]);
         let scores: [f64; 3] = [0.0, 2.0 - 1.0 + 0.25, 1.0 + 0.25 - 1.0];
         let sum: f64 = scores.iter().map(|score| score.exp()).sum();

@@ -279,7 +279,9 @@ impl<'a> Estimate<'a> {
         };
         let message = format!("max_latency_ms is {most}: the least predicted time is {ms:.1} ms{tokens}");
         let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message).param("max_latency_ms");
-        Err(error.code("latency_out_of_reach").details(json!({"least_ms": ms, "visual_tokens": number(budget)})))
+        Err(error
+            .code("latency_out_of_reach")
+            .details(json!({"least_ms": ms, "visual_tokens": number(budget)})))
     }
 }
 

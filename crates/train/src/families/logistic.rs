@@ -224,10 +224,8 @@ mod tests {
             rows.push((vec![x, y], usize::from(x - 0.5 * y + f64::from(nth % 3) > 1.0)));
         }
         let plain = fitted(&rows, 2, 1e-2);
-        let moved: Vec<(Vec<f64>, usize)> = rows
-            .iter()
-            .map(|(row, class)| (vec![1e3 * row[0] + 5e4, row[1] - 2.0, 7.0], *class))
-            .collect();
+        let moved: Vec<(Vec<f64>, usize)> =
+            rows.iter().map(|(row, class)| (vec![1e3 * row[0] + 5e4, row[1] - 2.0, 7.0], *class)).collect();
         let other = fitted(&moved, 2, 1e-2);
         let score = |of: &Logistic, row: &[f64]| {
             of.bias[1] + of.weights[1].iter().zip(row).map(|(w, x)| w * x).sum::<f64>()

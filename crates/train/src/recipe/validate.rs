@@ -38,11 +38,21 @@ impl Recipe {
     fn validate_families(&self) -> Result<()> {
         let Some(families) = &self.families else { return Ok(()) };
         let method = self.parts.compressor.method();
-        check("families", "given", method == Method::QueCC, "only with a compressor that reads the question")?;
+        check(
+            "families",
+            "given",
+            method == Method::QueCC,
+            "only with a compressor that reads the question",
+        )?;
         check("families.data", "empty", !families.data.is_empty(), "the names of datasets")?;
         for name in &families.data {
             let source = self.known("families.data", name)?;
-            check("families.data", name, !source.held_out(), "a dataset to learn from, not one that is held out")?;
+            check(
+                "families.data",
+                name,
+                !source.held_out(),
+                "a dataset to learn from, not one that is held out",
+            )?;
         }
         count("families.questions", families.questions, 2)?;
         positive("families.ridge", families.ridge)

@@ -114,7 +114,8 @@ fn auto(files: &AutoFiles) -> String {
     for (family, errors) in &table.families {
         text += &match errors {
             Errors::Measured(measured) => {
-                let rung = |rung: &RungError| format!("{:.1} % at {}", 100.0 * rung.error, rung.visual_tokens);
+                let rung =
+                    |rung: &RungError| format!("{:.1} % at {}", 100.0 * rung.error, rung.visual_tokens);
                 let rungs: Vec<String> = measured.rungs.iter().map(rung).collect();
                 format!("\n  error of {family}: {}", rungs.join(", "))
             }

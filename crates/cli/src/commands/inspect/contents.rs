@@ -8,7 +8,9 @@ use foveate_law::auto::ErrorTable;
 use foveate_model::Weights;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
-use foveate_model::vlm::{FamilyHead, FrozenPart, FrozenParts, VisualCost, VlmConfig, published_names, tower_weights};
+use foveate_model::vlm::{
+    FamilyHead, FrozenPart, FrozenParts, VisualCost, VlmConfig, published_names, tower_weights,
+};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
 
@@ -16,8 +18,8 @@ use super::markdown;
 use crate::auto::LAWS_FILE;
 use crate::failure::Failure;
 use crate::model::{
-    CARD, EMBEDDED_LAWS, Family, NANO, embedded_config, embedded_families, embedded_weights, in_config, in_file, is_gguf,
-    laws, read_config,
+    CARD, EMBEDDED_LAWS, Family, NANO, embedded_config, embedded_families, embedded_weights, in_config,
+    in_file, is_gguf, laws, read_config,
 };
 
 /// A model as its files describe it.
