@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod auto;
 mod bench;
 mod budgets;
 mod chat;
@@ -86,6 +87,7 @@ fn help_names_every_command_and_completions_know_their_flags() {
         "convert",
         "pull",
         "train",
+        "calibrate",
         "eval",
         "sweep",
         "report",

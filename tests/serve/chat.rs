@@ -250,3 +250,42 @@ fn models_plans_and_documents() {
     assert!(page.status == 200 && page.body.len() > 100_000, "it is a part of the program");
     assert_eq!((server.get("/health").status, server.get("/ready").status), (200, 200));
 }
+
+/// `auto` is what `ask` chooses for the same question, with and without a latency.
+#[test]
+fn a_question_gets_what_it_calls_for() {
+    let home = tempfile::tempdir().unwrap();
+    let model = crate::auto::trained(home.path(), "");
+    let folder = model.to_str().unwrap();
+    run(&["calibrate", folder, "--json"]);
+    std::fs::write(model.join("laws.json"), crate::auto::LAWS).unwrap();
+    let server = Server::start(&[folder, "--name", "eye"]);
+    for asked in ["How many stars are there?", "What is written in the picture?"] {
+        let image = super::fixture("images/cat.png");
+        let chosen = run(&[
+            "ask",
+            folder,
+            asked,
+            "--image",
+            &image,
+            "--visual-tokens",
+            "auto",
+            "--max-new-tokens",
+            "4",
+            "--json",
+        ]);
+        let mut request = question("eye", asked, &[&picture("cat.png")]);
+        request["max_tokens"] = json!(4);
+        request["visual_tokens"] = json!("auto");
+        let reply = server.chat(&request).json();
+        assert_eq!(reply["foveate"]["visual_tokens"], chosen["visual_tokens"], "{chosen}");
+        assert_eq!(reply["choices"][0]["message"]["content"], chosen["answer"]);
+        let count = server.post("/v1/count", &request).json();
+        assert_eq!(count["visual_tokens"], chosen["visual_tokens"]);
+        // With ample time the least error wins, whatever it costs.
+        request["max_latency_ms"] = json!(60_000);
+        assert_eq!(server.chat(&request).json()["foveate"]["visual_tokens"], 16);
+        request["max_latency_ms"] = json!(1e-6);
+        assert_eq!(server.chat(&request).status, 422);
+    }
+}

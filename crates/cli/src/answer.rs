@@ -10,6 +10,7 @@ use foveate_law::cost::{Dtype, Workload};
 use foveate_model::generate::{Finish, GenerateOptions, Generated, Session};
 use serde::Serialize;
 
+use crate::auto::Chosen;
 use crate::failure::Failure;
 use crate::model::{Asked, Model, Seen, in_file};
 
@@ -29,6 +30,9 @@ pub(crate) struct Answer {
     /// Of everything that ran; positions that were in the cache already are left out.
     pub(crate) flops: f64,
     pub(crate) ms: Milliseconds,
+    /// How the number of visual tokens was chosen, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auto: Option<Chosen>,
 }
 
 /// Wall-clock times, without the time to open the model.
@@ -54,6 +58,8 @@ pub(crate) struct Milliseconds {
 pub(crate) struct Looked {
     pub(crate) seen: Vec<Seen>,
     pub(crate) decode: Duration,
+    /// How many tokens they became, where that was chosen for the question.
+    pub(crate) chosen: Option<Chosen>,
 }
 
 impl Looked {
@@ -78,10 +84,12 @@ pub(crate) fn generate(
     let generated = generated.map_err(|error| in_file(Path::new(&model.name), error))?;
     let sum = |time: fn(&Seen) -> Duration| looked.seen.iter().map(time).sum::<Duration>();
     let passes = passes_after_the_first(&generated);
+    // Where a number was chosen, the pass over the question ran before the images were looked at.
+    let chosen = looked.chosen.as_ref().map_or(Duration::ZERO, |chosen| chosen.query.0);
     let ms = Milliseconds {
         decode_image: milliseconds(looked.decode + sum(|seen| seen.preprocess)),
         tower: milliseconds(sum(|seen| seen.view.times.tower)),
-        query: milliseconds(sum(|seen| seen.view.times.query)),
+        query: milliseconds(chosen + sum(|seen| seen.view.times.query)),
         compress: milliseconds(sum(|seen| seen.view.times.compress)),
         project: milliseconds(sum(|seen| seen.view.times.project)),
         prefill: milliseconds(generated.prefill),
@@ -99,6 +107,7 @@ pub(crate) fn generate(
         text_tokens: asked.text_tokens,
         new_tokens: generated.tokens.len(),
         ms,
+        auto: looked.chosen.clone(),
     })
 }
 
@@ -133,7 +142,7 @@ pub(crate) fn cost(
         let of = &seen.view.flops;
         flops += of.tower + of.query + of.compress + of.project;
     }
-    Ok(flops)
+    Ok(flops + looked.chosen.as_ref().map_or(0.0, |chosen| chosen.query.1))
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foveate_compress::{Budget, Method};
 use foveate_eval::run::Trouble;
@@ -11,8 +11,12 @@ use foveate_eval::{Question, Reply, System};
 use foveate_model::generate::{GenerateOptions, Session};
 
 use crate::answer::{Looked, cost, generate};
+use crate::auto::{Ask, Auto, look};
 use crate::failure::Failure;
 use crate::model::{Asked, Model, one_question};
+
+/// How results call a number that each question calls for.
+pub(crate) const AUTO: &str = "auto";
 
 /// What makes visual tokens fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +46,15 @@ impl FromStr for Reducer {
 /// What is evaluated.
 pub(crate) struct Evaluated {
     model: Model,
-    budget: Budget,
+    tokens: Tokens,
     reducer: Reducer,
+}
+
+/// How many visual tokens it gets.
+enum Tokens {
+    Fixed(Budget),
+    /// What each question calls for.
+    Auto(Auto),
 }
 
 impl Evaluated {
@@ -60,7 +71,12 @@ impl Evaluated {
         }
         let budget = model.budget(budget)?;
         model.seeing()?.vlm().check_budget(budget)?;
-        Ok(Evaluated { model, budget, reducer })
+        Ok(Evaluated { model, tokens: Tokens::Fixed(budget), reducer })
+    }
+
+    /// The model with as many visual tokens as `auto` chooses for each question.
+    pub(crate) fn by_question(model: &Model, auto: Auto) -> Evaluated {
+        Evaluated { model: model.clone(), tokens: Tokens::Auto(auto), reducer: Reducer::Own }
     }
 
     /// What results call the compressor.
@@ -71,9 +87,27 @@ impl Evaluated {
         })
     }
 
-    /// The number of tokens that was asked for, or the compressor's own.
-    pub(crate) fn budget(&self) -> Budget {
-        self.budget
+    /// The number of tokens that was asked for, or the compressor's own, as file names and tables have it: a number, `adaptive` or
+    /// `auto`.
+    pub(crate) fn tokens(&self) -> String {
+        match &self.tokens {
+            Tokens::Fixed(Budget::Tokens(tokens)) => tokens.to_string(),
+            Tokens::Fixed(_) => "adaptive".to_owned(),
+            Tokens::Auto(_) => AUTO.to_owned(),
+        }
+    }
+
+    /// Whether its tokens are made by the model's own compressor.
+    pub(crate) fn is_own(&self) -> bool {
+        self.reducer == Reducer::Own
+    }
+
+    /// What a choice depends on; nothing where the number is fixed.
+    pub(crate) fn settings(&self) -> String {
+        match &self.tokens {
+            Tokens::Fixed(_) => String::new(),
+            Tokens::Auto(auto) => auto.settings(),
+        }
     }
 
     /// Parameters of the language model, tied embeddings once, and how many of them are not embedding or head.
@@ -95,10 +129,20 @@ impl Evaluated {
 
     /// The pictures as the language model will read them, and the whole prompt.
     fn read(&self, model: &Model, question: &Question<'_>) -> Result<(Looked, Asked), Failure> {
-        let looked_for = question.looked_for.unwrap_or(question.text);
-        let seen = model.look(question.pictures, looked_for, Some(self.budget))?;
-        let looked = Looked { seen, ..Looked::default() };
-        let asked = model.prompt(&one_question(None, question.text), &looked.rows())?;
+        let messages = one_question(None, question.text);
+        let ask = Ask {
+            images: question.pictures,
+            question: question.looked_for.unwrap_or(question.text),
+            messages: &messages,
+            new_tokens: question.max_new_tokens,
+            decode: Duration::ZERO,
+        };
+        let (budget, auto) = match &self.tokens {
+            Tokens::Fixed(budget) => (Some(*budget), None),
+            Tokens::Auto(auto) => (None, Some(auto)),
+        };
+        let looked = look(model, &ask, budget, auto)?;
+        let asked = model.prompt(&messages, &looked.rows())?;
         Ok((looked, asked))
     }
 

@@ -13,11 +13,11 @@ use crate::model::Model;
 /// How many tokens stand for an image, and who makes them.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Compression {
-    /// Tokens that the language model reads for an image (for each tile of a model that tiles), or `adaptive` for a method
-    /// that lets the image decide [default: all that the compressor offers, adaptive for prumerge; visionzip and
-    /// average-pooling want a number].
-    #[arg(long, value_name = "N", value_parser = budget)]
-    pub(crate) visual_tokens: Option<Budget>,
+    /// Tokens that the language model reads for an image (for each tile of a model that tiles), `adaptive` for a method
+    /// that lets the image decide, or, for `ask` and `batch`, `auto`: what the question calls for [default: all that the
+    /// compressor offers, adaptive for prumerge; visionzip and average-pooling want a number].
+    #[arg(long, value_name = "N", value_parser = visual_tokens)]
+    pub(crate) visual_tokens: Option<VisualTokens>,
     /// What makes them: identity, average-pooling, m3, prumerge, prumerge-plus, visionzip, or what the checkpoint carries
     /// weights for: quecc, token-packer, mqt [default: the checkpoint's own].
     #[arg(long, value_name = "NAME")]
@@ -38,13 +38,33 @@ impl Compression {
             *model = model.at_image_size(size)?;
         }
         match self.visual_tokens {
-            Some(budget) => {
+            Some(VisualTokens::Auto) => Err(Failure::user(
+                "--visual-tokens auto: only ask and batch choose a number for each question; here it is a number or adaptive",
+            )),
+            Some(VisualTokens::Fixed(budget)) => {
                 // Told at once, and not with the first image.
                 model.seeing()?.vlm().check_budget(budget)?;
                 Ok(Some(budget))
             }
             None => Ok(model.viewer().and_then(|viewer| viewer.vlm().default_budget())),
         }
+    }
+}
+
+/// How many tokens were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VisualTokens {
+    /// The same for every question.
+    Fixed(Budget),
+    /// What each question calls for.
+    Auto,
+}
+
+/// What [`budget`] reads, or `auto`.
+pub(crate) fn visual_tokens(text: &str) -> Result<VisualTokens, String> {
+    match text {
+        "auto" => Ok(VisualTokens::Auto),
+        _ => budget(text).map(VisualTokens::Fixed).map_err(|told| format!("{told}, or auto")),
     }
 }
 
@@ -113,8 +133,11 @@ mod tests {
     fn budgets_are_numbers_or_adaptive() {
         assert_eq!(budget("36"), Ok(Budget::Tokens(36)));
         assert_eq!(budget("adaptive"), Ok(Budget::Adaptive));
+        assert_eq!(visual_tokens("36"), Ok(VisualTokens::Fixed(Budget::Tokens(36))));
+        assert_eq!(visual_tokens("auto"), Ok(VisualTokens::Auto));
         for wrong in ["0", "-1", "1.5", "", "all", "99999999999999999999999"] {
-            assert!(budget(wrong).is_err(), "{wrong}");
+            assert!(budget(wrong).is_err() && visual_tokens(wrong).is_err(), "{wrong}");
         }
+        assert!(budget("auto").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The `foveate` program: parse, run one subcommand, turn its outcome into an exit code.
 
 mod answer;
+mod auto;
 mod commands;
 mod evaluated;
 mod failure;

@@ -13,9 +13,10 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) use embedded::{
-    CARD, NANO, Unpacked, config as embedded_config, is_embedded, weights as embedded_weights,
+    CARD, LAWS as EMBEDDED_LAWS, NANO, Unpacked, config as embedded_config, families as embedded_families, is_embedded,
+    weights as embedded_weights,
 };
-pub(crate) use files::{Family, in_config, in_file, is_gguf, read_config};
+pub(crate) use files::{Family, in_config, in_file, is_gguf, laws, read_config};
 use foveate_compress::{Budget, CompressError, Method};
 use foveate_data::image::{Image, Layout, Pixels, Preprocessor, Processed};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN};
@@ -85,6 +86,8 @@ pub(crate) struct Model {
     template: Option<ChatTemplate>,
     /// What ends an answer.
     pub(crate) end_tokens: Vec<u32>,
+    /// The text of its errors by family of questions, where it has some.
+    pub(crate) laws: Option<Arc<str>>,
     sight: Option<Sight>,
 }
 
@@ -93,6 +96,12 @@ pub(crate) struct Model {
 struct Sight {
     viewer: Viewer,
     preprocessor: Preprocessor,
+}
+
+/// Images as the tower reads them, with the time that made them so, and the question where the compressor reads it.
+pub(crate) struct Prepared {
+    pub(crate) tiles: Vec<(Tiles, Duration)>,
+    pub(crate) question: Option<Vec<u32>>,
 }
 
 /// What the language model will read in place of an image, and how long it took to make.
@@ -113,20 +122,32 @@ impl Model {
         if images.is_empty() {
             return Ok(Vec::new());
         }
-        let sight = self.sight()?;
-        let vlm = sight.viewer.vlm();
         let budget = self.budget(budget)?;
-        let question = match vlm.compressor().reads_question() {
+        self.view(&self.prepare(images, question)?, budget)
+    }
+
+    /// What [`look`](Self::look) looks at, before anything is decided about tokens.
+    pub(crate) fn prepare(&self, images: &[Image], question: &str) -> Result<Prepared, Failure> {
+        let question = match self.seeing()?.vlm().compressor().reads_question() {
             true => Some(self.question_tokens(question)?),
             false => None,
         };
-        let look = |image| {
+        let prepare = |image| {
             let started = Instant::now();
-            let input = tensors(&sight.preprocessor.apply(image)?)?;
-            let preprocess = started.elapsed();
-            Ok(Seen { view: sight.viewer.view(&input, question.as_deref(), budget)?, preprocess })
+            let (_, tiles) = self.preprocess(image)?;
+            Ok((tiles, started.elapsed()))
         };
-        images.iter().map(look).collect()
+        Ok(Prepared { tiles: images.iter().map(prepare).collect::<Result<_, Failure>>()?, question })
+    }
+
+    /// What the language model reads for each of the images.
+    pub(crate) fn view(&self, prepared: &Prepared, budget: Budget) -> Result<Vec<Seen>, Failure> {
+        let viewer = self.seeing()?;
+        let view = |(tiles, preprocess): &(Tiles, Duration)| {
+            let view = viewer.view(tiles, prepared.question.as_deref(), budget)?;
+            Ok(Seen { view, preprocess: *preprocess })
+        };
+        prepared.tiles.iter().map(view).collect()
     }
 
     /// The budget that was asked for, or the compressor's own; refuses one that wants to be told.

@@ -24,8 +24,11 @@ pub struct Header {
     pub model: String,
     /// What makes visual tokens.
     pub compressor: String,
-    /// How many were asked for.
+    /// How many were asked for: a number, `adaptive` or `auto`.
     pub visual_tokens: String,
+    /// The part of the dataset that was asked; absent in files of older programs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub split: Option<String>,
     /// Names all that answers depend on; samples of another run are never mixed in.
     pub run: String,
 }
@@ -178,6 +181,7 @@ mod tests {
             model: "m".into(),
             compressor: "quecc".into(),
             visual_tokens: "4".into(),
+            split: Some("validation".into()),
             run: run.into(),
         }
     }

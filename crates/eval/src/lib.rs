@@ -10,13 +10,16 @@
 //! | [`metric`] | what an answer is worth |
 //! | [`Sample`], [`Figures`], [`statistics`] | what was answered; what it comes to; how sure that is |
 //! | [`perplexity`] | how well a language model foretells text |
+//! | [`frontier`], [`families`] | a number of tokens for each question against the same for all; the errors that it is chosen by |
 //! | [`run`](mod@run), [`journal`] | a task asked, each answer kept at once |
 //! | [`sweep`], [`results`], [`packed`] | a grid of cells, each a row of a table that `foveate fit` reads; their answers in one file |
 //! | [`report`] | tables, laws and figures of a sweep in one page |
 
 pub mod benchmark;
 mod error;
+pub mod families;
 mod figures;
+pub mod frontier;
 mod item;
 pub mod journal;
 pub mod metric;

@@ -213,6 +213,7 @@ mod tests {
             model: "yes".into(),
             compressor: "none".into(),
             visual_tokens: "4".into(),
+            split: Some(task.split.clone()),
             run: task.digest.clone(),
         }
     }

@@ -371,3 +371,154 @@ fn a_limit_keeps_what_counts_together() {
     assert_eq!(ids(1), ids(1));
     assert_ne!(ids(1), ids(2));
 }
+
+/// A release of MME: texts beside pictures, texts apart from them, and the lists that its scorer reads.
+#[test]
+fn mme_is_read_as_its_authors_publish_it() {
+    let release = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: Option<&str>| {
+        let path = release.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match text {
+            Some(text) => std::fs::write(path, text).unwrap(),
+            None => _ = std::fs::copy(fixture("cat.png"), path).unwrap(),
+        }
+    };
+    let two = "Is it a cat? Please answer yes or no.\tYes\r\nIs it a dog? Please answer yes or no.\tNo\r\n";
+    put("color/0007.png", None);
+    put("color/0007.txt", Some(two));
+    put("artwork/images/31.png", None);
+    put("artwork/questions_answers_YN/31.txt", Some(two));
+    put("eval_tool/Your_Results/color.txt", Some("0007.png\tIs it a cat?\tYes\tYes\n"));
+    let task = read(Benchmark::Mme, release.path()).unwrap();
+    let ids: Vec<&str> = task.items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, ["artwork/31.png", "artwork/31.png#2", "color/0007.png", "color/0007.png#2"]);
+    for (item, right) in task.items.iter().zip([true, false, true, false]) {
+        assert_eq!(item.expected, Expected::YesNo(right));
+        assert!(item.id.starts_with(&item.unit) && item.unit.starts_with(&item.skill), "{item:?}");
+        assert!(item.question.ends_with("yes or no.") && item.pictures[0].image().unwrap().width() > 0);
+    }
+
+    // The list of a subtask, with pictures elsewhere.
+    let lists = release.path().join("eval_tool/Your_Results");
+    let files = BenchmarkFiles {
+        name: Benchmark::Mme,
+        path: lists.clone(),
+        images: Some(release.path().to_owned()),
+        split: None,
+    };
+    let listed = TaskSpec::benchmark(files).open("mme").unwrap();
+    assert_eq!((listed.items.len(), listed.items[0].skill.as_str()), (1, "color"));
+    assert!(listed.items[0].pictures[0].image().unwrap().width() > 0);
+
+    put("eval_tool/Your_Results/count.txt", Some("no tabs at all\n"));
+    let error = read(Benchmark::Mme, &lists).unwrap_err().to_string();
+    assert!(error.contains("count.txt line 1") && error.contains("has 1 column"), "{error}");
+    put("eval_tool/Your_Results/count.txt", Some("a.png\tIs it?\tPerhaps\n"));
+    let error = read(Benchmark::Mme, &lists).unwrap_err().to_string();
+    assert!(error.contains("\"Perhaps\"") && error.contains("yes or no"), "{error}");
+}
+
+/// The hub keeps GQA's questions and its pictures in files of their own, several questions about a picture.
+#[test]
+fn gqa_finds_its_pictures_in_the_other_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let instructions = folder.path().join("testdev_balanced_instructions");
+    let pictures = folder.path().join("testdev_balanced_images");
+    std::fs::create_dir(&instructions).unwrap();
+    std::fs::create_dir(&pictures).unwrap();
+    let record = |id: u32, image: &str, answer: &str| {
+        format!(
+            r#"{{"id": "{id}", "imageId": "{image}", "question": "Is it {id}?", "answer": "{answer}", "isBalanced": true}}"#
+        )
+    };
+    let lines = [record(1, "n9", "yes"), record(2, "n7", "no"), record(3, "n9", "left")];
+    std::fs::write(instructions.join("testdev-00000.jsonl"), lines.join("\n")).unwrap();
+    let images =
+        [("n7", "-", Some("cat.png")), ("n8", "-", Some("cat.png")), ("n9", "-", Some("coffee-wide.png"))];
+    let path = pictures.join("testdev-00000.parquet");
+    hub_file(&path, &HUB.replace("question (UTF8)", "id (UTF8)"), &images);
+    let task = read(Benchmark::Gqa, folder.path()).unwrap();
+    for (item, (id, group, file)) in task.items.iter().zip([
+        ("1", "n9", "coffee-wide.png"),
+        ("2", "n7", "cat.png"),
+        ("3", "n9", "coffee-wide.png"),
+    ]) {
+        let shown = foveate_data::image::decode_file(&fixture(file), &Default::default()).unwrap();
+        assert_eq!((item.id.as_str(), item.group.as_str()), (id, group));
+        assert_eq!(item.pictures[0].image().unwrap().as_rgb(), shown.as_rgb(), "{id}");
+    }
+    assert_eq!(task.items.len(), 3);
+    assert_eq!(task.items[2].expected, texts(&["left"]));
+    // A picture that is in no file may lie beside them, and is named where it does not.
+    std::fs::write(instructions.join("testdev-00000.jsonl"), record(1, "n1", "yes")).unwrap();
+    let task = read(Benchmark::Gqa, folder.path()).unwrap();
+    let lost = task.items[0].pictures[0].image().unwrap_err().to_string();
+    assert!(lost.contains("n1.jpg"), "{lost}");
+}
+
+/// ScienceQA on the hub: lists of choices, numbers for answers, and many records without a picture.
+#[test]
+fn scienceqa_leaves_out_what_has_no_picture() {
+    const MESSAGE: &str = "message schema {
+        optional group image { optional binary bytes; optional binary path (UTF8); }
+        optional binary question (UTF8);
+        optional group choices (LIST) { repeated group list { optional binary element (UTF8); } }
+        optional int64 answer;
+        optional binary hint (UTF8);
+    }";
+    let rows: [(Option<&str>, &str, &[&str], i64, &str); 3] = [
+        (Some("cat.png"), "Which is north?", &["Ohio", "Texas", "Iowa"], 2, ""),
+        (None, "Which is heavier?", &["lead", "wood"], 0, ""),
+        (Some("grey.png"), "Which is grey?", &["this", "that"], 0, "Look at the picture."),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test-00000-of-00001.parquet");
+    let schema = Arc::new(parse_message_type(MESSAGE).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(&path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let bytes = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+    let mut texts_of = |values: Vec<ByteArray>, levels: Vec<i16>, repeats: Option<Vec<i16>>| {
+        let mut column = group.next_column().unwrap().unwrap();
+        let column_writer = column.typed::<ByteArrayType>();
+        column_writer.write_batch(&values, Some(&levels), repeats.as_deref()).unwrap();
+        column.close().unwrap();
+    };
+    let pictures =
+        rows.iter().filter_map(|row| Some(ByteArray::from(std::fs::read(fixture(row.0?)).unwrap())));
+    texts_of(pictures.collect(), rows.iter().map(|row| if row.0.is_some() { 2 } else { 0 }).collect(), None);
+    texts_of(Vec::new(), rows.iter().map(|row| i16::from(row.0.is_some())).collect(), None);
+    texts_of(rows.iter().map(|row| bytes(row.1)).collect(), vec![1; rows.len()], None);
+    let choices: Vec<&str> = rows.iter().flat_map(|row| row.2.iter().copied()).collect();
+    let repeats: Vec<i16> =
+        rows.iter().flat_map(|row| (0..row.2.len()).map(|nth| i16::from(nth > 0))).collect();
+    texts_of(choices.iter().map(|choice| bytes(choice)).collect(), vec![3; choices.len()], Some(repeats));
+    let mut column = group.next_column().unwrap().unwrap();
+    let answers: Vec<i64> = rows.iter().map(|row| row.3).collect();
+    column.typed::<Int64Type>().write_batch(&answers, Some(&vec![1; rows.len()]), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let hints: Vec<ByteArray> = rows.iter().map(|row| bytes(row.4)).collect();
+    column.typed::<ByteArrayType>().write_batch(&hints, Some(&vec![1; rows.len()]), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    let task = read(Benchmark::ScienceQa, folder.path()).unwrap();
+    assert_eq!((task.items.len(), task.without_reference), (2, 0));
+    assert_eq!(task.items[0].options, ["Ohio", "Texas", "Iowa"]);
+    assert_eq!(task.items[0].expected, Expected::Option(2));
+    assert_eq!(task.items[1].question, "Look at the picture.\nWhich is grey?");
+    assert_eq!(
+        task.items[1].pictures[0].image().unwrap().as_rgb(),
+        foveate_data::image::decode_file(&fixture("grey.png"), &Default::default()).unwrap().as_rgb()
+    );
+    // An answer that no choice has.
+    let path = folder.path().join("problems.json");
+    std::fs::copy(fixture("cat.png"), folder.path().join("image.png")).unwrap();
+    let problem = r#"{"7": {"question": "?", "choices": ["a", "b"], "answer": 2, "hint": "", "image": "image.png", "split": "test"}}"#;
+    std::fs::write(&path, problem).unwrap();
+    let error = read(Benchmark::ScienceQa, &path).unwrap_err().to_string();
+    assert!(error.contains("answers \"2\"; one of its 2 options is expected"), "{error}");
+}

@@ -187,7 +187,7 @@ impl FitDocument {
 }
 
 /// A law as a plan needs it: read back from a document, or taken from an assessment.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedLaw {
     /// Task, where the document holds several.
     pub task: Option<String>,
@@ -203,7 +203,7 @@ pub struct PlannedLaw {
     /// Where it was measured.
     pub measured: Measured,
     /// Refitted laws, for intervals; may be empty.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draws: Vec<Law>,
 }
 

@@ -80,6 +80,22 @@ pub enum LawError {
         /// What is missing.
         message: String,
     },
+    /// A document that is no table of errors.
+    #[error("{origin}: {message}")]
+    Unreadable {
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A family of questions without errors.
+    #[error("there are no errors of the family {family:?}; known are {}", known.join(", "))]
+    NoFamily {
+        /// The family.
+        family: String,
+        /// Those that have some.
+        known: Vec<String>,
+    },
     /// An option has a value that is not allowed.
     #[error("{option} = {value}: {allowed}")]
     BadOption {

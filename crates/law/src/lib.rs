@@ -7,7 +7,7 @@
 //! - [`read_file`] reads a table of measurements, [`fit()`] fits a [`Law`] to it, [`assess`] also says how far to trust
 //!   it, [`FitDocument`] is all of that as JSON.
 //! - [`cost`] counts FLOPs, bytes and memory of every stage from plain dimensions.
-//! - [`plan`] ranks language models and token counts under a [`Budget`].
+//! - [`plan`] ranks language models and token counts under a [`Budget`]; [`auto`] chooses the tokens of one question.
 //! - `plot` (feature `plot`) draws.
 //!
 //! ```
@@ -34,6 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod auto;
 pub mod cost;
 mod document;
 mod error;

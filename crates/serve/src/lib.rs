@@ -24,7 +24,8 @@ mod options;
 mod run;
 
 pub use backend::{Asked, Backend, Refusal};
+pub use engine::{Meter, Work};
 pub use http::openapi;
 pub use log::{LogFormat, start_log};
-pub use options::{ApiKey, FileOptions, Limits, Options, RemoteImages, Schedule};
+pub use options::{ApiKey, AutoOptions, FileOptions, Limits, Options, RemoteImages, Schedule};
 pub use run::{ServeError, serve};

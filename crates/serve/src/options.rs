@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foveate_compress::Budget;
 use foveate_law::PlannedLaw;
+use foveate_law::auto::ErrorTable;
 use foveate_law::cost::Rates;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,6 +26,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// The visual tokens of requests that say nothing about them; the compressor's own where this is `None`.
     pub budget: Option<Budget>,
+    /// What `auto` chooses by; where this is `None` it stands for the most tokens, or the most that are in time.
+    pub auto: Option<AutoOptions>,
     /// Images by address.
     pub remote: RemoteImages,
     /// Uploaded images.
@@ -51,6 +54,7 @@ impl Default for Options {
             limits: Limits::default(),
             schedule: Schedule::default(),
             budget: None,
+            auto: None,
             remote: RemoteImages::Refused,
             files: FileOptions::default(),
             deadline: Duration::from_secs(120),
@@ -126,6 +130,16 @@ impl Default for Schedule {
     fn default() -> Self {
         Self { parallel: 16, queue: 64, prefix_bytes: 256 << 20, piece: 256 }
     }
+}
+
+/// What a number of visual tokens is chosen by where a request says `auto`. The model guesses the family of a question.
+#[derive(Clone, Debug)]
+pub struct AutoOptions {
+    /// The model's error by family and number of tokens.
+    pub errors: ErrorTable,
+    /// How far the error may lie above the least one of the ladder, where that is cheaper. A request with a latency gets the
+    /// least error that is in time.
+    pub tolerance: f64,
 }
 
 /// Whether images may be named by an address on the network.

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use foveate_data::Question;
 use foveate_data::baseline::{QuestionOnly, Report};
-use foveate_data::{Order, Question, Stream, Tolerance};
+use foveate_model::vlm::{FamilyHead, FittedHead};
 use serde_json::json;
 
 use crate::evaluate::{Count, Score};
+use crate::families::{self, Pick};
 use crate::recipe::{Kind, Parts, Recipe, Source as From, SplitName, Tokens};
-use crate::{Result, atomic};
+use crate::{Result, TrainError, atomic};
 
 /// Questions of the training data that the question-only baseline learns from, at most.
 const LEARNT: usize = 20_000;
@@ -41,6 +43,8 @@ pub struct Facts<'a> {
     pub scores: &'a [Score],
     /// By dataset, what can be answered without looking; those that are known.
     pub baselines: &'a BTreeMap<String, Report>,
+    /// The guess of a question's family, where there is one.
+    pub families: Option<&'a FamilyHead>,
     /// Name and version of the program.
     pub program: &'a str,
     /// The commit that it was built from, if known.
@@ -75,19 +79,71 @@ pub fn baselines(recipe: &Recipe) -> Result<BTreeMap<String, Report>> {
 
 /// Questions of a dataset, `most` of them, in the order in which [`evaluate`](crate::evaluate::evaluate) asks.
 fn questions(recipe: &Recipe, name: &str, most: usize) -> Result<Vec<Question>> {
-    let source = recipe.data[name].open(recipe.questions)?;
-    let order = Order::Shuffled { seed: recipe.seed, epoch: 0 };
-    // What is broken was counted by whoever looked at the pictures.
-    let samples = Stream::new(source, order, Tolerance { fraction: 1.0 }).filter_map(std::result::Result::ok);
-    let asked = samples.flat_map(|sample| sample.questions.into_iter().take(recipe.questions));
-    Ok(asked.take(most).collect())
+    families::questions(&recipe.data[name], Pick { each: recipe.questions, seed: recipe.seed, most })
 }
 
 /// The card.
 pub fn write(facts: &Facts<'_>) -> String {
     let recipe = facts.recipe;
-    let sections = [head(facts), data(recipe), made(facts), scores(facts), limits(facts), file(facts.text)];
+    let mut sections = vec![head(facts), data(recipe), made(facts), scores(facts)];
+    sections.extend(facts.families.map(automatic));
+    sections.extend([limits(facts), file(facts.text)]);
     format!("{}\n{}\n", front_matter(recipe), sections.join("\n\n"))
+}
+
+/// Says in the card of a model's folder how well families are guessed; a folder without a card stays without.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn tell_families(folder: &Path, head: &FamilyHead) -> Result<()> {
+    let path = folder.join("README.md");
+    match std::fs::read_to_string(&path) {
+        Ok(card) => atomic::replace_bytes(&path, with_families(&card, head).as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(TrainError::Io { path, error }),
+    }
+}
+
+/// The heading of what is said about `--visual-tokens auto`.
+const AUTOMATIC: &str = "## Visual tokens by question";
+
+/// How well the family of a question is guessed.
+fn automatic(head: &FamilyHead) -> String {
+    let FittedHead { questions, validation, .. } = head.fitted;
+    let mut text = format!(
+        "{AUTOMATIC}\n\nA linear layer on the question's vector tells {} apart, for `--visual-tokens auto`; it was fitted to \
+         {questions} training questions",
+        listed(&head.families, "and")
+    );
+    if let Some([right, asked]) = validation {
+        let [low, high] = wilson(Count { right, asked });
+        let part = Count { right, asked }.accuracy();
+        _ = write!(
+            text,
+            " and is right about {:.1} % [{:.1}, {:.1}] of {asked} validation questions",
+            100.0 * part,
+            100.0 * low,
+            100.0 * high
+        );
+    }
+    text + "."
+}
+
+/// A card with what is said of this head in place of what was said of another; behind everything else where the card is not ours.
+pub fn with_families(card: &str, head: &FamilyHead) -> String {
+    let section = automatic(head);
+    // The recipe may hold any text.
+    let ours = &card[..card.find("\n## The recipe\n").unwrap_or(card.len())];
+    if let Some(start) = ours.find(&format!("\n{AUTOMATIC}\n")) {
+        let rest = &card[start + 1..];
+        let behind = rest.find("\n## ").map_or("\n", |end| &rest[end..]);
+        let gap = if behind == "\n" { "" } else { "\n" };
+        return format!("{}\n{section}{gap}{behind}", &card[..start]);
+    }
+    match ours.find("\n## Limits\n") {
+        Some(start) => format!("{}\n{section}\n{}", &card[..start], &card[start..]),
+        None => format!("{}\n\n{section}\n", card.trim_end()),
+    }
 }
 
 /// Strings as JSON writes them, which YAML reads as well.
@@ -337,6 +393,7 @@ mod tests {
             threads: 2,
             scores: &[score(1, 20), score(16, 40)],
             baselines: &baselines(&recipe).unwrap(),
+            families: None,
             program: "foveate 1.2.3",
             commit: Some("abcdef"),
         })
@@ -405,6 +462,34 @@ mod tests {
         let data = data(&recipe);
         assert!(data.contains("| scenes | training | NLVR v1, train | CC BY 4.0 |"), "{data}");
         assert!(data.contains("| tokenizer | start | `o/n` | its own; see there |"), "{data}");
+    }
+
+    #[test]
+    fn a_card_says_how_well_families_are_guessed() {
+        let head = |right| FamilyHead {
+            families: vec!["reasoning".into(), "text".into()],
+            weights: vec![vec![0.0], vec![1.0]],
+            bias: vec![0.0, 0.0],
+            fitted: FittedHead { questions: 500, ridge: 1e-3, validation: Some([right, 263]) },
+        };
+        // A heading of ours inside of the recipe is none of the card's.
+        let plain = card(&format!("{SMOKE}\n## Visual tokens by question\n## Limits\n"), &[]);
+        let once = with_families(&plain, &head(81));
+        let (before, section) = once.split_once(AUTOMATIC).unwrap();
+        assert!(before.contains("## Scores") && !before.contains("## Limits"), "{once}");
+        assert!(
+            section.contains("tells reasoning and text apart") && section.contains("500 training questions")
+        );
+        assert!(
+            section.contains("30.8 % [25.5, 36.6] of 263 validation questions.\n\n## Limits\n"),
+            "{once}"
+        );
+        let twice = with_families(&once, &head(263));
+        assert!(twice.contains("100.0 % [98.6, 100.0] of 263") && !twice.contains("30.8 %"), "{twice}");
+        assert_eq!(with_families(&twice, &head(81)), once);
+        let theirs = with_families("# Mine\n", &head(81));
+        assert!(theirs.starts_with("# Mine\n\n## Visual tokens by question\n\nA linear"), "{theirs}");
+        assert_eq!(with_families(&theirs, &head(81)), theirs);
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn same_run(one: &Recipe, other: &Recipe) -> bool {
         evaluation: Default::default(),
         checkpoints: Default::default(),
         spikes: Default::default(),
+        families: None,
         // Features from a cache are rounded to f16, so that having one matters and its size does not.
         feature_cache_bytes: recipe.feature_cache_bytes.min(1),
         feature_cache_folder: None,

@@ -106,8 +106,16 @@ impl Encoder<'_> {
             messages.push(Message::assistant(answer));
         }
         slots.push(Slot::Answer(self.end_token));
-        let question = self.ids(first.text.replace(image_token, " ").trim(), true)?;
+        let question = self.question(&first.text)?;
         Ok(Example { picture, question, slots })
+    }
+
+    /// What a compressor reads of a question: its text alone, as the program does.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn question(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(text.replace(self.template.image_token(), " ").trim(), true)
     }
 
     /// A rendered prompt, as a model that is used reads it.

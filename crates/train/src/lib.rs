@@ -14,6 +14,7 @@
 //! | `patches` | what a tower from scratch learns first |
 //! | [`features`] | a frozen tower sees each picture once |
 //! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`], [`card`] | the run |
+//! | [`families`] | the guess of a question's family, fitted to what was trained |
 //! | [`gradients`], [`estimate`] | what to know before it starts |
 
 mod atomic;
@@ -24,6 +25,7 @@ pub mod encode;
 mod error;
 pub mod estimate;
 pub mod evaluate;
+pub mod families;
 pub mod features;
 pub mod feed;
 pub mod forward;

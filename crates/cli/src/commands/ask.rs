@@ -8,7 +8,8 @@ use clap::Args;
 use foveate_model::generate::Session;
 
 use crate::Outcome;
-use crate::answer::{Looked, generate};
+use crate::answer::generate;
+use crate::auto::{Ask, AutoFlags, look};
 use crate::generation::{Generation, Threads};
 use crate::looking::{Compression, Images};
 use crate::model::{Place, one_question};
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     images: Images,
     #[command(flatten)]
     compression: Compression,
+    #[command(flatten)]
+    auto: AutoFlags,
     /// Instructions for the whole conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -50,11 +53,12 @@ impl Arguments {
         self.threads.apply()?;
         let (images, decode) = self.images.decode()?;
         let mut model = self.place.open()?;
-        let budget = self.compression.apply(&mut model)?;
+        let (budget, auto) = self.auto.resolve(self.compression, &mut model)?;
         let started = Instant::now();
-        let seen = model.look(&images, &self.question, budget)?;
-        let looked = Looked { seen, decode };
         let messages = one_question(self.system.as_deref(), &self.question);
+        let (question, new_tokens) = (self.question.as_str(), options.max_tokens);
+        let ask = Ask { images: &images, question, messages: &messages, new_tokens, decode };
+        let looked = look(&model, &ask, budget, auto.as_ref())?;
         let asked = model.prompt(&messages, &looked.rows())?;
         let mut session = Session::new(model.decoder.clone());
         let before = decode + started.elapsed();

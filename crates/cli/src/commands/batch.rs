@@ -16,7 +16,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::answer::{Answer, Looked, generate};
+use crate::answer::{Answer, generate};
+use crate::auto::{Ask, Auto, AutoFlags, look};
 use crate::failure::Failure;
 use crate::generation::{Generation, Threads};
 use crate::looking::Compression;
@@ -52,6 +53,8 @@ pub(crate) struct Arguments {
     skip_fraction: f64,
     #[command(flatten)]
     compression: Compression,
+    #[command(flatten)]
+    auto: AutoFlags,
     /// Instructions in front of every question.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -63,6 +66,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+/// A budget for all rows, or what chooses one for each.
+type Tokens = (Option<Budget>, Option<Auto>);
 
 /// What `batch --json` prints.
 #[derive(Serialize)]
@@ -98,8 +104,8 @@ impl Arguments {
             )));
         }
         let mut model = self.place.open()?;
-        let budget = self.compression.apply(&mut model)?;
-        let mut journal = Journal::open(&self.output, &self.settings(&model, budget))?;
+        let tokens = self.auto.resolve(self.compression, &mut model)?;
+        let mut journal = Journal::open(&self.output, &self.settings(&model, &tokens))?;
         let continued = journal.rows();
         self.judge(&journal, count)?;
         if continued > count {
@@ -121,7 +127,7 @@ impl Arguments {
                 continue;
             }
             let answered = match &row.content {
-                Ok(asked) => self.answer(&model, &mut session, asked, budget, &options),
+                Ok(asked) => self.answer(&model, &mut session, asked, &tokens, &options),
                 Err(reason) => Err(Failure::user(reason)),
             };
             // What is wrong with a row is told in its place; what is wrong with the machine ends the run.
@@ -146,12 +152,13 @@ impl Arguments {
     }
 
     /// All that the answers depend on besides the rows: a file of other answers must not be continued.
-    fn settings(&self, model: &Model, budget: Option<Budget>) -> String {
+    fn settings(&self, model: &Model, (budget, auto): &Tokens) -> String {
         let compressor = model.viewer().map(|viewer| viewer.vlm().compressor().method());
         let Arguments { system, generation, image_folder, .. } = self;
         let (Place { tower, language, mmproj, dtype, .. }, size) = (&self.place, self.compression.image_size);
+        let auto = auto.as_ref().map_or(String::new(), Auto::settings);
         format!(
-            "{} {tower:?} {language:?} {mmproj:?} {dtype} {compressor:?} {budget:?} {size:?} {system:?} {generation:?} {image_folder:?}",
+            "{} {tower:?} {language:?} {mmproj:?} {dtype} {compressor:?} {budget:?} {size:?} {system:?} {generation:?} {image_folder:?}{auto}",
             model.name
         )
     }
@@ -161,7 +168,7 @@ impl Arguments {
         model: &Model,
         session: &mut Session,
         row: &rows::Asked,
-        budget: Option<Budget>,
+        (budget, auto): &Tokens,
         options: &GenerateOptions,
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
@@ -171,9 +178,10 @@ impl Arguments {
         let decode = |name: &String| decode_file(&folder.join(name), &limits);
         let images = row.images.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         let decode = started.elapsed();
-        let seen = model.look(&images, &row.question, budget)?;
-        let looked = Looked { seen, decode };
         let messages = one_question(self.system.as_deref(), &row.question);
+        let (question, new_tokens) = (row.question.as_str(), options.max_tokens);
+        let ask = Ask { images: &images, question, messages: &messages, new_tokens, decode };
+        let looked = look(model, &ask, *budget, auto.as_ref())?;
         let asked = model.prompt(&messages, &looked.rows())?;
         let quiet = |_: &str| ControlFlow::Continue(());
         generate(model, session, &asked, &looked, options, started.elapsed(), quiet)

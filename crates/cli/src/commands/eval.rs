@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use foveate_compress::Budget;
+use foveate_eval::frontier::{Answers, Cost, Frontier, Point};
 use foveate_eval::journal::{self, Header, Journal};
 use foveate_eval::run::{figures, run};
 use foveate_eval::statistics::{Paired, paired};
@@ -18,11 +18,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::Outcome;
-use crate::evaluated::{Evaluated, Reducer};
+use crate::auto::AutoFlags;
+use crate::evaluated::{AUTO, Evaluated, Reducer};
 use crate::failure::Failure;
 use crate::generation::Threads;
-use crate::looking::budget;
-use crate::model::Place;
+use crate::looking::{VisualTokens, visual_tokens};
+use crate::model::{Model, Place};
 use crate::output::{print, print_json};
 use crate::text::{interval, table};
 use tasks::{TaskFlags, control_of};
@@ -45,9 +46,12 @@ pub(crate) struct Arguments {
     tasks: Vec<String>,
     #[command(flatten)]
     flags: TaskFlags,
-    /// Numbers of visual tokens, such as 1,4,16 [default: the compressor's own].
-    #[arg(long, value_name = "N,…", value_parser = budget, value_delimiter = ',')]
-    visual_tokens: Vec<Budget>,
+    /// Numbers of visual tokens, such as 1,4,16; `auto` for what each question calls for, which is held against the fixed
+    /// numbers beside it [default: the compressor's own].
+    #[arg(long, value_name = "N,…", value_parser = visual_tokens, value_delimiter = ',')]
+    visual_tokens: Vec<VisualTokens>,
+    #[command(flatten)]
+    auto: AutoFlags,
     /// What makes them: a compressor's name, `own` for the model's, `down-scaling` for smaller pictures.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "own")]
     compressor: Vec<Reducer>,
@@ -75,6 +79,9 @@ struct Document {
     model: String,
     params: u64,
     results: Vec<Measured>,
+    /// `auto` against the fixed numbers, by FLOPs and by time, where both were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    frontier: Vec<Frontier>,
 }
 
 /// A task at a number of visual tokens.
@@ -87,7 +94,7 @@ struct Measured {
     /// The task whose questions it asks, with other ones for the compressor; `against` is then the difference to that task.
     #[serde(skip_serializing_if = "Option::is_none")]
     control_of: Option<String>,
-    /// As asked for: a number, or `adaptive`.
+    /// As asked for: a number, `adaptive` or `auto`.
     asked_visual_tokens: String,
     /// Records of the benchmark whose answers are kept back.
     without_reference: usize,
@@ -100,14 +107,6 @@ struct Measured {
     against: Option<Paired>,
 }
 
-/// A budget as file names and tables have it.
-fn word(budget: Budget) -> String {
-    match budget {
-        Budget::Tokens(tokens) => tokens.to_string(),
-        _ => "adaptive".to_owned(),
-    }
-}
-
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
         self.threads.apply()?;
@@ -116,16 +115,7 @@ impl Arguments {
         }
         let tasks = self.flags.open(&self.tasks)?;
         let model = self.place.open()?;
-        let budgets = match self.visual_tokens.as_slice() {
-            [] => vec![None],
-            some => some.iter().copied().map(Some).collect(),
-        };
-        let mut systems = Vec::new();
-        for reducer in &self.compressor {
-            for budget in &budgets {
-                systems.push(Evaluated::new(&model, *reducer, *budget)?);
-            }
-        }
+        let mut systems = self.systems(&model)?;
         if tasks.iter().any(Task::is_control) {
             systems.iter().try_for_each(Evaluated::check_control)?;
         }
@@ -144,16 +134,50 @@ impl Arguments {
         let questions: usize = tasks.iter().map(|task| task.items.len()).sum();
         let bar = bar(questions * systems.len());
         let mut results = Vec::new();
+        let mut answers: Vec<Vec<(&str, Vec<Sample>)>> = vec![Vec::new(); systems.len()];
         for (nth, task) in tasks.iter().enumerate() {
             let before = nth.checked_sub(1).and_then(|nth| tasks.get(nth));
-            for system in &mut systems {
-                results.push(self.measure(task, before, system, folder, &bar)?);
+            for (system, answers) in systems.iter_mut().zip(&mut answers) {
+                let (measured, samples) = self.measure(task, before, system, folder, &bar)?;
+                results.push(measured);
+                // A control is no part of what is asked of the system.
+                if !task.is_control() {
+                    answers.push((task.name.as_str(), samples));
+                }
             }
         }
         bar.finish_and_clear();
         let params = systems.first().map_or(0, |system| system.params().0);
-        let document = Document { model: model.name.clone(), params, results };
+        let frontier = frontier(&systems, &answers);
+        let document = Document { model: model.name.clone(), params, results, frontier };
         if self.json { print_json(&document) } else { print(&document.told()) }
+    }
+
+    /// The model with every way to make tokens and every number of them.
+    fn systems(&self, model: &Model) -> Result<Vec<Evaluated>, Failure> {
+        let tokens: Vec<Option<VisualTokens>> = match self.visual_tokens.as_slice() {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
+        if !tokens.contains(&Some(VisualTokens::Auto)) {
+            self.auto.refuse()?;
+        }
+        let mut systems = Vec::new();
+        for reducer in &self.compressor {
+            for tokens in &tokens {
+                systems.push(match tokens {
+                    Some(VisualTokens::Auto) if *reducer == Reducer::Own => {
+                        Evaluated::by_question(model, self.auto.open(model)?)
+                    }
+                    Some(VisualTokens::Auto) => {
+                        return Err(Failure::user("--visual-tokens auto goes with --compressor own alone"));
+                    }
+                    Some(VisualTokens::Fixed(budget)) => Evaluated::new(model, *reducer, Some(*budget))?,
+                    None => Evaluated::new(model, *reducer, None)?,
+                });
+            }
+        }
+        Ok(systems)
     }
 
     fn measure(
@@ -163,11 +187,11 @@ impl Arguments {
         system: &mut Evaluated,
         folder: &Path,
         bar: &ProgressBar,
-    ) -> Result<Measured, Failure> {
-        let (compressor, tokens) = (system.compressor()?, word(system.budget()));
+    ) -> Result<(Measured, Vec<Sample>), Failure> {
+        let (compressor, tokens) = (system.compressor()?, system.tokens());
         let path_of = |task: &str| folder.join(format!("{task}-v{tokens}-{compressor}.jsonl"));
         let path = path_of(&task.name);
-        let header = self.header(task, &compressor, &tokens);
+        let header = self.header(task, &compressor, &tokens, &system.settings());
         let Some(mut journal) = Journal::open(&path, &header)? else {
             return Err(Failure::user(format!("{}: another run is writing it", path.display())));
         };
@@ -182,7 +206,7 @@ impl Arguments {
             (None, Some(other)) => Some(compare(journal.samples(), &header, other)?),
             (None, None) => None,
         };
-        Ok(Measured {
+        let measured = Measured {
             task: task.name.clone(),
             metric: task.metric.name(),
             family: task.family_name(),
@@ -193,14 +217,15 @@ impl Arguments {
             figures: figures(task, journal.samples())?,
             samples: self.samples.is_some().then(|| path.display().to_string()),
             against,
-        })
+        };
+        Ok((measured, journal.samples().to_vec()))
     }
 
     /// All that the answers depend on: a file of other answers must not be continued.
-    fn header(&self, task: &Task, compressor: &str, tokens: &str) -> Header {
+    fn header(&self, task: &Task, compressor: &str, tokens: &str, chosen_by: &str) -> Header {
         let Place { model, tower, language, mmproj, dtype, .. } = &self.place;
         let settings = format!(
-            "{model} {tower:?} {language:?} {mmproj:?} {dtype} {compressor} {tokens} {}",
+            "{model} {tower:?} {language:?} {mmproj:?} {dtype} {compressor} {tokens} {}{chosen_by}",
             task.digest
         );
         let digest = Sha256::digest(settings.as_bytes());
@@ -211,9 +236,22 @@ impl Arguments {
             model: model.clone(),
             compressor: compressor.to_owned(),
             visual_tokens: tokens.to_owned(),
+            split: Some(task.split.clone()),
             run: digest[..6].iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }
+}
+
+/// The number that each question calls for against the fixed ones of the model's own compressor, over all tasks.
+fn frontier(systems: &[Evaluated], answers: &[Vec<(&str, Vec<Sample>)>]) -> Vec<Frontier> {
+    let mut own = Vec::new();
+    for (system, answers) in systems.iter().zip(answers).filter(|(system, _)| system.is_own()) {
+        let tasks = answers.iter().map(|(task, samples)| (*task, samples.as_slice())).collect();
+        own.push(Answers { visual_tokens: system.tokens(), tasks });
+    }
+    let (auto, fixed): (Vec<_>, Vec<_>) = own.into_iter().partition(|answers| answers.visual_tokens == AUTO);
+    let Some(auto) = auto.first().filter(|_| !fixed.is_empty()) else { return Vec::new() };
+    [Cost::Flops, Cost::Ms].into_iter().filter_map(|cost| Frontier::new(&fixed, auto, cost, 0)).collect()
 }
 
 fn bar(length: usize) -> ProgressBar {
@@ -297,6 +335,9 @@ impl Document {
         let rows: Vec<Vec<String>> = self.results.iter().map(row).collect();
         let mut text = format!("{}: {} parameters in its language model\n\n", self.model, self.params);
         text += &table(&header, &rows, 3);
+        for found in &self.frontier {
+            text += &format!("\n\n{}\n{}", points(found), found.says());
+        }
         for measured in &self.results {
             let name = format!("{} V = {}", measured.task, measured.asked_visual_tokens);
             let also =
@@ -328,4 +369,22 @@ impl Document {
         }
         text
     }
+}
+
+/// Mean cost and error of each fixed number and of the choice, over all tasks.
+fn points(of: &Frontier) -> String {
+    let (unit, scale) = match of.cost {
+        Cost::Flops => ("MFLOP", 1e6),
+        Cost::Ms => ("ms", 1.0),
+    };
+    let row = |point: &Point| {
+        vec![
+            point.visual_tokens.clone(),
+            format!("{:.2}", point.cost / scale),
+            format!("{:.1}", 100.0 * point.error.value),
+            interval(point.error.interval.map(|end| 100.0 * end), 1),
+        ]
+    };
+    let rows: Vec<Vec<String>> = of.fixed.iter().chain([&of.auto]).map(row).collect();
+    table(&["V", unit, "error %", "95 % interval"], &rows, 1)
 }

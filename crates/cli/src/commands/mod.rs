@@ -3,6 +3,7 @@
 mod ask;
 mod batch;
 mod bench;
+mod calibrate;
 mod chat;
 mod compare;
 mod completions;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Pull(pull::Arguments),
     Serve(Box<serve::Arguments>),
     Train(Box<train::Arguments>),
+    Calibrate(calibrate::Arguments),
     Eval(Box<eval::Arguments>),
     Sweep(sweep::Arguments),
     Report(report::Arguments),
@@ -81,6 +83,7 @@ impl Command {
             Command::Pull(arguments) => arguments.run(),
             Command::Serve(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
+            Command::Calibrate(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
             Command::Sweep(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),

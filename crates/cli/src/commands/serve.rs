@@ -13,6 +13,7 @@ use foveate_serve::{
 
 use super::law_source;
 use crate::Outcome;
+use crate::auto;
 use crate::failure::Failure;
 use crate::generation::Threads;
 use crate::looking::Compression;
@@ -101,6 +102,13 @@ pub(crate) struct Arguments {
     /// The law that /v1/plan plans with, as `foveate fit --out` writes it [default: published measurements].
     #[arg(long, value_name = "law.json")]
     law: Option<PathBuf>,
+    /// The errors by kind of question that `visual_tokens: "auto"` chooses by, as `foveate calibrate` writes them [default:
+    /// laws.json in MODEL; without one `auto` means the most tokens].
+    #[arg(long, value_name = "FILE")]
+    laws: Option<PathBuf>,
+    /// For `auto` without a latency: how far the predicted error may lie above the least one, where that is cheaper.
+    #[arg(long, value_name = "ERROR", default_value_t = auto::TOLERANCE, value_parser = auto::tolerance)]
+    tolerance: f64,
     /// The task to plan for, where the file holds several.
     #[arg(long, requires = "law")]
     task: Option<String>,
@@ -154,6 +162,7 @@ impl Arguments {
                 ..Schedule::default()
             },
             budget,
+            auto: auto::served(&model, self.laws.as_deref(), self.tolerance)?,
             remote: match self.allow_remote_images {
                 true => RemoteImages::Public(self.remote_timeout),
                 false => RemoteImages::Refused,

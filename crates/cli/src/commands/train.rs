@@ -12,6 +12,7 @@ use foveate_train::TrainError;
 use foveate_train::card;
 use foveate_train::estimate::{Estimate, StageEstimate, estimate};
 use foveate_train::evaluate::Score;
+use foveate_train::families;
 use foveate_train::log::{Event, Observer};
 use foveate_train::recipe::Recipe;
 use foveate_train::student::{Storage, Student};
@@ -115,6 +116,7 @@ impl Arguments {
             Ended::Finished(scores) => {
                 let model = folder.join("model");
                 trainer.student().save(&model, Storage::F16, recipe.export)?;
+                let families = families::export(&recipe, trainer.student(), &model, threads)?;
                 // A run that was over already scores nothing; the card that it wrote then knows more.
                 if !scores.is_empty() || !model.join("README.md").exists() {
                     let facts = card::Facts {
@@ -127,10 +129,13 @@ impl Arguments {
                         threads,
                         scores: &scores,
                         baselines: &card::baselines(&recipe)?,
+                        families: families.as_ref(),
                         program: concat!("foveate ", env!("CARGO_PKG_VERSION")),
                         commit: option_env!("FOVEATE_COMMIT"),
                     };
                     card::save(&model, &facts)?;
+                } else if let Some(head) = &families {
+                    card::tell_families(&model, head)?;
                 }
                 (Some(model), scores)
             }

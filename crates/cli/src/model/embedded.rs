@@ -9,7 +9,7 @@ use foveate_data::image::Preprocessor;
 use foveate_data::prompt::ChatTemplate;
 use foveate_hub::Source;
 use foveate_model::Weights;
-use foveate_model::vlm::{Viewer, Vlm, VlmConfig, published_names};
+use foveate_model::vlm::{FAMILIES_FILE, FamilyHead, Viewer, Vlm, VlmConfig, published_names};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokenizers::Tokenizer;
@@ -34,6 +34,12 @@ const TOKENIZER: &str = file!(include_str, "tokenizer.json");
 const TOKENIZER_CONFIG: &str = file!(include_str, "tokenizer_config.json");
 const PREPROCESSOR: &str = file!(include_str, "preprocessor_config.json");
 const WEIGHTS: &[u8] = file!(include_bytes, "model.safetensors");
+/// `FAMILIES` and `LAWS`: what `--visual-tokens auto` reads, where the model has it.
+mod optional {
+    include!(concat!(env!("OUT_DIR"), "/optional.rs"));
+}
+use optional::FAMILIES;
+pub(crate) use optional::LAWS;
 /// What it is, for people.
 pub(crate) const CARD: &str = file!(include_str, "README.md");
 
@@ -45,6 +51,11 @@ pub(crate) fn is_embedded(word: &str) -> bool {
 /// Its dimensions.
 pub(crate) fn config() -> Result<VlmConfig, Failure> {
     VlmConfig::from_json(CONFIG).map_err(|error| in_config(Path::new(NANO), error))
+}
+
+/// Its guess of a question's family, where it has one.
+pub(crate) fn families() -> foveate_model::Result<Option<FamilyHead>> {
+    FAMILIES.map(|text| FamilyHead::from_json(FAMILIES_FILE, text)).transpose()
 }
 
 /// Its tensors.
@@ -65,6 +76,7 @@ impl Place {
             }
         }
         let vlm = Vlm::load(config()?, &weights()?.packed(self.dtype));
+        let vlm = vlm.and_then(|vlm| vlm.with_families(families()?));
         let vlm = vlm.map_err(|error| in_config(Path::new(NANO), error))?;
         let decoder = vlm.decoder().clone();
 
@@ -81,7 +93,8 @@ impl Place {
         let preprocessor = Preprocessor::from_json(&named("preprocessor_config.json"), PREPROCESSOR)?;
         let preprocessor = fitted(preprocessor, vlm.config());
         let sight = Some(Sight { viewer: Viewer::new(vlm, Arc::default()), preprocessor });
-        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+        let laws = LAWS.map(Arc::from);
+        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, laws, sight })
     }
 }
 

@@ -16,6 +16,7 @@ use tokenizers::Tokenizer;
 
 use super::embedded::is_embedded;
 use super::{Model, Place, Sight};
+use crate::auto::LAWS_FILE;
 use crate::failure::Failure;
 
 /// The longest JSON file of a model that is read here, in bytes.
@@ -142,7 +143,8 @@ impl Place {
         end_tokens.extend(end_tokens_of_folder(folder, &tokenizer)?);
         end_tokens.sort_unstable();
         end_tokens.dedup();
-        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+        let laws = laws(folder)?;
+        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, laws, sight })
     }
 
     /// Where the frozen parts lie that a checkpoint of what was trained builds on: those that were given, else those that its
@@ -238,7 +240,17 @@ impl Place {
         let mut end_tokens = decoder.config().end_tokens.clone();
         end_tokens.extend(stored.end_of_turn);
         let tokenizer = stored.tokenizer;
-        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, sight })
+        Ok(Model { name: self.model.clone(), decoder, tokenizer, template, end_tokens, laws: None, sight })
+    }
+}
+
+/// The text of a folder's errors by family of questions, read when they are wanted; `None` where it has none.
+pub(crate) fn laws(folder: &Path) -> Result<Option<Arc<str>>, Failure> {
+    let path = folder.join(LAWS_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::user(format!("{}: {error}", path.display()))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages and images to what the language model reads.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use foveate_data::prompt::{Message, Part, Prompt as Rendered, Segment as Piece};
 use foveate_model::generate::{Part as Stretch, Prompt, prompt_tokens};
 use foveate_model::vlm::Segment;
@@ -21,6 +21,12 @@ pub(crate) fn one_question(system: Option<&str>, question: &str) -> Vec<Message>
 }
 
 impl Model {
+    /// Positions of the prompt of these messages that do not stand for images, whatever number of tokens an image becomes.
+    pub(crate) fn text_tokens(&self, messages: &[Message], images: usize) -> Result<usize, Failure> {
+        let row = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).map_err(Failure::calculation)?;
+        Ok(self.prompt(messages, &vec![row; images])?.text_tokens)
+    }
+
     /// The prompt that asks for an answer to `messages`, with `images` (rows for the language model) at their places.
     ///
     /// A model without a template reads the text of the messages as it is and continues it.

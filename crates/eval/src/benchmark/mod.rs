@@ -5,6 +5,7 @@
 //! so is one without a column that is needed.
 
 mod layout;
+mod mme;
 mod read;
 
 use std::path::Path;

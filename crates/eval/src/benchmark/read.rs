@@ -5,7 +5,7 @@ use std::path::Path;
 
 use foveate_data::Picture;
 
-use super::{Answers, Benchmark, Layout, Questions};
+use super::{Answers, Benchmark, Layout, Questions, mme};
 use crate::item::Item;
 use crate::metric::Expected;
 use crate::table::{Row, Table, file};
@@ -17,7 +17,8 @@ const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 const MOST_PICTURES: usize = 7;
 
 pub(super) fn read(benchmark: Benchmark, path: &Path, images: &Path, split: &str) -> Result<Questions> {
-    let (layout, table) = (benchmark.layout(), Table::open(path, split)?);
+    let texts = if benchmark == Benchmark::Mme { mme::read(path, images)? } else { None };
+    let (layout, table) = (benchmark.layout(), texts.map_or_else(|| Table::open(path, split), Ok)?);
     let reader = Reader::new(benchmark, &layout, &table, images)?;
     let mut seen: HashMap<String, usize> = HashMap::new();
     let (mut items, mut without_reference) = (Vec::new(), 0);

@@ -47,7 +47,16 @@ impl Cost {
         }
     }
 
-    fn of(self, point: &Point) -> f64 {
+    /// Its unit in tables, and how large that is.
+    pub(super) fn shown(self) -> (&'static str, f64) {
+        match self {
+            Cost::Flops => ("GFLOP", 1e9),
+            Cost::Time => ("ms", 1e-3),
+        }
+    }
+
+    /// In FLOPs or in seconds.
+    pub(super) fn of(self, point: &Point) -> f64 {
         match self {
             Cost::Flops => point.flops,
             Cost::Time => point.ms / 1e3,

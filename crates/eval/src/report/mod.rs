@@ -1,6 +1,7 @@
 //! What a sweep found, as one page: verdicts in plain words, laws by family, tables by skill, what is best for a cost, peers
 //! side by side, and what it was made with.
 
+mod bought;
 mod controls;
 mod laws;
 mod measured;
@@ -126,6 +127,9 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
     )));
     let caption = format!("The law, error against the paper's cost 2·N·V, {}", law.family);
     blocks.push(Block::Figure { file: format!("law-{file}.svg"), caption, svg: draw(table, assessment)? });
+    for cost in [Cost::Flops, Cost::Time] {
+        blocks.extend(bought::section(&law.points, assessment, document.units, cost));
+    }
     blocks.push(Block::List(document.findings.clone()));
     Ok(blocks)
 }

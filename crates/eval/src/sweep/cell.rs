@@ -16,17 +16,20 @@ pub struct RunSpec {
     pub word: Option<String>,
     /// The recipe, for one that is trained.
     pub recipe: Option<PathBuf>,
+    /// Names the recipe's text: what was trained by another text is another model.
+    recipe_digest: Option<String>,
     set: Vec<String>,
 }
 
 impl RunSpec {
-    pub(super) fn new(model: &ModelSpec, seed: u64) -> RunSpec {
+    pub(super) fn new(model: &ModelSpec, recipe_digest: Option<&str>, seed: u64) -> RunSpec {
         let filled = |text: &String| text.replace("{seed}", &seed.to_string());
         RunSpec {
             model: model.name.clone(),
             seed,
             word: model.model.as_ref().map(filled),
             recipe: model.recipe.clone(),
+            recipe_digest: recipe_digest.map(str::to_owned),
             set: model.set.iter().map(filled).collect(),
         }
     }
@@ -34,6 +37,11 @@ impl RunSpec {
     /// Names it in results and in folders.
     pub fn name(&self) -> String {
         format!("{}-s{}", self.model, self.seed)
+    }
+
+    /// Names what the run is trained by: the recipe's text and what is changed of it.
+    pub fn digest(&self) -> String {
+        digest(&format!("{:?} {:?} {:?}", self.recipe, self.recipe_digest, self.overrides()))
     }
 
     /// What is changed of the recipe: what the plan says, and the seed.

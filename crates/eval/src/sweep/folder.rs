@@ -94,6 +94,7 @@ impl Folder {
             model: cell.run.name(),
             compressor: cell.compressor.clone(),
             visual_tokens: cell.visual_tokens.to_string(),
+            split: Some(task.split.clone()),
             run: cell.digest.clone(),
         };
         Journal::open(&self.samples(&cell.key()), &header)

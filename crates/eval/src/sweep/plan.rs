@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, RunSpec};
-use crate::task::TaskSpec;
+use crate::task::{TaskSpec, digest};
 use crate::{EvalError, Result};
 
 /// A sweep as it is written. Paths are seen from where the program runs, as those of recipes are.
@@ -33,6 +33,9 @@ pub struct Plan {
     pub models: Vec<ModelSpec>,
     /// The tasks by name.
     pub tasks: BTreeMap<String, TaskSpec>,
+    /// Digests of the recipes' texts, of a plan that was opened.
+    #[serde(skip)]
+    recipes: BTreeMap<PathBuf, String>,
 }
 
 /// A model of a plan: one that there is, or one that is trained where it is missing.
@@ -97,13 +100,17 @@ fn grid() -> String {
 }
 
 impl Plan {
-    /// Reads a file.
+    /// Reads a file, and the recipes that it names: cells depend on their texts.
     ///
     /// # Errors
     /// As [`Plan::parse`], and a file that cannot be read.
     pub fn open(path: &Path) -> Result<Plan> {
-        let text = std::fs::read_to_string(path).map_err(EvalError::io(path))?;
-        Plan::parse(&path.display().to_string(), &text)
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(EvalError::io(path));
+        let mut plan = Plan::parse(&path.display().to_string(), &read(path)?)?;
+        let recipes = plan.models.iter().filter_map(|model| model.recipe.clone());
+        let named = recipes.map(|recipe| Ok((recipe.clone(), digest(&read(&recipe)?))));
+        plan.recipes = named.collect::<Result<_>>()?;
+        Ok(plan)
     }
 
     /// Reads the text of a plan; `place` is what errors call it.
@@ -201,7 +208,7 @@ impl Plan {
 
     /// The training runs, or models that there are, in the order of the plan.
     pub fn runs(&self) -> Vec<RunSpec> {
-        self.in_order().into_iter().map(|(model, seed)| RunSpec::new(model, seed)).collect()
+        self.in_order().into_iter().map(|(model, seed)| self.run(model, seed)).collect()
     }
 
     /// Every model with each of its seeds.
@@ -221,6 +228,11 @@ impl Plan {
         runs
     }
 
+    fn run(&self, model: &ModelSpec, seed: u64) -> RunSpec {
+        let digest = model.recipe.as_ref().and_then(|recipe| self.recipes.get(recipe));
+        RunSpec::new(model, digest.map(String::as_str), seed)
+    }
+
     /// Every cell, in the order in which one process works through them: model by model, so that each is opened once.
     pub fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
@@ -232,7 +244,7 @@ impl Plan {
                 let spec = self.task(task).map(|spec| (task.clone(), spec));
                 for compressor in self.compressors(model) {
                     for tokens in self.tokens(model) {
-                        let run = RunSpec::new(model, seed);
+                        let run = self.run(model, seed);
                         cells.extend(spec.clone().map(|(name, spec)| {
                             Cell::new(run, &model.series, *tokens, compressor, name, &spec)
                         }));
@@ -338,6 +350,26 @@ mod tests {
         {
             assert_ne!(first, digest(&PLAN.replacen(old, new, 1)), "{new}");
         }
+    }
+
+    #[test]
+    fn a_cell_depends_on_the_text_of_its_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, recipe) = (folder.path().join("plan.toml"), folder.path().join("smoke.toml"));
+        std::fs::write(&path, PLAN.replace("\"smoke.toml\"", &format!("'{}'", recipe.display()))).unwrap();
+        let missing = Plan::open(&path).unwrap_err().to_string();
+        assert!(missing.contains("smoke.toml"), "{missing}");
+        let digests = |text: &str| {
+            std::fs::write(&recipe, text).unwrap();
+            let plan = Plan::open(&path).unwrap();
+            let (cells, runs) = (plan.cells(), plan.runs());
+            [cells[0].digest.clone(), runs[0].digest(), cells[13].digest.clone(), runs[2].digest()]
+        };
+        let (one, other) = (digests("seed = 1"), digests("seed = 2"));
+        assert!(one[0] != other[0] && one[1] != other[1]);
+        // The model that is there depends on no recipe.
+        assert_eq!(one[2..], other[2..]);
+        assert_eq!(digests("seed = 1"), one);
     }
 
     #[test]

@@ -104,6 +104,14 @@ impl Table {
         Ok(table)
     }
 
+    /// A table of records that were read elsewhere; pictures are files that they name.
+    pub(crate) fn of_records(place: &Path, records: Vec<Map<String, Value>>) -> Table {
+        let mut table =
+            Table { place: place.display().to_string(), columns: Vec::new(), rows: plain(records) };
+        table.find_columns();
+        table
+    }
+
     fn find_columns(&mut self) {
         let mut columns: Vec<String> = Vec::new();
         for row in &self.rows {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use foveate_data::Family;
-use foveate_data::dataset::DataSource;
+use foveate_data::dataset::{DataSource, Kind, SplitName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -128,6 +128,8 @@ pub struct Task {
     pub answering: Answering,
     /// Longest generated answer, in tokens.
     pub max_new_tokens: usize,
+    /// The part of the dataset that is asked: `train`, `validation` or `test`, of a benchmark how its files begin.
+    pub split: String,
     /// Records of a benchmark that had no reference answer.
     pub without_reference: usize,
     options: Vec<String>,
@@ -203,11 +205,11 @@ impl TaskSpec {
             Ok(family) => family,
             Err(_) => return refuse("family", &self.family.as_deref().unwrap_or(""), "reasoning or text"),
         };
-        let (items, without_reference, metric, natural, prompt) = match (&self.data, &self.benchmark) {
+        let (items, without_reference, metric, natural, prompt, split) = match (&self.data, &self.benchmark) {
             (Some(data), None) => {
                 let (items, metric) = own::read(self, data)?;
                 let natural = items.first().map_or(Family::Reasoning, |item| item.family);
-                (items, 0, metric, natural, "{question}")
+                (items, 0, metric, natural, "{question}", split_of(data).to_owned())
             }
             (None, Some(files)) => {
                 let images = files.images.clone().unwrap_or_else(|| beside(&files.path));
@@ -220,6 +222,7 @@ impl TaskSpec {
                     files.name.metric(),
                     files.name.family(),
                     files.name.prompt(),
+                    split.to_owned(),
                 )
             }
             (None, None) => {
@@ -242,6 +245,7 @@ impl TaskSpec {
             prompt: PromptTemplate::new(self.prompt.as_deref().unwrap_or(prompt), &place, "prompt")?,
             answering: self.answer,
             max_new_tokens: self.max_new_tokens,
+            split,
             without_reference,
             options: self.options.clone(),
             digest: self.digest(),
@@ -256,6 +260,28 @@ impl TaskSpec {
         // A struct of texts and numbers always has a form in JSON.
         let text = serde_json::to_string(self).unwrap_or_default();
         digest(&text)
+    }
+}
+
+/// The part of the project's own datasets that is asked. Where a dataset has no parts, what is held out is there to decide by.
+fn split_of(data: &DataSource) -> &'static str {
+    match &data.kind {
+        Kind::Scenes { split, .. }
+        | Kind::Texts { split, .. }
+        | Kind::EasyVqa { split, .. }
+        | Kind::Nlvr { split, .. }
+        | Kind::TextLines { split, .. } => match split {
+            SplitName::Train => "train",
+            SplitName::Validation => "validation",
+            SplitName::Test => "test",
+        },
+        Kind::Llava { .. } | Kind::Emoji { .. } | Kind::Folder { .. } => {
+            if data.held_out() {
+                "validation"
+            } else {
+                "train"
+            }
+        }
     }
 }
 

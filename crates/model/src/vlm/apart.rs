@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Vlm, VlmConfig, published_names};
+use super::{FamilyHead, Vlm, VlmConfig, published_names};
 use crate::checkpoint::{read_config, refuse_unused};
 use crate::weights::Weights;
 use crate::weights::gguf::GgufFile;
@@ -161,7 +161,7 @@ impl Vlm {
             refuse_unused(&weights, |name| !trained.contains(name))?;
         }
         refuse_unused(&own, |name| name.starts_with(TOWER) || name.starts_with(LANGUAGE))?;
-        Ok(model)
+        model.with_families(FamilyHead::read(folder)?)
     }
 }
 

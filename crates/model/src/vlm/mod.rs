@@ -34,6 +34,7 @@ mod choice;
 mod compress;
 mod config;
 mod cost;
+mod families;
 mod llama_cpp;
 mod names;
 mod pack;
@@ -54,11 +55,12 @@ use carried::{carried, without_weights};
 pub use compress::Seen;
 pub use config::{FeatureSelect, ImageLayout, VlmConfig};
 pub use cost::VisualCost;
+pub use families::{FAMILIES_FILE, FamilyHead, FittedHead};
 pub use names::published_names;
 pub use pack::Tiling;
 pub use projector::Projector;
 pub use save::save_checkpoint;
-pub use viewer::{Caches, CachesStatistics, PerStage, View, Viewer};
+pub use viewer::{AskedVector, Caches, CachesStatistics, PerStage, View, Viewer};
 
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
@@ -112,6 +114,8 @@ pub struct Vlm {
     /// What ends a row of patches, `[D]`.
     newline: Option<Tensor>,
     decoder: Arc<Decoder>,
+    /// Guesses what family a question is of, where the checkpoint can.
+    families: Option<Arc<FamilyHead>>,
     config: VlmConfig,
     /// Which load it comes from.
     identity: u64,
@@ -129,6 +133,10 @@ impl Vlm {
     /// A file that cannot be read; a configuration that is not LLaVA's; a tensor that is missing, has another shape or
     /// is not part of the model.
     pub fn open(folder: &Path, tower: Option<&Path>, dtype: Dtype) -> Result<Self> {
+        Self::open_weights(folder, tower, dtype)?.with_families(FamilyHead::read(folder)?)
+    }
+
+    fn open_weights(folder: &Path, tower: Option<&Path>, dtype: Dtype) -> Result<Self> {
         let text = read_config(folder)?;
         let mut config = VlmConfig::from_json(&text)?;
         if text.contains(apart::FIELD) {
@@ -206,6 +214,7 @@ impl Vlm {
             carried,
             projector,
             decoder: Arc::new(Decoder::load(config.text.clone(), language)?),
+            families: None,
             tower,
             newline,
             config,
@@ -241,6 +250,25 @@ impl Vlm {
         // Caches must not take one for the other.
         self.identity = LOADED.fetch_add(1, Ordering::Relaxed);
         self.fits()?;
+        Ok(self)
+    }
+
+    /// What guesses the family of a question from its vector, where the model has it.
+    pub fn families(&self) -> Option<&FamilyHead> {
+        self.families.as_deref()
+    }
+
+    /// The same model with another guess of the family, or with none.
+    ///
+    /// # Errors
+    /// One that reads vectors of another width than the language model's.
+    pub fn with_families(mut self, families: Option<FamilyHead>) -> Result<Self> {
+        let width = self.config.text.width;
+        if let Some(head) = families.as_ref().filter(|head| head.width() != width) {
+            let reason = format!("it reads vectors of {}, the language model's have {width}", head.width());
+            return Err(ModelError::Json { file: FAMILIES_FILE, reason });
+        }
+        self.families = families.map(Arc::new);
         Ok(self)
     }
 

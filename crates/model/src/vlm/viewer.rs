@@ -131,6 +131,19 @@ pub struct View {
     pub cached: PerStage<bool>,
 }
 
+/// The vector of a question, and what it took.
+#[derive(Clone, Debug)]
+pub struct AskedVector {
+    /// `[1, D]`
+    pub vector: Tensor,
+    /// Nearly nothing where it was in the cache.
+    pub time: Duration,
+    /// 0 where it was in the cache.
+    pub flops: f64,
+    /// Whether it was in the cache.
+    pub cached: bool,
+}
+
 /// A model with caches.
 #[derive(Clone, Debug)]
 pub struct Viewer {
@@ -207,27 +220,11 @@ impl Viewer {
         };
         times.tower = started.elapsed();
 
-        let started = Instant::now();
-        let vector = match question {
-            None => None,
-            Some(question) => {
-                let key = QuestionKey { model: vlm.identity(), tokens: question.to_vec() };
-                Some(match self.caches.questions.get(&key) {
-                    Some(vector) => vector,
-                    None => {
-                        let vector = vlm.question_vector(question)?;
-                        let bytes = vector.elem_count() * vector.dtype().size_in_bytes() + 4 * question.len();
-                        self.caches.questions.insert(key, vector.clone(), bytes);
-                        cached.query = false;
-                        flops.query = cost.question_flops(question.len())?;
-                        vector
-                    }
-                })
-            }
-        };
-        if vector.is_some() {
-            times.query = started.elapsed();
+        let asked = question.map(|question| self.question(question)).transpose()?;
+        if let Some(asked) = &asked {
+            (times.query, flops.query, cached.query) = (asked.time, asked.flops, asked.cached);
         }
+        let vector = asked.map(|asked| asked.vector);
 
         let started = Instant::now();
         let seen = vlm.project_before((*seen).clone())?;
@@ -251,6 +248,23 @@ impl Viewer {
         let tokens = Arc::new(Tokens { rows, counts, kept: kept(compressed) });
         self.caches.tokens.insert(key, tokens.clone(), bytes);
         Ok(View::new(&tokens, times, flops, cached))
+    }
+
+    /// The vector of a question, by its tokens: what a compressor reads of it, and what its family is guessed from.
+    ///
+    /// # Errors
+    /// As [`Vlm::question_vector`].
+    pub fn question(&self, question: &[u32]) -> Result<AskedVector> {
+        let started = Instant::now();
+        let key = QuestionKey { model: self.vlm.identity(), tokens: question.to_vec() };
+        if let Some(vector) = self.caches.questions.get(&key) {
+            return Ok(AskedVector { vector, time: started.elapsed(), flops: 0.0, cached: true });
+        }
+        let vector = self.vlm.question_vector(question)?;
+        let bytes = vector.elem_count() * vector.dtype().size_in_bytes() + 4 * question.len();
+        self.caches.questions.insert(key, vector.clone(), bytes);
+        let flops = self.vlm.cost().question_flops(question.len())?;
+        Ok(AskedVector { vector, time: started.elapsed(), flops, cached: false })
     }
 
     fn tower_key(&self, image: &Image) -> Result<TowerKey> {

@@ -1,7 +1,8 @@
 //! How fast this process is, learned from what it did: for requests that want an answer in time.
 //!
 //! A stage's time is its FLOPs over the rate that the stage has shown, an average that forgets; a decoding pass takes what
-//! passes took, in the company they had. The first numbers come from the answer that the server gives itself before it is ready.
+//! passes took, in the company they had. The first numbers come from the answer that the server gives itself before it is ready;
+//! `foveate ask` and `batch` predict times in the same way.
 
 use std::time::Duration;
 
@@ -26,20 +27,20 @@ impl Average {
 
 /// FLOPs of the stages of an answer, and its passes after the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Work {
+pub struct Work {
     /// The tower.
-    pub(crate) tower: f64,
+    pub tower: f64,
     /// Query, compressor and projector.
-    pub(crate) connect: f64,
+    pub connect: f64,
     /// The prompt.
-    pub(crate) prefill: f64,
+    pub prefill: f64,
     /// Passes after the first.
-    pub(crate) passes: usize,
+    pub passes: usize,
 }
 
 /// What was learned: seconds per FLOP of each stage, seconds of a pass and of an answer.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub struct Meter {
     tower: Average,
     connect: Average,
     prefill: Average,
@@ -48,19 +49,23 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn tower(&mut self, flops: f64, time: Duration) {
+    /// So many FLOPs of the tower took this time.
+    pub fn tower(&mut self, flops: f64, time: Duration) {
         self.tower.observe(time.as_secs_f64() / flops);
     }
 
-    pub(crate) fn connect(&mut self, flops: f64, time: Duration) {
+    /// So many FLOPs of query, compressor and projector took this time.
+    pub fn connect(&mut self, flops: f64, time: Duration) {
         self.connect.observe(time.as_secs_f64() / flops);
     }
 
-    pub(crate) fn prefill(&mut self, flops: f64, time: Duration) {
+    /// So many FLOPs of the prompt took this time.
+    pub fn prefill(&mut self, flops: f64, time: Duration) {
         self.prefill.observe(time.as_secs_f64() / flops);
     }
 
-    pub(crate) fn pass(&mut self, time: Duration) {
+    /// A pass after the first took this time.
+    pub fn pass(&mut self, time: Duration) {
         self.pass.observe(time.as_secs_f64());
     }
 
@@ -75,7 +80,7 @@ impl Meter {
     }
 
     /// The milliseconds that `work` takes; `None` before anything of the kind was done.
-    pub(crate) fn forecast(&self, work: &Work) -> Option<f64> {
+    pub fn forecast(&self, work: &Work) -> Option<f64> {
         let of = |average: Average, flops: f64| match flops {
             0.0 => Some(0.0),
             flops => average.get().map(|seconds| seconds * flops),

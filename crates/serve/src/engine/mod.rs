@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use job::{Answering, Done, Event, Failed, Job, Milliseconds, Picture, Piece};
-pub(crate) use meter::{Meter, Work};
+pub use meter::{Meter, Work};
 use scheduler::Scheduler;
 
 use crate::backend::Backend;

@@ -1,9 +1,10 @@
-//! How many visual tokens a request gets: the number that it names, or the most that its time allows.
+//! How many visual tokens a request gets: the number that it names, the most that its time allows, or what serves its question.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use foveate_compress::{Budget, CompressError, Ladder, Method};
+use foveate_law::auto::{Limits, Rung, choose};
 use foveate_law::cost::{Dtype, Stage, Workload};
 use foveate_model::ModelError;
 use foveate_model::vlm::{Image as Pixels, VisualCost, Vlm};
@@ -16,6 +17,7 @@ use super::check::Wanted;
 use super::error::{Answer, ApiError};
 use super::ladder::LadderDocument;
 use crate::engine::{Picture, Work};
+use crate::options::AutoOptions;
 
 /// What the images and the text of a request come to at each budget.
 pub(crate) struct Estimate<'a> {
@@ -178,7 +180,71 @@ impl<'a> Estimate<'a> {
                 }
             }
         };
-        self.in_time(&candidates, max_latency, spent, new_tokens)
+        match (&self.app.options.auto, wanted) {
+            (Some(auto), Wanted::Auto) if !self.pictures.is_empty() => {
+                self.by_question(auto, vlm, &candidates, max_latency, spent, new_tokens)
+            }
+            _ => self.in_time(&candidates, max_latency, spent, new_tokens),
+        }
+    }
+
+    /// The candidate of least expected error that is in time; without a bound of time the cheapest within the tolerance.
+    /// Questions whose family is not guessed, and candidates without known errors, are left to the time alone.
+    fn by_question(
+        &self,
+        auto: &AutoOptions,
+        vlm: &Vlm,
+        candidates: &[Option<Budget>],
+        max_latency: Option<f64>,
+        spent: Duration,
+        new_tokens: impl Fn(usize) -> usize,
+    ) -> Answer<Option<Budget>> {
+        let started = Instant::now();
+        let families = self.families(vlm)?;
+        let spent_ms = 1e3 * (spent + started.elapsed()).as_secs_f64();
+        let ladder: Vec<usize> = candidates.iter().filter_map(|budget| number(*budget)).collect();
+        let params = self.app.backend.decoder().config().dimensions("language model").parameters() as f64;
+        let expected = auto.errors.expected(&families, params, self.text_tokens as f64, &ladder);
+        let expected = expected.map_err(|error| ApiError::internal(&error))?;
+        let mut rungs = Vec::new();
+        for (visual_tokens, error) in expected.into_iter().filter(|_| !families.is_empty()) {
+            let budget = Some(Budget::Tokens(visual_tokens));
+            let new_tokens = new_tokens(self.image_tokens(budget));
+            let cost = match max_latency {
+                // A server that has not measured itself yet has no time to tell.
+                Some(_) => self.forecast(budget, new_tokens)?.map_or(f64::NAN, |ms| ms + spent_ms),
+                None => self.stages(budget, new_tokens)?.iter().map(StageFlops::flops).sum(),
+            };
+            rungs.push(Rung { visual_tokens, error, cost });
+        }
+        let tolerance = if max_latency.is_some() { 0.0 } else { auto.tolerance };
+        match choose(&rungs, Limits { budget: max_latency, tolerance }) {
+            Ok(choice) => Ok(Some(Budget::Tokens(choice.rung.visual_tokens))),
+            Err(_) => self.in_time(candidates, max_latency, spent, new_tokens),
+        }
+    }
+
+    /// How likely the pictures' questions are of each family: the mean over the pictures. The engine finds what is computed
+    /// here in the model's caches.
+    fn families(&self, vlm: &Vlm) -> Answer<Vec<(String, f64)>> {
+        let failed = |error: ModelError| ApiError::internal(&error);
+        let (Some(head), Some(viewer)) = (vlm.families(), self.app.backend.viewer()) else {
+            return Ok(Vec::new());
+        };
+        let mut families: Vec<(String, f64)> = Vec::new();
+        let questions: Vec<&Vec<u32>> =
+            self.pictures.iter().filter_map(|picture| picture.question.as_ref()).collect();
+        for question in &questions {
+            let guess = head.guess(&viewer.question(question).map_err(failed)?.vector).map_err(failed)?;
+            for (nth, (family, probability)) in guess.into_iter().enumerate() {
+                let share = probability / questions.len() as f64;
+                match families.get_mut(nth) {
+                    Some(known) => known.1 += share,
+                    None => families.push((family, share)),
+                }
+            }
+        }
+        Ok(families)
     }
 
     /// The first of `candidates` whose answer is there in time.
@@ -213,11 +279,17 @@ impl<'a> Estimate<'a> {
         };
         let message = format!("max_latency_ms is {most}: the least predicted time is {ms:.1} ms{tokens}");
         let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message).param("max_latency_ms");
-        let tokens = match budget {
-            Some(Budget::Tokens(tokens)) => Some(tokens),
-            _ => None,
-        };
-        Err(error.code("latency_out_of_reach").details(json!({"least_ms": ms, "visual_tokens": tokens})))
+        Err(error
+            .code("latency_out_of_reach")
+            .details(json!({"least_ms": ms, "visual_tokens": number(budget)})))
+    }
+}
+
+/// What was asked for, where it is a number.
+fn number(budget: Option<Budget>) -> Option<usize> {
+    match budget {
+        Some(Budget::Tokens(tokens)) => Some(tokens),
+        _ => None,
     }
 }
 

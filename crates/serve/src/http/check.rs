@@ -33,7 +33,7 @@ pub(crate) enum Wanted {
     /// Nothing: what the model does by itself.
     Own,
     Exactly(Budget),
-    /// The most that the time allows.
+    /// What serves the question, or the most that the time allows.
     Auto,
 }
 

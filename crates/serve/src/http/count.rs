@@ -36,7 +36,8 @@ pub(crate) struct Count {
     predicted_ms: Option<f64>,
 }
 
-/// Counts what a chat request would cost. Images are fetched and decoded, since their sizes count; the model does not run.
+/// Counts what a chat request would cost. Images are fetched and decoded, since their sizes count; the model does not run,
+/// but over the question for `auto`.
 #[utoipa::path(post, path = "/v1/count", tag = "foveate", request_body = ChatRequest, responses(
     (status = 200, body = Count), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),

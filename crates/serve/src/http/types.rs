@@ -19,12 +19,14 @@ pub(crate) struct ChatRequest {
     /// The model's name, as `/v1/models` lists it.
     pub(crate) model: String,
     pub(crate) messages: Vec<ChatMessage>,
-    /// How many tokens the language model reads for each image: a number on the model's ladder; `auto` for the most that
-    /// `max_latency_ms` allows; `adaptive` for a compressor that lets the image decide.
+    /// How many tokens the language model reads for each image: a number on the model's ladder; `auto` for what serves the
+    /// question best within `max_latency_ms`, or for the cheapest that serves it nearly as well as any, where the model knows
+    /// its errors by kind of question, else for the most that there is time for; `adaptive` for a compressor that lets the
+    /// image decide.
     #[schema(value_type = Option<VisualTokensSchema>)]
     pub(crate) visual_tokens: Option<VisualTokens>,
     /// How long the answer may take, in milliseconds from the request's arrival to the last token, by what this server has
-    /// measured of itself. Without `visual_tokens` the most tokens are taken that allow it.
+    /// measured of itself. Without `visual_tokens` it means `auto`.
     pub(crate) max_latency_ms: Option<f64>,
     /// The most new tokens.
     pub(crate) max_tokens: Option<usize>,

@@ -23,6 +23,7 @@ pub use foveate_data::dataset::{Cut, DataSource, EmojiName, Kind, ShownPart, Spl
 pub use parts::{ImagePreset, ImageSteps, Lora, Parts, Projection, Source, TokenizerShape, Tokens};
 use serde::{Deserialize, Serialize};
 
+pub use crate::families::Families;
 use crate::student::Scope;
 use crate::{Result, TrainError};
 
@@ -51,6 +52,9 @@ pub struct Recipe {
     /// Scores on data that is not trained on.
     #[serde(default)]
     pub evaluation: Evaluation,
+    /// The guess of a question's family, fitted when training is over; none without this table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub families: Option<Families>,
     /// When the run can be gone on with.
     #[serde(default)]
     pub checkpoints: Checkpoints,

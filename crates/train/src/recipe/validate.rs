@@ -1,5 +1,7 @@
 //! What a recipe may say. Everything that can be known without opening a dataset or a model is refused here.
 
+use foveate_compress::Method;
+
 use super::{Group, Kind, Learns, Recipe, Source, Stage, Tokens};
 use crate::{Result, TrainError};
 
@@ -30,7 +32,30 @@ impl Recipe {
             let no_budget = !self.evaluation.visual_tokens.is_empty();
             check("evaluation.visual_tokens", "empty", no_budget, "one number or more")?;
         }
-        Ok(())
+        self.validate_families()
+    }
+
+    fn validate_families(&self) -> Result<()> {
+        let Some(families) = &self.families else { return Ok(()) };
+        let method = self.parts.compressor.method();
+        check(
+            "families",
+            "given",
+            method == Method::QueCC,
+            "only with a compressor that reads the question",
+        )?;
+        check("families.data", "empty", !families.data.is_empty(), "the names of datasets")?;
+        for name in &families.data {
+            let source = self.known("families.data", name)?;
+            check(
+                "families.data",
+                name,
+                !source.held_out(),
+                "a dataset to learn from, not one that is held out",
+            )?;
+        }
+        count("families.questions", families.questions, 2)?;
+        positive("families.ridge", families.ridge)
     }
 
     fn validate_parts(&self) -> Result<()> {

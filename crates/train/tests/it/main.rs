@@ -1,6 +1,7 @@
 //! Training as a whole: tiny models, real runs.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod families;
 mod frozen;
 mod halves;
 mod parts;

@@ -164,7 +164,7 @@ fn ask(
     let started = Instant::now();
     let seen =
         model.look(std::slice::from_ref(&exhibit.image), &question.text, Some(Budget::Tokens(tokens)))?;
-    let looked = Looked { seen, decode: Duration::ZERO };
+    let looked = Looked { seen, ..Looked::default() };
     let asked = model.prompt(&one_question(None, &question.text), &looked.rows())?;
     let mut session = Session::new(model.decoder.clone());
     let options = GenerateOptions { max_tokens: MOST_TOKENS, ..GenerateOptions::default() };

@@ -1,8 +1,10 @@
 //! The report for people.
 
 use foveate_law::Unit;
+use foveate_law::auto::{Errors, RungError};
 use foveate_law::plan::count;
 
+use super::contents::AutoFiles;
 use super::costs::Report;
 use crate::text;
 
@@ -88,9 +90,39 @@ pub(super) fn card(report: &Report) -> String {
     if !report.cost.is_empty() {
         sections.push(costs(report));
     }
+    sections.extend(report.auto.as_ref().map(auto));
     // Written by whoever made the model.
     sections.extend(report.card.as_deref().map(|card| text::without_controls(card).into_owned()));
     sections.join("\n\n")
+}
+
+/// What `--visual-tokens auto` knows.
+fn auto(files: &AutoFiles) -> String {
+    let mut text = String::from("visual tokens by question:");
+    match &files.families {
+        Some(guess) => {
+            text += &format!(" a guess of {}", guess.families.join(" or "));
+            if let Some([right, asked]) = guess.validation {
+                text += &format!(", right about {right} of {asked} questions of validation");
+            }
+        }
+        None => text += " no guess of what a question is about (`foveate calibrate` fits one)",
+    }
+    let Some(table) = &files.laws else {
+        return text + "\n  no errors to choose by (`foveate calibrate --results` makes them)";
+    };
+    for (family, errors) in &table.families {
+        text += &match errors {
+            Errors::Measured(measured) => {
+                let rung =
+                    |rung: &RungError| format!("{:.1} % at {}", 100.0 * rung.error, rung.visual_tokens);
+                let rungs: Vec<String> = measured.rungs.iter().map(rung).collect();
+                format!("\n  error of {family}: {}", rungs.join(", "))
+            }
+            Errors::Law(law) => format!("\n  error of {family}: a law of {}", law.source),
+        };
+    }
+    text
 }
 
 fn costs(report: &Report) -> String {

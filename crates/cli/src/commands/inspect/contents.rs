@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use foveate_compress::Method;
+use foveate_law::auto::ErrorTable;
 use foveate_model::Weights;
 use foveate_model::llm::DecoderConfig;
 use foveate_model::vision::{ClipConfig, Dinov2Config, VisionConfig};
-use foveate_model::vlm::{FrozenPart, FrozenParts, VisualCost, VlmConfig, published_names, tower_weights};
+use foveate_model::vlm::{
+    FamilyHead, FrozenPart, FrozenParts, VisualCost, VlmConfig, published_names, tower_weights,
+};
 use foveate_model::weights::gguf::{GgufFile, Quantisation};
 use serde::Serialize;
 
 use super::markdown;
+use crate::auto::LAWS_FILE;
 use crate::failure::Failure;
 use crate::model::{
-    CARD, Family, NANO, embedded_config, embedded_weights, in_config, in_file, is_gguf, read_config,
+    CARD, EMBEDDED_LAWS, Family, NANO, embedded_config, embedded_families, embedded_weights, in_config,
+    in_file, is_gguf, laws, read_config,
 };
 
 /// A model as its files describe it.
@@ -28,6 +33,38 @@ pub(crate) struct Contents {
     pub(crate) bytes: u64,
     /// What its makers say about it: the text of the model card.
     pub(crate) card: Option<String>,
+    /// What `--visual-tokens auto` would read.
+    pub(crate) auto: Option<AutoFiles>,
+}
+
+/// The guess of a question's family and the errors by family, where the model has them.
+#[derive(Serialize)]
+pub(crate) struct AutoFiles {
+    pub(crate) families: Option<Guess>,
+    pub(crate) laws: Option<ErrorTable>,
+}
+
+/// What a guess says of itself.
+#[derive(Serialize)]
+pub(crate) struct Guess {
+    pub(crate) families: Vec<String>,
+    /// Questions that it was fitted to.
+    pub(crate) questions: usize,
+    /// Questions of validation that it is right about, and how many there were.
+    pub(crate) validation: Option<[usize; 2]>,
+}
+
+impl AutoFiles {
+    /// `None` where there is neither; `origin` is what errors call the errors' file.
+    fn new(head: Option<FamilyHead>, origin: &str, laws: Option<&str>) -> Result<Option<AutoFiles>, Failure> {
+        let families = head.map(|head| Guess {
+            families: head.families,
+            questions: head.fitted.questions,
+            validation: head.fitted.validation,
+        });
+        let laws = laws.map(|text| ErrorTable::from_json(origin, text)).transpose()?;
+        Ok((families.is_some() || laws.is_some()).then_some(AutoFiles { families, laws }))
+    }
 }
 
 /// What a model is made of, as far as it was told.
@@ -66,6 +103,8 @@ impl Contents {
         let vision = config.vision.clone();
         let mut contents = vlm(config, vision, &embedded_weights()?, Path::new(NANO))?;
         contents.card = Some(markdown::body(CARD).to_owned());
+        let head = embedded_families().map_err(|error| in_file(Path::new(NANO), error))?;
+        contents.auto = AutoFiles::new(head, &format!("{NANO}/{LAWS_FILE}"), EMBEDDED_LAWS)?;
         Ok(contents)
     }
 
@@ -73,6 +112,9 @@ impl Contents {
         if path.is_dir() {
             let mut contents = folder(path, tower)?;
             contents.card = markdown::card_of(path)?;
+            let head = FamilyHead::read(path).map_err(|error| in_file(path, error))?;
+            let origin = path.join(LAWS_FILE).display().to_string();
+            contents.auto = AutoFiles::new(head, &origin, laws(path)?.as_deref())?;
             return Ok(contents);
         }
         if is_gguf(path) {
@@ -143,7 +185,7 @@ impl Contents {
         let mut formats: Vec<Format> = formats.into_values().collect();
         formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
         let bytes = formats.iter().map(|format| format.bytes).sum();
-        Contents { architecture, kind, parts, formats, bytes, card: None }
+        Contents { architecture, kind, parts, formats, bytes, card: None, auto: None }
     }
 
     /// Adds the tensors of another file.

@@ -8,7 +8,7 @@ use foveate_model::vision::Grid;
 use foveate_model::vlm::{ImageLayout, Tiling, VisualCost, VlmConfig};
 use serde::Serialize;
 
-use super::contents::{Contents, Format, Kind, Part};
+use super::contents::{AutoFiles, Contents, Format, Kind, Part};
 use crate::failure::Failure;
 use crate::looking::rungs;
 
@@ -38,6 +38,8 @@ pub(crate) struct Report {
     /// One question at each rung of the ladder, most tokens first; without an image for a language model alone, without
     /// a question for a tower alone. Empty where the parts that this needs are not in the file.
     pub(crate) cost: Vec<QuestionCost>,
+    /// What `--visual-tokens auto` would read; `null` where there is nothing of it.
+    pub(crate) auto: Option<AutoFiles>,
     /// The model card without its front matter; `null` where the folder has none.
     pub(crate) card: Option<String>,
 }
@@ -136,6 +138,7 @@ impl Report {
             text_tokens,
             answer_tokens,
             cost: Vec::new(),
+            auto: contents.auto,
             card: contents.card,
         };
         match contents.kind {

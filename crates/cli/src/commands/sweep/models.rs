@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use foveate_compress::{Budget, Method};
 use foveate_eval::EvalError;
 use foveate_eval::sweep::{Cell, Folder, ModelSource, Opened, Plan, RunSpec};
-use foveate_model::Dtype;
+use foveate_model::{Dtype, atomic};
+use foveate_train::families;
 use foveate_train::recipe::Recipe;
 use foveate_train::student::{Storage, Student};
 use foveate_train::trainer::Trainer;
@@ -18,7 +19,7 @@ use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::model::{Model, Place, Unpacked};
 
-/// Says that the model beside it is whole.
+/// Says that the model beside it is whole, and by what it was trained.
 const FINISHED: &str = "finished";
 
 /// What a sweep opens and trains; the model opened last stays open.
@@ -117,7 +118,9 @@ impl ModelSource for Models<'_> {
     type System = Evaluated;
 
     fn is_ready(&self, run: &RunSpec) -> bool {
-        run.word.is_some() || self.finished(run).is_file()
+        // A model of another recipe is not ready: to make it tells what is wrong, or scores it anew.
+        let trained_by = || std::fs::read_to_string(self.finished(run)).ok();
+        run.word.is_some() || trained_by().is_some_and(|digest| digest == run.digest())
     }
 
     fn make(&mut self, run: &RunSpec) -> Result<(), Failure> {
@@ -129,11 +132,13 @@ impl ModelSource for Models<'_> {
         let ended = trainer.run(&mut progress, &AtomicBool::new(false));
         progress.bar.finish_and_clear();
         ended?;
-        trainer.student().save(&folder.join("model"), Storage::F16, recipe.export)?;
+        let model = folder.join("model");
+        trainer.student().save(&model, Storage::F16, recipe.export)?;
+        families::export(&recipe, trainer.student(), &model, threads)?;
         // Only now: a model that a killed process was writing is written again.
         let path = self.finished(run);
-        // An empty file is there or not, and never half.
-        std::fs::File::create(&path).map_err(|error| EvalError::Io { path, error })?;
+        atomic::replace(&path, |path| std::fs::write(path, run.digest()))
+            .map_err(|error| EvalError::Io { path, error })?;
         Ok(())
     }
 
