@@ -295,7 +295,9 @@ impl Jinja {
     /// them, leaves the text out or prints the list itself, its text in quotes.
     fn shows(&self, messages: &[Message]) -> bool {
         let options = RenderOptions::default();
-        let Ok(text) = self.render(messages, DEFAULT_IMAGE_TOKEN, Clock::Fixed(0), &options) else { return false };
+        let Ok(text) = self.render(messages, DEFAULT_IMAGE_TOKEN, Clock::Fixed(0), &options) else {
+            return false;
+        };
         text.find(PROBE).is_some_and(|at| !text[..at].ends_with(['"', '\'']))
     }
 

@@ -148,7 +148,9 @@ fn a_system_message_is_text_where_parts_are_for_the_person_alone() {
             "{{% for m in messages %}}{{% if m.role == 'system' %}}{of_system}{{% else %}}{parts}{{% endif %}}{{% endfor %}}"
         );
         let template = ChatTemplate::from_jinja("mixed", &source, BTreeMap::new()).unwrap();
-        template.render(&[Message::system("Be brief."), Message::user("Why?")], 0).map(|prompt| prompt.text("#"))
+        template
+            .render(&[Message::system("Be brief."), Message::user("Why?")], 0)
+            .map(|prompt| prompt.text("#"))
     };
     // Fails on a list, prints a list, reads one, has no use for either.
     assert_eq!(render("{{ m.content + ' ' }}").unwrap(), "Be brief. Why?");

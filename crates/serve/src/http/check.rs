@@ -89,7 +89,8 @@ fn sampling(request: &ChatRequest) -> Answer<Sampling> {
     };
     let repetition_penalty = request.repetition_penalty.unwrap_or(1.0);
     // Also where the best token is taken in any case: a value that cannot be is a mistake there, too.
-    Sampler::new(Sampling { choice: Choice::Draw(draw), repetition_penalty }).map_err(|error| match &error {
+    let checked = Sampler::new(Sampling { choice: Choice::Draw(draw), repetition_penalty });
+    checked.map_err(|error| match &error {
         ModelError::Option { option, .. } => {
             ApiError::field(option.replace(['-', ' '], "_"), error.to_string())
         }
