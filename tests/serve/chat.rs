@@ -48,16 +48,46 @@ fn answers_are_those_of_ask() {
         json!({"role": "user", "content": "Why?"}),
     ]);
     assert_eq!(server.chat(&longer).status, 200);
-    // This template takes no instructions: told without the place of its file.
-    longer["messages"][0]["role"] = json!("system");
-    longer["messages"][0]["content"] = json!("Be brief.");
-    let error = server.chat(&longer).error()["message"].as_str().unwrap().to_owned();
-    assert!(error.starts_with("the model's chat template: ") && !error.contains('/'), "{error}");
+    // This template wants instructions as text, and parts in the other turns.
+    let mut brief = question("llava-1.5", ASKED, &[]);
+    brief["messages"].as_array_mut().unwrap().insert(0, json!({"role": "system", "content": "Be brief."}));
+    let asked = run(&["ask", &folder, ASKED, "--system", "Be brief.", "--max-new-tokens", "32", "--json"]);
+    assert_eq!(server.chat(&brief).text(), asked["answer"].as_str().unwrap());
     let behind = format!("{ASKED} <image>");
     let asked = run(&["ask", &folder, &behind, "--image", &cat, "--max-new-tokens", "32", "--json"]);
     let moved = server.chat(&question("llava-1.5", &behind, &[&picture("cat.png")]));
     assert_eq!(moved.text(), asked["answer"].as_str().unwrap());
     assert_ne!(moved.text(), reply.text());
+}
+
+#[test]
+fn a_template_says_what_it_does_not_take_but_not_where_it_lies() {
+    let (folder, model) = super::super::ask::copy("llava-1.5");
+    let place = model.join("tokenizer_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
+    for (template, told) in [
+        (
+            "{{ raise_exception('no system here') }}",
+            "the model's chat template refuses these messages: no system here",
+        ),
+        ("{{ message['content'] / 2 }}", "the model's chat template: "),
+    ] {
+        config["chat_template"] = json!(format!(
+            "{{% for message in messages %}}{{% if message['role'] == 'system' %}}{template}{{% else %}}{{% for part in \
+             message['content'] %}}{{% if part['type'] == 'image' %}}<image>{{% else %}}{{{{ part['text'] }}}}{{% endif %}}\
+             {{% endfor %}}{{% endif %}}{{% endfor %}}"
+        ));
+        std::fs::write(&place, config.to_string()).unwrap();
+        let server = Server::start(&[model.to_str().unwrap(), "--name", "other"]);
+        let mut body = question("other", ASKED, &[]);
+        assert_eq!(server.chat(&body).status, 200);
+        body["messages"] =
+            json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]);
+        let reply = server.chat(&body);
+        let error = reply.error()["message"].as_str().unwrap().to_owned();
+        assert!(reply.status == 400 && error.starts_with(told), "{reply}");
+        assert!(!error.contains(folder.path().to_str().unwrap()), "{error}");
+    }
 }
 
 #[test]

@@ -70,6 +70,11 @@ fn names_are_no_paths() {
         let reply = server.get(path);
         assert_eq!(reply.status, 404, "{path}: {reply}");
     }
+    // No text at all.
+    for path in ["/v1/files/%ff", "/v1/files/%ff/content", "/v1/models/%ff"] {
+        let reply = server.get(path);
+        assert!(reply.status == 404 && reply.error()["message"].is_string(), "{path}: {reply}");
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing beside the store");
     assert_eq!(std::fs::read_dir(&store).unwrap().count(), 4);
     // A page or a program is no image.

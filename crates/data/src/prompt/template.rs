@@ -19,6 +19,8 @@ const MAX_STEPS: u64 = 20_000_000;
 const MAX_OUTPUT: usize = 64 << 20;
 /// Nested blocks, macros and expressions.
 const MAX_NESTING: usize = 100;
+/// What a template is shown to see how it reads content.
+const PROBE: &str = "foveate-probe";
 
 /// What `strftime_now` shows: some templates write the date into the system message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +86,8 @@ struct Jinja {
     special_tokens: BTreeMap<String, String>,
     /// Whether it reads a list of parts; otherwise content is one string.
     reads_parts: bool,
+    /// Whether what the system says is one string all the same: some templates read parts in the person's turns alone.
+    system_is_text: bool,
 }
 
 impl ChatTemplate {
@@ -105,9 +109,16 @@ impl ChatTemplate {
         special_tokens: BTreeMap<String, String>,
     ) -> Result<ChatTemplate, PromptError> {
         let source = without_generation_tags(source);
-        let mut jinja = Jinja { file: file.to_owned(), source, special_tokens, reads_parts: false };
+        let file = file.to_owned();
+        let mut jinja = Jinja { file, source, special_tokens, reads_parts: true, system_is_text: false };
         jinja.environment(Clock::System)?;
-        jinja.reads_parts = jinja.probe_parts();
+        jinja.reads_parts = jinja.shows(&[Message::user(PROBE)]);
+        if jinja.reads_parts {
+            let asked = [Message::system(PROBE), Message::user("?")];
+            // One that takes no system message, or leaves it out, does so in either form.
+            let as_text = Jinja { system_is_text: true, ..jinja.clone() };
+            jinja.system_is_text = !jinja.shows(&asked) && as_text.shows(&asked);
+        }
         let image_token = DEFAULT_IMAGE_TOKEN.to_owned();
         let (kind, clock, reader) = (Kind::Jinja(jinja), Clock::System, Reader::default());
         Ok(ChatTemplate { kind, image_token, clock, reader })
@@ -275,7 +286,8 @@ impl Jinja {
     }
 
     fn message(&self, message: &Message, image_token: &str) -> Value {
-        let content = if self.reads_parts {
+        let is_text = self.system_is_text && message.role == Role::System;
+        let content = if self.reads_parts && !is_text {
             let part = |part: &Part| match part {
                 Part::Text(text) => Value::from_pairs([("type", "text"), ("text", text.as_str())]),
                 Part::Image => Value::from_pairs([("type", "image")]),
@@ -287,19 +299,14 @@ impl Jinja {
         Value::from_pairs([("role", Value::from(message.role.as_str())), ("content", content)])
     }
 
-    /// Shows the template a list of parts. One that knows only strings fails on it, leaves the text out or prints the
-    /// list itself, its text in quotes.
-    fn probe_parts(&self) -> bool {
-        const WORD: &str = "foveate-probe";
-        let probe = Jinja { reads_parts: true, ..self.clone() };
-        let rendered = probe.render(
-            &[Message::user(WORD)],
-            DEFAULT_IMAGE_TOKEN,
-            Clock::Fixed(0),
-            &RenderOptions::default(),
-        );
-        let Ok(text) = rendered else { return false };
-        text.find(WORD).is_some_and(|at| !text[..at].ends_with(['"', '\'']))
+    /// Whether a prompt of these messages has the probe in it. A template that gets parts and knows only strings fails on
+    /// them, leaves the text out or prints the list itself, its text in quotes.
+    fn shows(&self, messages: &[Message]) -> bool {
+        let options = RenderOptions::default();
+        let Ok(text) = self.render(messages, DEFAULT_IMAGE_TOKEN, Clock::Fixed(0), &options) else {
+            return false;
+        };
+        text.find(PROBE).is_some_and(|at| !text[..at].ends_with(['"', '\'']))
     }
 
     fn error(&self, error: &Error) -> PromptError {

@@ -141,6 +141,27 @@ fn a_template_that_swallows_an_image_is_found_out() {
 }
 
 #[test]
+fn a_system_message_is_text_where_parts_are_for_the_person_alone() {
+    let parts = "{% for part in m.content %}{{ part.text }}{% endfor %}";
+    let render = |of_system: &str| {
+        let source = format!(
+            "{{% for m in messages %}}{{% if m.role == 'system' %}}{of_system}{{% else %}}{parts}{{% endif %}}{{% endfor %}}"
+        );
+        let template = ChatTemplate::from_jinja("mixed", &source, BTreeMap::new()).unwrap();
+        template
+            .render(&[Message::system("Be brief."), Message::user("Why?")], 0)
+            .map(|prompt| prompt.text("#"))
+    };
+    // Fails on a list, prints a list, reads one, has no use for either.
+    assert_eq!(render("{{ m.content + ' ' }}").unwrap(), "Be brief. Why?");
+    assert_eq!(render("{{ m.content }} ").unwrap(), "Be brief. Why?");
+    assert_eq!(render(&format!("{parts} ")).unwrap(), "Be brief. Why?");
+    assert_eq!(render("").unwrap(), "Why?");
+    let error = render("{{ raise_exception('no system here') }}").unwrap_err();
+    assert!(matches!(error, PromptError::Refused { .. }), "{error}");
+}
+
+#[test]
 fn endless_templates_end() {
     let render = |source: &str| {
         let template = ChatTemplate::from_jinja("endless", source, BTreeMap::new())?;

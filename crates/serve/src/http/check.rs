@@ -79,26 +79,25 @@ fn sampling(request: &ChatRequest) -> Answer<Sampling> {
         let message = format!("temperature is {temperature}: must be in 0..=2");
         return Err(ApiError::field("temperature", message));
     }
-    let choice = if temperature == 0.0 {
-        Choice::Greedy
-    } else {
-        Choice::Draw(Draw {
-            temperature,
-            top_k: request.top_k,
-            // Every token.
-            top_p: request.top_p.filter(|p| *p != 1.0),
-            min_p: request.min_p,
-            seed: request.seed.map_or_else(random_number, i64::cast_unsigned),
-        })
+    let draw = Draw {
+        temperature: if temperature == 0.0 { 1.0 } else { temperature },
+        top_k: request.top_k,
+        // Every token.
+        top_p: request.top_p.filter(|p| *p != 1.0),
+        min_p: request.min_p,
+        seed: request.seed.map_or_else(random_number, i64::cast_unsigned),
     };
-    let sampling = Sampling { choice, repetition_penalty: request.repetition_penalty.unwrap_or(1.0) };
-    Sampler::new(sampling).map_err(|error| match &error {
+    let repetition_penalty = request.repetition_penalty.unwrap_or(1.0);
+    // Also where the best token is taken in any case: a value that cannot be is a mistake there, too.
+    let checked = Sampler::new(Sampling { choice: Choice::Draw(draw), repetition_penalty });
+    checked.map_err(|error| match &error {
         ModelError::Option { option, .. } => {
             ApiError::field(option.replace(['-', ' '], "_"), error.to_string())
         }
         _ => ApiError::internal(&error),
     })?;
-    Ok(sampling)
+    let choice = if temperature == 0.0 { Choice::Greedy } else { Choice::Draw(draw) };
+    Ok(Sampling { choice, repetition_penalty })
 }
 
 fn alternatives(request: &ChatRequest) -> Answer<Option<usize>> {
@@ -189,6 +188,7 @@ mod tests {
             (json!({"temperature": -1}), "temperature"),
             (json!({"top_p": 0}), "top_p"),
             (json!({"top_k": 0}), "top_k"),
+            (json!({"top_k": 0, "temperature": 0}), "top_k"),
             (json!({"min_p": 1.5}), "min_p"),
             (json!({"repetition_penalty": 0}), "repetition_penalty"),
             (json!({"max_tokens": 0}), "max_tokens"),

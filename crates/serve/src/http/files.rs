@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -156,8 +157,8 @@ pub(crate) async fn list(State(app): State<App>) -> Json<FileList> {
 /// One of them.
 #[utoipa::path(get, path = "/v1/files/{id}", tag = "files", params(("id" = String, Path)), responses(
     (status = 200, body = FileDocument), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<FileDocument>> {
-    let record = id.parse().ok().and_then(|id| app.files.get(&id)).ok_or_else(unknown)?;
+pub(crate) async fn one(State(app): State<App>, path: IdPath) -> Answer<Json<FileDocument>> {
+    let record = app.files.get(&id_of(path)?).ok_or_else(unknown)?;
     Ok(Json(document(&app, record)))
 }
 
@@ -165,8 +166,8 @@ pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Answe
 #[utoipa::path(get, path = "/v1/files/{id}/content", tag = "files", params(("id" = String, Path)), responses(
     (status = 200, description = "The image as it was uploaded.", content_type = "image/*", body = Vec<u8>),
     (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(crate) async fn content(State(app): State<App>, Path(id): Path<String>) -> Answer<Response> {
-    let id: FileId = id.parse().map_err(|_| unknown())?;
+pub(crate) async fn content(State(app): State<App>, path: IdPath) -> Answer<Response> {
+    let id = id_of(path)?;
     let read = tokio::task::spawn_blocking(move || app.files.read(&id)).await;
     let bytes = read.map_err(|error| ApiError::internal(&error))?;
     let bytes = bytes.map_err(|error| ApiError::internal(&error))?.ok_or_else(unknown)?;
@@ -190,8 +191,8 @@ pub(crate) async fn content(State(app): State<App>, Path(id): Path<String>) -> A
 /// Forgets one of them.
 #[utoipa::path(delete, path = "/v1/files/{id}", tag = "files", params(("id" = String, Path)), responses(
     (status = 200, body = Deleted), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Deleted>> {
-    let id: FileId = id.parse().map_err(|_| unknown())?;
+pub(crate) async fn delete(State(app): State<App>, path: IdPath) -> Answer<Json<Deleted>> {
+    let id = id_of(path)?;
     let name = id.clone();
     let work = tokio::task::spawn_blocking(move || app.files.delete(&name)).await;
     let deleted = work.map_err(|error| ApiError::internal(&error))?;
@@ -199,6 +200,15 @@ pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> An
         true => Ok(Json(Deleted { id, object: "file", deleted: true })),
         false => Err(unknown()),
     }
+}
+
+/// The last part of a path, which may be no text at all.
+type IdPath = Result<Path<String>, PathRejection>;
+
+/// What is no id is the id of no file.
+fn id_of(path: IdPath) -> Answer<FileId> {
+    let Path(id) = path.map_err(|_| unknown())?;
+    id.parse().map_err(|_| unknown())
 }
 
 fn unknown() -> ApiError {

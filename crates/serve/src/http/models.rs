@@ -1,6 +1,7 @@
 //! `/v1/models`: the one model that is served.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -67,7 +68,12 @@ pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
 /// One of them.
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path)), responses(
     (status = 200, body = ModelDocument), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(crate) async fn one(State(app): State<App>, Path(model): Path<String>) -> Answer<Json<ModelDocument>> {
+pub(crate) async fn one(
+    State(app): State<App>,
+    model: Result<Path<String>, PathRejection>,
+) -> Answer<Json<ModelDocument>> {
+    // What is no text is no model's name, and empty stands for it.
+    let model = model.map(|Path(model)| model).unwrap_or_default();
     check(&app, &model)?;
     Ok(Json(document(&app)))
 }

@@ -18,6 +18,7 @@ use crate::engine::Milliseconds;
 pub(crate) struct ChatRequest {
     /// The model's name, as `/v1/models` lists it.
     pub(crate) model: String,
+    #[schema(min_items = 1, max_items = 2048)]
     pub(crate) messages: Vec<ChatMessage>,
     /// How many tokens the language model reads for each image: a number on the model's ladder; `auto` for what serves the
     /// question best within `max_latency_ms`, or for the cheapest that serves it nearly as well as any, where the model knows
@@ -29,14 +30,17 @@ pub(crate) struct ChatRequest {
     /// measured of itself. Without `visual_tokens` it means `auto`.
     pub(crate) max_latency_ms: Option<f64>,
     /// The most new tokens.
+    #[schema(minimum = 1)]
     pub(crate) max_tokens: Option<usize>,
     /// The same by its newer name.
+    #[schema(minimum = 1)]
     pub(crate) max_completion_tokens: Option<usize>,
     /// 0 always takes the best token; 1 where nothing is said.
     #[schema(minimum = 0, maximum = 2)]
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,
     /// Draw from this many of the best tokens.
+    #[schema(minimum = 1)]
     pub(crate) top_k: Option<usize>,
     pub(crate) min_p: Option<f32>,
     pub(crate) repetition_penalty: Option<f32>,
@@ -52,6 +56,7 @@ pub(crate) struct ChatRequest {
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<StreamOptions>,
     /// Only 1.
+    #[schema(minimum = 1, maximum = 1)]
     pub(crate) n: Option<u32>,
     /// Only 0.
     pub(crate) frequency_penalty: Option<f32>,
@@ -61,7 +66,7 @@ pub(crate) struct ChatRequest {
     #[schema(value_type = Option<Object>)]
     pub(crate) logit_bias: Option<Value>,
     /// Only empty.
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     pub(crate) tools: Option<Value>,
     /// Only `none` or `auto`.
     #[schema(value_type = Option<String>)]
@@ -113,12 +118,12 @@ pub(crate) struct ChatMessage {
     pub(crate) refusal: Option<Value>,
     #[schema(value_type = Option<Object>)]
     pub(crate) annotations: Option<Value>,
-    #[schema(value_type = Option<Object>)]
+    /// Only `null` or empty, as the two behind it.
+    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     pub(crate) audio: Option<Value>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     pub(crate) function_call: Option<Value>,
-    /// Only `null` or empty.
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     pub(crate) tool_calls: Option<Value>,
     pub(crate) tool_call_id: Option<String>,
 }
@@ -142,7 +147,7 @@ pub(crate) enum Content {
 }
 
 /// A part of a message: `type` says which of the other fields counts.
-#[derive(Debug, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ContentPart {
     /// `text`, `image_url` or `file`.
@@ -186,8 +191,26 @@ pub(crate) struct Stop(pub(crate) Vec<String>);
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(crate) enum ContentSchema {
     Text(String),
-    #[schema(value_type = Vec<ContentPart>)]
+    #[schema(value_type = Vec<ContentPartSchema>)]
     Parts(()),
+}
+
+/// How [`ContentPart`] looks in JSON.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) enum ContentPartSchema {
+    Text {
+        text: String,
+    },
+    ImageUrl {
+        #[schema(value_type = ImageUrl)]
+        image_url: (),
+    },
+    File {
+        #[schema(value_type = FilePart)]
+        file: (),
+    },
 }
 
 /// How [`VisualTokens`] looks in JSON.
@@ -195,9 +218,14 @@ pub(crate) enum ContentSchema {
 #[serde(untagged)]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(crate) enum VisualTokensSchema {
-    Number(usize),
+    Number(VisualTokensNumber),
     Word(VisualTokensWord),
 }
+
+#[derive(Serialize, ToSchema)]
+#[schema(minimum = 1)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct VisualTokensNumber(usize);
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
