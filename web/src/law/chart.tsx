@@ -1,0 +1,119 @@
+// The frontier: the least predicted error at every cost, and where the budget ends.
+
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+
+export interface Point {
+  x: number;
+  error: number;
+}
+
+interface Props {
+  frontier: Point[];
+  /** What the budget buys. */
+  best: Point | null;
+  budget: number;
+  x: (value: number) => string;
+  label: string;
+  summary: string;
+}
+
+const HEIGHT = 300;
+
+function colour(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export function Chart({ frontier, best, budget, x, label, summary }: Props): JSX.Element {
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const line = useRef(budget);
+  const [theme, setTheme] = useState(0);
+  line.current = budget;
+
+  // Canvases do not follow the theme by themselves.
+  useEffect(() => {
+    const change = () => setTheme((count) => count + 1);
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", change);
+    window.addEventListener("themechange", change);
+    return () => {
+      system.removeEventListener("change", change);
+      window.removeEventListener("themechange", change);
+    };
+  }, []);
+
+  useEffect(() => {
+    const parent = place.current;
+    if (!parent) {
+      return;
+    }
+    const [text, grid, own, accent] = ["--soft", "--line", "--blue", "--amber"].map(colour);
+    const axis = { stroke: text ?? "", grid: { stroke: grid ?? "", width: 1 }, ticks: { stroke: grid ?? "" } };
+    const options: uPlot.Options = {
+      width: parent.clientWidth || 320,
+      height: HEIGHT,
+      scales: { x: { time: false, distr: 3, log: 10 }, y: {} },
+      legend: { show: false },
+      cursor: { drag: { x: false, y: false } },
+      axes: [
+        // A word at each power and its half decade at most: more would run into each other.
+        { ...axis, label, values: (_, splits) => splits.map((split) => (marked(split) ? x(split) : "")) },
+        { ...axis, label: "predicted error", size: 56, values: (_, splits) => splits.map((split) => split.toFixed(2)) },
+      ],
+      series: [
+        {},
+        { stroke: own ?? "", width: 2, points: { show: true, size: 5, fill: own ?? "" } },
+        { stroke: accent ?? "", points: { show: true, size: 13, fill: accent ?? "" } },
+      ],
+      hooks: {
+        draw: [
+          (self) => {
+            const left = self.valToPos(line.current, "x", true);
+            const { ctx, bbox } = self;
+            if (left < bbox.left || left > bbox.left + bbox.width) {
+              return;
+            }
+            ctx.save();
+            ctx.strokeStyle = accent ?? "";
+            ctx.lineWidth = 2 * devicePixelRatio;
+            ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+            ctx.beginPath();
+            ctx.moveTo(left, bbox.top);
+            ctx.lineTo(left, bbox.top + bbox.height);
+            ctx.stroke();
+            ctx.restore();
+          },
+        ],
+      },
+    };
+    const made = new uPlot(options, [[1], [null], [null]], parent);
+    plot.current = made;
+    const watch = new ResizeObserver(() => made.setSize({ width: parent.clientWidth || 320, height: HEIGHT }));
+    watch.observe(parent);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [label, theme]);
+
+  useEffect(() => {
+    const points = [...frontier];
+    // The best within the budget lies on the frontier or is drawn beside it.
+    const xs = [...new Set([...points.map((point) => point.x), ...(best ? [best.x] : [])])].sort((a, b) => a - b);
+    const errors = new Map(points.map((point) => [point.x, point.error]));
+    const rest = xs.map((value) => errors.get(value) ?? null);
+    const own = xs.map((value) => (best?.x === value ? best.error : null));
+    plot.current?.setData([xs, rest, own]);
+  }, [frontier, best, budget, label, theme]);
+
+  return <div class="chart" ref={place} role="img" aria-label={summary} />;
+}
+
+/** 1, 3 and 10 of every decade. */
+function marked(value: number): boolean {
+  const lead = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return Math.abs(lead - 1) < 0.01 || Math.abs(lead - 3) < 0.01;
+}
