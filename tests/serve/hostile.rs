@@ -54,7 +54,8 @@ fn heads_that_are_no_heads() {
     let bomb: String = (0..5000).map(|nth| format!("X-{nth}: {}\r\n", "a".repeat(100))).collect();
     let reply = server.raw(format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{bomb}\r\n").as_bytes());
     assert_eq!(reply.status, 431, "{reply}");
-    let reply = server.raw(format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(100_000)).as_bytes());
+    let reply =
+        server.raw(format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(100_000)).as_bytes());
     assert!(matches!(reply.status, 414 | 431), "{reply}");
     for wrong in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -248,9 +249,15 @@ fn names_that_are_not_its_own_are_refused() {
     let server = Server::start(&[]);
     let port = server.address.rsplit(':').next().unwrap();
     for path in ["/", "/v1/models", "/page/examples.json", "/metrics", "/nowhere"] {
-        for host in ["evil.example", &format!("evil.example:{port}"), "localhost.evil.example", "10.0.0.1", ""] {
+        for host in
+            ["evil.example", &format!("evil.example:{port}"), "localhost.evil.example", "10.0.0.1", ""]
+        {
             let reply = called(&server, path, &format!("Host: {host}\r\n"));
-            assert_eq!((reply.status, &reply.error()["code"]), (421, &json!("unknown_host")), "{path} {reply}");
+            assert_eq!(
+                (reply.status, &reply.error()["code"]),
+                (421, &json!("unknown_host")),
+                "{path} {reply}"
+            );
             assert!(reply.error()["message"].as_str().unwrap().contains("--allowed-host"), "{reply}");
         }
     }
@@ -263,7 +270,9 @@ fn names_that_are_not_its_own_are_refused() {
     }
 
     let named = Server::start(&["--allowed-host", "Box.example", "--allowed-host", "eye.example"]);
-    for (host, status) in [("box.example:80", 200), ("eye.example", 200), ("127.0.0.1", 200), ("x.box.example", 421)] {
+    for (host, status) in
+        [("box.example:80", 200), ("eye.example", 200), ("127.0.0.1", 200), ("x.box.example", 421)]
+    {
         assert_eq!(called(&named, "/", &format!("Host: {host}\r\n")).status, status, "{host}");
     }
     // For everybody: by any name, until names are given.

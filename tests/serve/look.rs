@@ -19,11 +19,13 @@ fn tokens_look_where_the_command_says() {
     let out = folder.path().join("look.png");
     let wide = fixture("images/coffee-wide.png");
     for tokens in ["1", "4", "16"] {
-        let reply = server.post(LOOK, &asked("foveate-nano", &picture("coffee-wide.png"), tokens.parse::<u32>().unwrap()));
+        let reply = server
+            .post(LOOK, &asked("foveate-nano", &picture("coffee-wide.png"), tokens.parse::<u32>().unwrap()));
         assert_eq!(reply.status, 200, "{reply}");
         let look = reply.json();
         let arguments = ["look", "foveate-nano", "How many shapes are there?", "--image", &wide, "--json"];
-        let arguments = [&arguments[..], &["--visual-tokens", tokens, "--out", out.to_str().unwrap()]].concat();
+        let arguments =
+            [&arguments[..], &["--visual-tokens", tokens, "--out", out.to_str().unwrap()]].concat();
         let printed = run(&arguments);
         assert_eq!((&look["grid"], &look["compressor"]), (&printed["grid"], &printed["compressor"]));
         let (of_server, of_command) = (&look["pictures"][0], &printed["pictures"][0]);
@@ -36,7 +38,11 @@ fn tokens_look_where_the_command_says() {
         }
     }
     // The image and the question are known: an answer about them does not run the tower again.
-    assert_eq!(server.metric("foveate_cache_misses_total{cache=\"towers\"}"), 2.0, "the warm-up's and the cup");
+    assert_eq!(
+        server.metric("foveate_cache_misses_total{cache=\"towers\"}"),
+        2.0,
+        "the warm-up's and the cup"
+    );
     assert_eq!(server.metric("foveate_jobs{state=\"looking\"}"), 0.0);
 }
 
@@ -48,7 +54,10 @@ fn the_frame_is_the_picture_that_the_tower_saw() {
     let frame = &look["pictures"][0]["frame"];
     // 251 x 71 pixels become 98 x 28, of which 28 columns are kept.
     let part = |name: &str| number(&frame[name]);
-    assert!((part("left") - 35.0 / 98.0).abs() < 1e-9 && (part("width") - 28.0 / 98.0).abs() < 1e-9, "{frame}");
+    assert!(
+        (part("left") - 35.0 / 98.0).abs() < 1e-9 && (part("width") - 28.0 / 98.0).abs() < 1e-9,
+        "{frame}"
+    );
     assert_eq!((part("top"), part("height")), (0.0, 1.0));
     assert_eq!(look["pictures"].as_array().unwrap().len(), 1);
 }
@@ -75,7 +84,12 @@ fn what_cannot_be_looked_at_is_refused_before_the_model_runs() {
         (with("image", json!("/etc/passwd")), 400, "image", "no data URL"),
         (with("image", json!("http://127.0.0.1/")), 400, "image", "--allow-remote-images"),
         (with("image", json!("file-0123456789abcdef01234567")), 404, "image", "no file"),
-        (with("image", json!(format!("data:image/png;base64,{}", "A".repeat(200_000)))), 400, "image", "100000 bytes"),
+        (
+            with("image", json!(format!("data:image/png;base64,{}", "A".repeat(200_000)))),
+            400,
+            "image",
+            "100000 bytes",
+        ),
         (with("question", json!(" ")), 400, "image", "question"),
         (without("question"), 400, "image", "question"),
         (with("model", json!("gpt")), 404, "model", "foveate-nano"),

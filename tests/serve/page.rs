@@ -18,7 +18,9 @@ fn the_page_comes_with_the_program_and_keeps_to_itself() {
         let reply = server.get(path);
         assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{reply}");
         let policy = reply.header("content-security-policy").unwrap();
-        for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        for rule in
+            ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"]
+        {
             assert!(policy.contains(rule), "{policy}");
         }
         assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
@@ -26,16 +28,26 @@ fn the_page_comes_with_the_program_and_keeps_to_itself() {
         assert_eq!(reply.header("cache-control"), Some("no-cache"));
         let tag = reply.header("etag").unwrap().to_owned();
         let again = server.request("GET", path, &[("If-None-Match", &format!("\"x\", W/{tag}"))], b"");
-        assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())), "{again}");
+        assert_eq!(
+            (again.status, again.body.len(), again.header("etag")),
+            (304, 0, Some(tag.as_str())),
+            "{again}"
+        );
         let other = server.request("GET", path, &[("If-None-Match", "\"x\"")], b"");
         assert_eq!(other.body, reply.body);
         let head = server.request("HEAD", path, &[], b"");
-        assert_eq!((head.status, head.body.len(), head.header("etag")), (200, 0, Some(tag.as_str())), "{head}");
+        assert_eq!(
+            (head.status, head.body.len(), head.header("etag")),
+            (200, 0, Some(tag.as_str())),
+            "{head}"
+        );
         // Nothing from elsewhere, as far as a text can tell; the browser's test looks at the rest.
         let text = String::from_utf8(reply.body).unwrap();
         assert!(!text.contains("//cdn") && !text.contains("fonts.googleapis"), "{path}");
     }
-    for nowhere in ["/page/", "/page/x.js", "/page/../Cargo.toml", "/page/%2e%2e%2fCargo.toml", "/page", "/index.html"] {
+    for nowhere in
+        ["/page/", "/page/x.js", "/page/../Cargo.toml", "/page/%2e%2e%2fCargo.toml", "/page", "/index.html"]
+    {
         assert_eq!(server.get(nowhere).status, 404, "{nowhere}");
     }
     assert_eq!(server.request("POST", "/", &[], b"{}").status, 405);

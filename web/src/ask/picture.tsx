@@ -113,6 +113,9 @@ export function PicturePanel({ of, examples, onExample, onOwn, look, token }: Pr
   );
 }
 
+/** Of a picture, in rem. */
+const TALLEST = 22;
+
 interface StageProps {
   url: string;
   name: string;
@@ -134,7 +137,8 @@ function Stage({ url, name, look, token }: StageProps): JSX.Element {
   // Enough pixels for a sharp grid, whatever the picture has.
   const scale = size ? 960 / Math.max(...size) : 1;
   return (
-    <div class="stage">
+    // As large as there is room for, in its own shape.
+    <div class="stage" style={size ? { width: `min(100%, ${((TALLEST * size[0]) / size[1]).toFixed(3)}rem)` } : {}}>
       <img
         src={url}
         alt={`The picture that is asked about: ${name}`}

@@ -184,6 +184,12 @@ export function AskView({ api, model, onLocked }: Props): JSX.Element {
         {asking.answers.length === 0 && (
           <p class="hint">Answers appear here side by side, each with what it took.</p>
         )}
+        {asking.answers.length > 1 && (
+          <p class="hint">
+            What the server knows from before is not computed again: the first answer about a picture pays for looking at
+            it.
+          </p>
+        )}
         <div class="cards">
           {asking.answers.map((answer) => (
             <Card

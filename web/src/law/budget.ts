@@ -6,16 +6,17 @@ export const STEPS = 200;
 
 interface Range {
   name: string;
-  /** In the unit that the charts use. */
+  /** FLOP, bytes or milliseconds: what the models of the catalogue need with a tower of today. */
   least: number;
   most: number;
+  /** What a chart counts in. */
+  unit: { name: string; of: number };
 }
 
-/** Until the frontier says what there is. */
 export const RANGES: Record<Kind, Range> = {
-  work: { name: "Work for a question", least: 4e11, most: 2e13 },
-  memory: { name: "Memory", least: 2 ** 30, most: 2 ** 36 },
-  time: { name: "Time for a question", least: 50, most: 20_000 },
+  work: { name: "Work for a question", least: 4e11, most: 2e13, unit: { name: "TFLOP", of: 1e12 } },
+  memory: { name: "Memory", least: 2 ** 30, most: 2 ** 36, unit: { name: "GiB", of: 2 ** 30 } },
+  time: { name: "Time for a question", least: 50, most: 20_000, unit: { name: "seconds", of: 1000 } },
 };
 
 /** The value at a step of a slider from `least` to `most`. */
@@ -29,14 +30,15 @@ export function stepOf(value: number, { least, most }: { least: number; most: nu
   return Math.min(STEPS, Math.max(0, Math.round(step)));
 }
 
-/** As `/v1/plan` reads it. */
+/** As `/v1/plan` reads it: four digits, never an exponent. */
 export function written(kind: Kind, value: number): string {
+  const rounded = (number: number) => Number(number.toPrecision(4));
   switch (kind) {
     case "work":
-      return `${(value / 1e9).toPrecision(4)}GFLOP`;
+      return `${rounded(value / 1e9)}GFLOP`;
     case "memory":
-      return `${(value / 2 ** 20).toPrecision(4)}MiB`;
+      return `${rounded(value / 2 ** 20)}MiB`;
     case "time":
-      return `${value.toPrecision(4)}ms`;
+      return `${rounded(value)}ms`;
   }
 }

@@ -14,7 +14,8 @@ interface Props {
   /** What the budget buys. */
   best: Point | null;
   budget: number;
-  x: (value: number) => string;
+  /** The least and the most that the slider reaches, in the unit of `label`, as all others. */
+  range: [number, number];
   label: string;
   summary: string;
 }
@@ -25,7 +26,7 @@ function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-export function Chart({ frontier, best, budget, x, label, summary }: Props): JSX.Element {
+export function Chart({ frontier, best, budget, range: [least, most], label, summary }: Props): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const line = useRef(budget);
@@ -54,12 +55,19 @@ export function Chart({ frontier, best, budget, x, label, summary }: Props): JSX
     const options: uPlot.Options = {
       width: parent.clientWidth || 320,
       height: HEIGHT,
-      scales: { x: { time: false, distr: 3, log: 10 }, y: {} },
+      scales: {
+        x: {
+          time: false,
+          distr: 3,
+          log: 10,
+          range: (_, first, last) => [0.9 * Math.min(first, least), 1.1 * Math.max(last, most)],
+        },
+        y: {},
+      },
       legend: { show: false },
       cursor: { drag: { x: false, y: false } },
       axes: [
-        // A word at each power and its half decade at most: more would run into each other.
-        { ...axis, label, values: (_, splits) => splits.map((split) => (marked(split) ? x(split) : "")) },
+        { ...axis, label, values: (_, splits) => splits.map((split) => (marked(split) ? String(split) : "")) },
         { ...axis, label: "predicted error", size: 56, values: (_, splits) => splits.map((split) => split.toFixed(2)) },
       ],
       series: [
@@ -97,7 +105,7 @@ export function Chart({ frontier, best, budget, x, label, summary }: Props): JSX
       made.destroy();
       plot.current = null;
     };
-  }, [label, theme]);
+  }, [label, least, most, theme]);
 
   useEffect(() => {
     const points = [...frontier];
@@ -107,12 +115,12 @@ export function Chart({ frontier, best, budget, x, label, summary }: Props): JSX
     const rest = xs.map((value) => errors.get(value) ?? null);
     const own = xs.map((value) => (best?.x === value ? best.error : null));
     plot.current?.setData([xs, rest, own]);
-  }, [frontier, best, budget, label, theme]);
+  }, [frontier, best, budget, label, least, most, theme]);
 
   return <div class="chart" ref={place} role="img" aria-label={summary} />;
 }
 
-/** 1, 3 and 10 of every decade. */
+/** 1 and 3 of every decade: more would run into each other. */
 function marked(value: number): boolean {
   const lead = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
   return Math.abs(lead - 1) < 0.01 || Math.abs(lead - 3) < 0.01;

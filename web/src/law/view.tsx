@@ -44,8 +44,8 @@ const AT_FIRST: Asked = {
   compressor: "quecc",
   text: 50,
   answer: 16,
-  gflops: 100,
-  gbytes: 10,
+  gflops: 1000,
+  gbytes: 50,
 };
 
 function costOf(candidate: Candidate, kind: Kind): number {
@@ -69,11 +69,20 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
   const { kind } = asked;
   const range = RANGES[kind];
   const budget = at(asked.step, range);
-  const change = (by: Partial<Asked>) => setAsked((before) => ({ ...before, ...by }));
+  const [busy, setBusy] = useState(true);
+  const change = (by: Partial<Asked>) => {
+    setBusy(true);
+    if (by.kind) {
+      // What was planned for another kind of budget has none of its numbers.
+      setPlan(null);
+    }
+    setAsked((before) => ({ ...before, ...by }));
+  };
 
   useLater(150, [asked], (signal) => {
     const numbers = [asked.text, asked.answer, asked.gflops, asked.gbytes];
     if (!numbers.every(Number.isFinite)) {
+      setBusy(false);
       return;
     }
     const request = {
@@ -96,25 +105,33 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
       // Nothing fits: the frontier still says what there is.
       if (error instanceof Refused && error.code === "nothing_fits") {
         api.plan({ ...request, budgets: [WITHOUT_END] }, signal).then(
-          (whole) => signal.aborted || setPlan({ ...whole, ranked: [], half: null, twice: null, findings: [] }),
-          () => undefined,
+          (whole) => {
+            if (!signal.aborted) {
+              setPlan({ ...whole, ranked: [], half: null, twice: null, findings: [] });
+              setBusy(false);
+            }
+          },
+          () => setBusy(false),
         );
       } else {
         setPlan(null);
+        setBusy(false);
       }
     };
     api.plan({ ...request, budgets: [written(kind, budget)] }, signal).then((found) => {
       if (!signal.aborted) {
         setPlan(found);
         setProblem(null);
+        setBusy(false);
       }
     }, failed);
   });
 
   const show = shownAs(kind);
+  const { unit } = range;
   const best = plan?.ranked[0] ?? null;
   return (
-    <div class="law">
+    <div class="law" aria-busy={busy}>
       <section class="panel" aria-labelledby="law-title">
         <h2 id="law-title">What a budget buys</h2>
         <p class="hint">
@@ -170,11 +187,11 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
           <section class="panel" aria-labelledby="frontier-title">
             <h2 id="frontier-title">The frontier</h2>
             <Chart
-              frontier={frontier(plan, kind)}
-              best={best && { x: costOf(best, kind), error: best.error }}
-              budget={budget}
-              x={show}
-              label={{ work: "work for a question", memory: "memory", time: "time for a question" }[kind]}
+              frontier={frontier(plan, kind).map(({ x, error }) => ({ x: x / unit.of, error }))}
+              best={best && { x: costOf(best, kind) / unit.of, error: best.error }}
+              budget={budget / unit.of}
+              range={[range.least / unit.of, range.most / unit.of]}
+              label={`${range.name}, ${unit.name}`}
               summary={summary(plan, best, kind)}
             />
             <p class="hint">

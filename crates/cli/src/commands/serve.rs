@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use foveate_law::Budget;
 use foveate_serve::{
-    ApiKey, Example, FileOptions, HostName, Limits, LogFormat, Options, RemoteImages, Schedule, ServeError, serve, start_log,
+    ApiKey, Example, FileOptions, HostName, Limits, LogFormat, Options, RemoteImages, Schedule, ServeError,
+    serve, start_log,
 };
 
 use super::demo::exhibits;

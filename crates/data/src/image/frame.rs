@@ -1,9 +1,9 @@
 //! Where the pictures that a tower sees lie on the image that was given: for whoever draws on the image what the tower found.
 
+use super::Size;
 use super::anyres::{fit_inside, select_best_resolution};
 use super::crop::CentreCrop;
 use super::preprocess::{Preprocessor, Target};
-use super::Size;
 
 /// A rectangle on an image, in shares of the image's width and height: (0, 0, 1, 1) is the whole image, and what lies beyond
 /// is padding.
@@ -127,8 +127,14 @@ mod tests {
             ..Preprocessor::clip(64)
         };
         let padded = Preprocessor { pad_to_square: true, ..Preprocessor::clip(64) };
-        let all =
-            [Preprocessor::clip(64), Preprocessor::siglip(64), Preprocessor::dinov2(), padded, smaller, tiled];
+        let all = [
+            Preprocessor::clip(64),
+            Preprocessor::siglip(64),
+            Preprocessor::dinov2(),
+            padded,
+            smaller,
+            tiled,
+        ];
         for plain in all.map(|of| Preprocessor { normalise: false, rescale: Some(1.0 / 255.0), ..of }) {
             for original in [Size::new(80, 80), Size::new(60, 131), Size::new(201, 75)] {
                 let tiles = plain.apply(&ramp(original)).unwrap().tiles;
@@ -148,7 +154,10 @@ mod tests {
                             assert!(near, "{original} {frame:?}: {red} {green} at {x} {y} of {plain:?}");
                             compared += 1;
                         } else if [x, y].iter().any(|place| !(-0.02..1.02).contains(place)) {
-                            assert!(tile.data[2 * plane + at] < 0.9, "{original} {frame:?}: no padding at {x} {y}");
+                            assert!(
+                                tile.data[2 * plane + at] < 0.9,
+                                "{original} {frame:?}: no padding at {x} {y}"
+                            );
                         }
                     }
                     assert!(compared > 200, "{original} {frame:?}");

@@ -264,9 +264,12 @@ fn what_the_model_refuses_is_told_to_its_client_alone() {
 fn looks_ride_along_with_answers_and_end_as_they_do() {
     let tiny = tiny();
     let caches = tiny.viewer.caches().clone();
-    let (engine, thread) =
-        Engine::start(Arc::new(tiny), Schedule { parallel: 1, ..Schedule::default() }, Arc::new(Metrics::new(None)))
-            .unwrap();
+    let (engine, thread) = Engine::start(
+        Arc::new(tiny),
+        Schedule { parallel: 1, ..Schedule::default() },
+        Arc::new(Metrics::new(None)),
+    )
+    .unwrap();
     let look = |seed: usize, tokens: usize, time: Duration| {
         let (told, reply) = tokio::sync::oneshot::channel();
         let picture = Picture { pixels: Pixels::Single(pixels(seed)), question: None };
@@ -290,7 +293,8 @@ fn looks_ride_along_with_answers_and_end_as_they_do() {
     let gaze = of_right.blocking_recv().unwrap().unwrap();
     // Identity: each token is its patch.
     let weights = gaze.weights[0].to_vec2::<f32>().unwrap();
-    let is_own = |(token, row): (usize, &Vec<f32>)| row.iter().enumerate().all(|(at, w)| *w == f32::from(at == token));
+    let is_own =
+        |(token, row): (usize, &Vec<f32>)| row.iter().enumerate().all(|(at, w)| *w == f32::from(at == token));
     assert!(weights.len() == 16 && weights.iter().enumerate().all(is_own));
     assert!(matches!(of_late.blocking_recv().unwrap(), Err(Failed::Deadline)));
     let Err(Failed::Refused(told)) = of_odd.blocking_recv().unwrap() else { panic!("5 tokens looked") };

@@ -26,7 +26,8 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
         None => Ok(next.run(request).await),
         Some(name) => {
             let name: String = name.chars().take(100).collect();
-            let message = format!("this server is not called {name:?}; --allowed-host lets it answer to a name");
+            let message =
+                format!("this server is not called {name:?}; --allowed-host lets it answer to a name");
             Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).code("unknown_host"))
         }
     }

@@ -146,7 +146,8 @@ fn prepare(app: &AppState, request: LookRequest) -> Answer<Admitted> {
         Some(VisualTokens::Number(tokens)) => Wanted::Exactly(Budget::Tokens(tokens)),
         Some(VisualTokens::Adaptive) => Wanted::Exactly(Budget::Adaptive),
         Some(VisualTokens::Auto) => {
-            let message = "visual_tokens is auto: only an answer has a time to be in; a number is needed here";
+            let message =
+                "visual_tokens is auto: only an answer has a time to be in; a number is needed here";
             return Err(ApiError::field("visual_tokens", message));
         }
     };

@@ -108,13 +108,10 @@ async fn examples(State(app): State<App>) -> Answer<Response> {
     let examples = app.options.examples.iter().map(|example| ExampleDocument {
         name: &example.name,
         picture: format!("data:image/png;base64,{}", STANDARD.encode(&example.png)),
-        questions: example
-            .questions
-            .iter()
-            .map(|(text, answer)| QuestionDocument { text, answer })
-            .collect(),
+        questions: example.questions.iter().map(|(text, answer)| QuestionDocument { text, answer }).collect(),
     });
-    let body = serde_json::to_vec(&examples.collect::<Vec<_>>()).map_err(|error| ApiError::internal(&error))?;
+    let body =
+        serde_json::to_vec(&examples.collect::<Vec<_>>()).map_err(|error| ApiError::internal(&error))?;
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-cache"),
