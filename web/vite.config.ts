@@ -12,6 +12,8 @@ export default defineConfig({
     target: "es2022",
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // Of what is built in: their licences want to go with it.
+    license: { fileName: "page/licences.md" },
     rollupOptions: {
       // Names without a digest: the server's ETags say what is new, and a change of the page is a change of three files.
       output: {

@@ -90,7 +90,7 @@ test("an example, every rung in one go, and a time instead of a number", async (
     await page.getByLabel(/within \(milliseconds\)/).fill("60000");
     await ask(page);
     await answered(page, 4);
-    assert.equal(await cards(page).nth(3).getByRole("heading").textContent(), "16 visual tokens, for 60.0 s");
+    assert.equal(await cards(page).nth(3).getByRole("heading").textContent(), "16 visual tokens, within 60000 ms");
     await photograph(page, "asked-light");
     await page.emulateMedia({ colorScheme: "dark" });
     await accessible(page);

@@ -14,6 +14,7 @@ fn the_page_comes_with_the_program_and_keeps_to_itself() {
         ("/page/page.js", "text/javascript; charset=utf-8"),
         ("/page/page.css", "text/css; charset=utf-8"),
         ("/page/icon.svg", "image/svg+xml"),
+        ("/page/licences.md", "text/plain; charset=utf-8"),
     ] {
         let reply = server.get(path);
         assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{reply}");

@@ -92,6 +92,9 @@ export function Page(): JSX.Element {
           </>
         )}
       </main>
+      <footer>
+        <a href="./page/licences.md">Licences of what this page is made of</a>
+      </footer>
     </>
   );
 }

@@ -23,7 +23,7 @@ function heading(answer: Answer): string {
   const tokens = number === null ? "Visual tokens" : plural(number, "visual token");
   switch (answer.wanted) {
     case "auto":
-      return `${tokens}, for ${time(answer.latency ?? Number.NaN)}`;
+      return `${tokens}, within ${answer.latency} ms`;
     case "adaptive":
       return `${answer.usage?.prompt_tokens_details.image_tokens ?? "Some"} visual tokens, adaptive`;
     default:

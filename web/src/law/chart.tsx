@@ -67,7 +67,13 @@ export function Chart({ frontier, best, budget, range: [least, most], label, sum
       legend: { show: false },
       cursor: { drag: { x: false, y: false } },
       axes: [
-        { ...axis, label, values: (_, splits) => splits.map((split) => (marked(split) ? String(split) : "")) },
+        {
+          ...axis,
+          label,
+          // By itself uPlot lets powers of ten through alone.
+          filter: (_, splits) => splits.map((split) => (marked(split) ? split : null)),
+          values: (_, splits) => splits.map((split) => (split === null ? "" : String(Number(split.toPrecision(3))))),
+        },
         { ...axis, label: "predicted error", size: 56, values: (_, splits) => splits.map((split) => split.toFixed(2)) },
       ],
       series: [
@@ -120,8 +126,8 @@ export function Chart({ frontier, best, budget, range: [least, most], label, sum
   return <div class="chart" ref={place} role="img" aria-label={summary} />;
 }
 
-/** 1 and 3 of every decade: more would run into each other. */
+/** 1, 2 and 5 of every decade: more would run into each other. */
 function marked(value: number): boolean {
   const lead = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
-  return Math.abs(lead - 1) < 0.01 || Math.abs(lead - 3) < 0.01;
+  return [1, 2, 5].some((mark) => Math.abs(lead - mark) < 0.01);
 }

@@ -30,10 +30,11 @@ macro_rules! file {
 }
 
 const INDEX: File = file!("index.html", "text/html; charset=utf-8");
-const REST: [File; 3] = [
+const REST: [File; 4] = [
     file!("page/page.js", "text/javascript; charset=utf-8"),
     file!("page/page.css", "text/css; charset=utf-8"),
     file!("page/icon.svg", "image/svg+xml"),
+    file!("page/licences.md", "text/plain; charset=utf-8"),
 ];
 
 /// The page runs its own script and talks to its own server; pictures may also be what was dropped on it.
@@ -128,11 +129,19 @@ mod tests {
     #[test]
     fn the_page_names_its_files_and_no_others() {
         let index = std::str::from_utf8(INDEX.bytes).unwrap();
-        for file in &REST {
+        let (licences, loaded): (Vec<&File>, Vec<&File>) =
+            REST.iter().partition(|file| file.name.ends_with(".md"));
+        for file in &loaded {
             assert!(index.contains(&format!("=\"./{}\"", file.name)), "{}", file.name);
         }
         let addresses = index.matches("src=\"").count() + index.matches("href=\"").count();
-        assert_eq!(addresses, REST.len(), "{index}");
+        assert_eq!(addresses, loaded.len(), "{index}");
+        let told = std::str::from_utf8(licences[0].bytes).unwrap();
+        assert!(
+            told.contains("preact")
+                && told.contains("uplot")
+                && told.contains("Permission is hereby granted")
+        );
         assert!(!index.contains("<style") && !index.contains("javascript:"), "the policy forbids both");
     }
 }
