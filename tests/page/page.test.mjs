@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { accessible, launch, photograph, visit } from "./browser.mjs";
 import { serve } from "./server.mjs";
 
-const picture = (name) => join(process.env.PICTURES, name);
+const picture = (name) => join(process.env.FIXTURES, "images", name);
 const QUESTION = "How many shapes are there?";
 
 let browser;
@@ -215,7 +215,7 @@ test("where each token looks is drawn over the picture", async () => {
 test("the law can be explored", async () => {
   await visit(browser, server, { path: "/#law" }, async (page) => {
     const best = page.locator("#best-title");
-    const error = async () => Number(await page.locator("[aria-live=polite] strong").first().textContent());
+    const error = async () => Number(await page.locator(".error strong").textContent());
     await page.getByRole("img", { name: /^Predicted error falls from/ }).waitFor();
     const drawn = await page.locator(".chart canvas").evaluate((canvas) => {
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -233,6 +233,8 @@ test("the law can be explored", async () => {
     const errors = heard.map(([error]) => error);
     assert.deepEqual(errors, [...errors].sort().reverse(), "more buys no more error");
     assert.ok(errors[3] < errors[0], `and less: ${errors}`);
+    const said = await page.locator(".law [aria-live=polite]").textContent();
+    assert.equal(said, `${await best.textContent()}, predicted error ${await page.locator(".error strong").textContent()}`);
     assert.match(heard[0][1], /^.+ with \d+ visual tokens?$/);
     assert.ok((await page.locator(".ranked tbody tr").count()) > 3);
     await photograph(page, "law-light");
@@ -256,6 +258,7 @@ test("the law can be explored", async () => {
     await page.getByLabel("Compressor").selectOption("identity");
     await page.getByLabel("Text tokens").fill("40000");
     await page.getByRole("alert").filter({ hasText: "nothing fits" }).waitFor();
+    await page.locator(".law[aria-busy=false]").waitFor();
     assert.equal(await page.locator("#best-title").textContent(), "Nothing");
     await accessible(page);
   });
@@ -381,6 +384,56 @@ test("a server that wants its key gets it, and nobody else does", async () => {
     });
   } finally {
     await own.end();
+  }
+});
+
+test("models without sight, with a range, and with tokens as the picture needs", async () => {
+  const models = join(process.env.FIXTURES, "models");
+  const blind = await serve([join(models, "llama-tied")]);
+  try {
+    await visit(browser, blind, {}, async (page) => {
+      await page.getByText("a language model without sight").waitFor();
+      assert.equal(await page.locator("#file").count(), 0);
+      await page.locator("#question").fill("Tell me.");
+      await ask(page);
+      await answered(page, 1);
+      assert.equal(await cards(page).getByRole("heading").textContent(), "Without a picture");
+      assert.equal(await figure(cards(page), "image tokens"), "0");
+      await accessible(page);
+    });
+  } finally {
+    await blind.end();
+  }
+  const range = await serve([join(models, "compressed-mqt")]);
+  try {
+    await visit(browser, range, {}, async (page) => {
+      await upload(page, "cat.png");
+      await page.locator("#question").fill(QUESTION);
+      const slider = page.getByRole("slider", { name: "Tokens of the picture" });
+      await slider.focus();
+      await page.keyboard.press("Home");
+      await page.keyboard.press("ArrowRight");
+      assert.equal(await slider.getAttribute("aria-valuetext"), "2 visual tokens");
+      await ask(page);
+      await answered(page, 1);
+      assert.equal(await figure(cards(page), "image tokens"), "2");
+    });
+  } finally {
+    await range.end();
+  }
+  const adaptive = await serve([join(models, "compressed-plain"), "--compressor", "prumerge"]);
+  try {
+    await visit(browser, adaptive, {}, async (page) => {
+      await upload(page, "cat.png");
+      await page.locator("#question").fill(QUESTION);
+      await page.getByRole("radio", { name: "As the picture needs" }).check();
+      await ask(page);
+      await answered(page, 1);
+      const made = await figure(cards(page), "image tokens");
+      assert.equal(await cards(page).getByRole("heading").textContent(), `${made} visual tokens, adaptive`);
+    });
+  } finally {
+    await adaptive.end();
   }
 });
 

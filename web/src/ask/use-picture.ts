@@ -96,8 +96,10 @@ export function usePicture(api: Api, onLocked: () => void): PictureState {
   );
 
   useEffect(() => {
-    window.addEventListener("pagehide", leave);
-    return () => window.removeEventListener("pagehide", leave);
-  }, [leave]);
+    // A page that comes back sends its picture once more.
+    const hide = () => current.current && void api.forget(current.current.id);
+    window.addEventListener("pagehide", hide);
+    return () => window.removeEventListener("pagehide", hide);
+  }, [api]);
   return { picture, uploading, problem, choose, clear, withId };
 }

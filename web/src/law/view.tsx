@@ -181,6 +181,9 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
           />
         </div>
         {problem && <Problem>{problem}</Problem>}
+        <p class="visually-hidden" aria-live="polite">
+          {best && `${bought(best)}, predicted error ${best.error.toFixed(3)}`}
+        </p>
       </section>
       {plan && (
         <div class="two">
@@ -199,11 +202,11 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
               buys.
             </p>
           </section>
-          <section class="panel" aria-labelledby="best-title" aria-live="polite">
+          <section class="panel" aria-labelledby="best-title">
             <h2 id="best-title">{best ? bought(best) : "Nothing"}</h2>
             {best && (
               <>
-                <p>
+                <p class="error">
                   Predicted error <strong>{best.error.toFixed(3)}</strong>
                   {best.ci95 && ` (95 % interval ${best.ci95[0].toFixed(3)} to ${best.ci95[1].toFixed(3)})`}
                 </p>
