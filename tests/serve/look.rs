@@ -90,8 +90,8 @@ fn what_cannot_be_looked_at_is_refused_before_the_model_runs() {
             "image",
             "100000 bytes",
         ),
-        (with("question", json!(" ")), 400, "image", "question"),
-        (without("question"), 400, "image", "question"),
+        (with("question", json!(" ")), 400, "question", "quecc"),
+        (without("question"), 400, "question", "quecc"),
         (with("model", json!("gpt")), 404, "model", "foveate-nano"),
         (with("max_tokens", json!(3)), 400, "max_tokens", "max_tokens"),
     ] {

@@ -44,7 +44,9 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// Ends the order. The place is free before the client hears of it: its next request finds one.
     pub(super) fn tell(self, outcome: Result<Gaze, Failed>) {
+        drop(self.place);
         // The client may have gone.
         _ = self.told.send(outcome);
     }

@@ -178,15 +178,13 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Where tokens look, for a client who asks for nothing else.
-    fn gaze(&self, mut look: Look) {
+    fn gaze(&self, look: Look) {
         let Picture { pixels, question } = &look.picture;
         let gaze = match self.backend.viewer() {
             Some(viewer) => viewer.gaze(pixels, question.as_deref(), look.budget),
             // Refused at admission.
             None => Err(ModelError::ImageCount { places: 0, images: 1 }),
         };
-        // The place is free before the client hears of it: its next request finds one.
-        drop(look.place.take());
         self.tell();
         look.tell(gaze.map_err(|error| failed(&error)));
     }

@@ -153,6 +153,10 @@ fn prepare(app: &AppState, request: LookRequest) -> Answer<Admitted> {
     };
     let source = Source::of_url(request.image);
     let source = source.map_err(|told| ApiError::field("image", format!("image: {told}")))?;
+    if app.backend.viewer().is_some_and(|viewer| viewer.vlm().compressor().reads_question()) {
+        let asked = app.backend.question(&request.question);
+        asked.map_err(|refusal| ApiError::from(refusal).param("question"))?;
+    }
     let shown = Shown { source, question: request.question, param: "image".to_owned() };
     let (picture, size) = picture(app, shown)?;
     let frames = app.backend.frames(size);
