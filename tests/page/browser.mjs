@@ -71,8 +71,8 @@ export async function accessible(page) {
 }
 
 /** A picture for people to look at, where somebody wants them. */
-export async function photograph(page, name) {
+export async function photograph(page, name, fullPage = true) {
   if (process.env.SCREENSHOTS) {
-    await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage: true });
+    await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage });
   }
 }

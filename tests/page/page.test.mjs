@@ -92,6 +92,14 @@ test("an example, every rung in one go, and a time instead of a number", async (
     await answered(page, 4);
     assert.equal(await cards(page).nth(3).getByRole("heading").textContent(), "16 visual tokens, within 60000 ms");
     await photograph(page, "asked-light");
+    // docs/figures/page.png
+    await page.setViewportSize({ width: 1080, height: 900 });
+    await page.getByRole("radio", { name: "A number" }).check();
+    await page.getByRole("checkbox", { name: /^Show where/ }).check();
+    await page.getByRole("radio", { name: "Token 4" }).click();
+    await page.evaluate(() => scrollTo(0, 0));
+    await photograph(page, "page", false);
+    await page.setViewportSize({ width: 1280, height: 900 });
     await page.emulateMedia({ colorScheme: "dark" });
     await accessible(page);
     await photograph(page, "asked-dark");
