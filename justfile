@@ -20,6 +20,15 @@ deny:
 typos:
     typos
 
+# The page's source, and that what is committed is what it builds; needs Node. `cd web && npm run dev` shows it while you write,
+# in front of a `foveate serve`; `npm run build` writes crates/serve/page.
+web:
+    web/check
+
+# The page in Chromium, in front of the program that was built.
+page:
+    tests/page/run
+
 # The kernels' tests under valgrind, which knows no AVX-512: the portable and the AVX2 loops. Left out are a test of
 # speed and one that asks the system what is in memory, which valgrind answers differently.
 valgrind:

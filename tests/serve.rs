@@ -4,6 +4,8 @@ mod chat;
 mod files;
 mod hostile;
 mod life;
+mod look;
+mod page;
 mod server;
 
 use super::fixture;

@@ -270,9 +270,15 @@ fn models_plans_and_documents() {
 
     let document = server.get("/openapi.json").json();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    for path in
-        ["/v1/chat/completions", "/v1/count", "/v1/plan", "/v1/files/{id}/content", "/metrics", "/ready"]
-    {
+    for path in [
+        "/v1/chat/completions",
+        "/v1/count",
+        "/v1/plan",
+        "/v1/look",
+        "/v1/files/{id}/content",
+        "/metrics",
+        "/ready",
+    ] {
         assert!(paths.iter().any(|known| *known == path), "{path} is not among {paths:?}");
     }
     assert!(String::from_utf8(server.get("/docs/").body).unwrap().contains("swagger-ui"));

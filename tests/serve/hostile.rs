@@ -28,7 +28,7 @@ fn bodies_that_are_too_large_too_slow_or_cut_short() {
     let reply = post(&server, long.to_string().as_bytes());
     assert_eq!((reply.status, &reply.error()["code"]), (413, &json!("body_too_large")), "{reply}");
     // Stated and not sent; not stated and sent.
-    let head = format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    let head = format!("POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
     let reply = server.raw(format!("{head}Content-Length: 99999999999\r\n\r\n").as_bytes());
     assert_eq!(reply.status, 413, "{reply}");
     let chunk = format!("{:x}\r\n{}\r\n", 60_000, "b".repeat(60_000));
@@ -52,9 +52,10 @@ fn bodies_that_are_too_large_too_slow_or_cut_short() {
 fn heads_that_are_no_heads() {
     let server = Server::start(&[]);
     let bomb: String = (0..5000).map(|nth| format!("X-{nth}: {}\r\n", "a".repeat(100))).collect();
-    let reply = server.raw(format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{bomb}\r\n").as_bytes());
+    let reply = server.raw(format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{bomb}\r\n").as_bytes());
     assert_eq!(reply.status, 431, "{reply}");
-    let reply = server.raw(format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000)).as_bytes());
+    let reply =
+        server.raw(format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(100_000)).as_bytes());
     assert!(matches!(reply.status, 414 | 431), "{reply}");
     for wrong in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -65,7 +66,7 @@ fn heads_that_are_no_heads() {
     }
     // A second body in the first one's wake.
     let smuggled = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET"
+        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET"
     );
     assert!(server.raw(smuggled.as_bytes()).status >= 400);
     let reply = server.request("GET", "/v1/models", &[("X-Request-Id", "a b\x01c")], b"");
@@ -73,7 +74,7 @@ fn heads_that_are_no_heads() {
     let named = server.request("GET", "/v1/models", &[("X-Request-Id", "my-id.7")], b"");
     assert_eq!(named.header("x-request-id"), Some("my-id.7"));
     for (method, path, status) in
-        [("PUT", CHAT, 405), ("GET", CHAT, 405), ("GET", "/nowhere", 404), ("BREW", "/", 404)]
+        [("PUT", CHAT, 405), ("GET", CHAT, 405), ("GET", "/nowhere", 404), ("BREW", "/", 405)]
     {
         let reply = server.request(method, path, &[], b"");
         assert_eq!(reply.status, status, "{reply}");
@@ -221,20 +222,64 @@ fn a_key_is_asked_for_everywhere_but_at_the_door() {
             assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
         }
     }
-    for (path, body) in [(CHAT, "{}"), ("/v1/count", "{}"), ("/v1/plan", "{}"), ("/v1/files", "x")] {
+    for (path, body) in
+        [(CHAT, "{}"), ("/v1/count", "{}"), ("/v1/plan", "{}"), ("/v1/look", "{}"), ("/v1/files", "x")]
+    {
         // Refused before a byte of the body is read: the stated rest never comes.
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9999\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9999\r\n\r\n{body}"
         );
         assert_eq!(server.raw(head.as_bytes()).status, 401, "{path}");
     }
     assert_eq!(with("Bearer open sesame", "/v1/models").status, 200);
     assert_eq!(with("bearer open sesame", "/metrics").status, 200);
-    for open in ["/health", "/ready", "/openapi.json"] {
+    for open in ["/health", "/ready", "/openapi.json", "/", "/page/page.js", "/page/examples.json"] {
         assert_eq!(server.get(open).status, 200, "{open}");
     }
     let errors = super::super::refuses(&["serve", "--api-key-file", "/nowhere/key"]);
     assert!(errors.contains("/nowhere/key"), "{errors}");
+}
+
+#[test]
+fn names_that_are_not_its_own_are_refused() {
+    let called = |server: &Server, target: &str, host: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        server.raw(head.as_bytes())
+    };
+    let server = Server::start(&[]);
+    let port = server.address.rsplit(':').next().unwrap();
+    for path in ["/", "/v1/models", "/page/examples.json", "/metrics", "/nowhere"] {
+        for host in
+            ["evil.example", &format!("evil.example:{port}"), "localhost.evil.example", "10.0.0.1", ""]
+        {
+            let reply = called(&server, path, &format!("Host: {host}\r\n"));
+            assert_eq!(
+                (reply.status, &reply.error()["code"]),
+                (421, &json!("unknown_host")),
+                "{path} {reply}"
+            );
+            assert!(reply.error()["message"].as_str().unwrap().contains("--allowed-host"), "{reply}");
+        }
+    }
+    // Two names, or a second one in front of the path.
+    let two = called(&server, "/v1/models", "Host: localhost\r\nHost: evil.example\r\n");
+    assert!(two.status == 421 || two.status == 400, "{two}");
+    assert_eq!(called(&server, "http://evil.example/v1/models", "Host: localhost\r\n").status, 421);
+    for host in ["localhost", "127.0.0.1", "[::1]:9", &format!("LOCALHOST:{port}"), "foveate.localhost"] {
+        assert_eq!(called(&server, "/v1/models", &format!("Host: {host}\r\n")).status, 200, "{host}");
+    }
+
+    let named = Server::start(&["--allowed-host", "Box.example", "--allowed-host", "eye.example"]);
+    for (host, status) in
+        [("box.example:80", 200), ("eye.example", 200), ("127.0.0.1", 200), ("x.box.example", 421)]
+    {
+        assert_eq!(called(&named, "/", &format!("Host: {host}\r\n")).status, status, "{host}");
+    }
+    // For everybody: by any name, until names are given.
+    let open = Server::start(&["--host", "0.0.0.0"]);
+    assert_eq!(called(&open, "/", "Host: box.example\r\n").status, 200);
+    let errors = super::super::refuses(&["serve", "--allowed-host", "http://box.example"]);
+    assert!(errors.contains("without scheme and port"), "{errors}");
 }
 
 #[test]
@@ -245,7 +290,7 @@ fn a_connection_that_says_nothing_is_closed_and_others_are_served() {
     half.write_all(b"GET /v1/models HTTP/1.1\r\nHo").unwrap();
     lives(&server);
     // The rest of its head in time: it is answered.
-    half.write_all(b"st: x\r\nConnection: close\r\n\r\n").unwrap();
+    half.write_all(b"st: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert_eq!(read(&mut half).status, 200);
     drop(idle);
     let mut two = server.connect();

@@ -39,22 +39,22 @@ impl Gaze {
         question: &str,
         budget: Option<Budget>,
     ) -> Result<Gaze, Failure> {
-        let vlm = model.seeing()?.vlm();
+        let viewer = model.seeing()?;
+        let vlm = viewer.vlm();
         let budget = model.budget(budget)?;
         let (processed, input) = model.preprocess(image)?;
+        // Before the question is tokenised: of two things that are wrong, the budget is told.
         vlm.check(&input, budget)?;
-        let seen = vlm.project_before(vlm.see(&input)?)?;
         let question = match vlm.compressor().reads_question() {
-            true => Some(vlm.question_vector(&model.question_tokens(question)?)?),
+            true => Some(model.question_tokens(question)?),
             false => None,
         };
-        let weights = vlm.look(&seen, question.as_ref(), &[budget])?;
-        let compressed = vlm.compress(&seen, question.as_ref(), &[budget])?;
-        let mut pictures = Vec::with_capacity(weights.len());
-        for (weights, compressed) in weights.iter().zip(compressed) {
-            let kept = compressed.kept.and_then(|kept| kept.into_iter().next());
+        let looked = viewer.gaze(&input, question.as_deref(), budget)?;
+        let mut kept = looked.kept.into_iter().flatten();
+        let mut pictures = Vec::with_capacity(looked.weights.len());
+        for weights in &looked.weights {
             let weights = weights.to_vec2::<f32>().map_err(Failure::calculation)?;
-            pictures.push(Picture { visual_tokens: weights.len(), kept, weights });
+            pictures.push(Picture { visual_tokens: weights.len(), kept: kept.next(), weights });
         }
         let side = |length: usize| u32::try_from(length).unwrap_or(0);
         let tiles = processed.tiles.iter().map(|tile| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use foveate_data::image::Image;
+use foveate_data::image::{Frame, Image, Size};
 use foveate_data::prompt::Message;
 use foveate_model::generate::Prompt;
 use foveate_model::llm::Decoder;
@@ -33,6 +33,9 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// An image that the model's processor cannot take.
     fn prepare(&self, image: &Image) -> Result<Pixels, Refusal>;
+
+    /// Where the pictures that [`prepare`](Self::prepare) makes of an image of this size lie on it.
+    fn frames(&self, size: Size) -> Vec<Frame>;
 
     /// A question as a compressor reads it.
     ///

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use foveate_compress::Budget;
@@ -18,6 +19,9 @@ pub struct Options {
     pub address: SocketAddr,
     /// What the model is called in requests and replies.
     pub model: String,
+    /// Names that the server answers to besides its own. A server that listens at a loopback address, or was given names,
+    /// answers to no others: a web page that lets its name point to this machine gets nothing.
+    pub allowed_hosts: Vec<HostName>,
     /// What clients must know; `None` lets everybody in.
     pub key: Option<ApiKey>,
     /// What is refused before any work.
@@ -40,6 +44,8 @@ pub struct Options {
     pub law: Option<PlannedLaw>,
     /// What this machine sustains, for budgets of time in `/v1/plan`.
     pub rates: Option<Rates>,
+    /// Pictures that the page at `/` offers to try.
+    pub examples: Vec<Example>,
     /// Whether prompts and answers may be logged.
     pub log_content: bool,
 }
@@ -50,6 +56,7 @@ impl Default for Options {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             model: "foveate".to_owned(),
+            allowed_hosts: Vec::new(),
             key: None,
             limits: Limits::default(),
             schedule: Schedule::default(),
@@ -61,6 +68,7 @@ impl Default for Options {
             grace: Duration::from_secs(30),
             law: None,
             rates: None,
+            examples: Vec::new(),
             log_content: false,
         }
     }
@@ -169,6 +177,47 @@ impl Default for FileOptions {
     }
 }
 
+/// A picture to try.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// What it is called.
+    pub name: String,
+    /// The content of its file.
+    pub png: Vec<u8>,
+    /// Questions about it, each with its right answer.
+    pub questions: Vec<(String, String)>,
+}
+
+/// The name of a machine as browsers send it, without a port: small letters, digits, `-`, `_` and dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+/// What is no name of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of a machine: letters, digits, - and dots, without scheme and port")]
+pub struct HostNameError(String);
+
+impl HostName {
+    /// In small letters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = HostNameError;
+
+    fn from_str(name: &str) -> Result<Self, HostNameError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let part = |part: &str| !part.is_empty() && part.bytes().all(plain);
+        let lower = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        match lower.split('.').all(part) {
+            true => Ok(Self(lower)),
+            false => Err(HostNameError(name.to_owned())),
+        }
+    }
+}
+
 /// What clients must know. Only a digest is kept.
 #[derive(Clone, Copy)]
 pub struct ApiKey([u8; 32]);
@@ -196,6 +245,14 @@ impl std::fmt::Debug for ApiKey {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn names_of_machines_are_names() {
+        assert_eq!("Box.Local.".parse::<HostName>().unwrap().as_str(), "box.local");
+        for wrong in ["", ".", "a..b", "http://a", "a:80", "a/b", "a b", "*.a", "münchen.example"] {
+            assert!(wrong.parse::<HostName>().unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_key_is_itself_and_never_shown() {

@@ -1,7 +1,7 @@
 //! `foveate demo`: what the program does, shown with nothing but itself.
 
 mod advice;
-mod exhibits;
+pub(super) mod exhibits;
 mod trial;
 
 use std::path::PathBuf;

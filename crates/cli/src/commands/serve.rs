@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use foveate_law::Budget;
 use foveate_serve::{
-    ApiKey, FileOptions, Limits, LogFormat, Options, RemoteImages, Schedule, ServeError, serve, start_log,
+    ApiKey, Example, FileOptions, HostName, Limits, LogFormat, Options, RemoteImages, Schedule, ServeError,
+    serve, start_log,
 };
 
+use super::demo::exhibits;
 use super::law_source;
 use crate::Outcome;
 use crate::auto;
@@ -20,12 +22,14 @@ use crate::looking::Compression;
 use crate::machine;
 use crate::model::Place;
 
+/// The pictures of `foveate demo` that the page offers to try.
+const EXAMPLES: [&str; 3] = ["scene-1.png", "scene-2.png", "text-1.png"];
 /// The longest file with a key, in bytes.
 const MOST_KEY_BYTES: u64 = 4096;
 /// Where a key is looked for that no process list shows.
 const KEY_VARIABLE: &str = "FOVEATE_API_KEY";
 
-/// Serve a model with the API of OpenAI: chat with images, streams, uploaded files.
+/// Serve a model with the API of OpenAI (chat with images, streams, uploaded files) and a page to see it at `/`.
 ///
 /// Requests say how many visual tokens they buy (`visual_tokens`) or how long an answer may take (`max_latency_ms`);
 /// `/v1/count` says what a request would cost, `/docs` shows all of it. Many answers are written at once, each the same as alone.
@@ -45,6 +49,10 @@ pub(crate) struct Arguments {
     /// What the model is called in requests [default: MODEL, of a path its last part].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// A name that the server answers to besides those of this machine; may be repeated. Other names are refused where it
+    /// listens at a loopback address, and wherever this is given.
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<HostName>,
     /// A file that holds the key which clients must send.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -153,6 +161,7 @@ impl Arguments {
         let options = Options {
             address: SocketAddr::new(self.host, self.port),
             model: self.name.clone().unwrap_or_else(|| name_of(&self.place.model)),
+            allowed_hosts: self.allowed_host.clone(),
             key,
             limits: self.limits(),
             schedule: Schedule {
@@ -172,6 +181,7 @@ impl Arguments {
             grace: self.grace,
             law,
             rates,
+            examples: examples()?,
             log_content: self.log_content,
         };
         serve(Arc::new(model), options).map_err(|error| match error {
@@ -209,6 +219,17 @@ impl Arguments {
         let key = ApiKey::new(key.trim());
         key.map(Some).ok_or_else(|| Failure::user(format!("{from}: an empty key would let everybody in")))
     }
+}
+
+/// Pictures to try, with questions whose answers are known.
+fn examples() -> Result<Vec<Example>, Failure> {
+    let chosen = exhibits::all()?.into_iter().filter(|exhibit| EXAMPLES.contains(&exhibit.file.as_str()));
+    let example = |exhibit: exhibits::Exhibit| Example {
+        name: exhibit.file,
+        png: exhibit.png,
+        questions: exhibit.questions.into_iter().map(|asked| (asked.text, asked.answer)).collect(),
+    };
+    Ok(chosen.map(example).collect())
 }
 
 fn read_key(path: &Path) -> Result<String, Failure> {

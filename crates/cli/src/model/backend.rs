@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use foveate_data::image::Image;
+use foveate_data::image::{Frame, Image, Size};
 use foveate_data::prompt::{ChatTemplate, DEFAULT_IMAGE_TOKEN, Message, PromptError};
 use foveate_model::llm::Decoder;
 use foveate_model::vlm::{Image as Tiles, Viewer};
@@ -37,6 +37,10 @@ impl Backend for Model {
     fn prepare(&self, image: &Image) -> Result<Tiles, Refusal> {
         let (_, tiles) = self.preprocess(image).map_err(refused)?;
         Ok(tiles)
+    }
+
+    fn frames(&self, size: Size) -> Vec<Frame> {
+        self.sight.as_ref().map(|sight| sight.preprocessor.frames(size)).unwrap_or_default()
     }
 
     fn question(&self, text: &str) -> Result<Vec<u32>, Refusal> {

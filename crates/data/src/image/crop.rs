@@ -46,6 +46,12 @@ impl CentreCrop {
         }
     }
 
+    /// Row and column at which the crop begins, below zero where it begins with black.
+    pub(super) fn origin(&self) -> (i64, i64) {
+        let place = |from: u32, to: u32| i64::from(from) - i64::from(to);
+        (place(self.window.top, self.top), place(self.window.left, self.left))
+    }
+
     /// The cropped image, from its window; black where the image was smaller than the crop.
     pub(super) fn finish(&self, window: Image) -> Image {
         if window.size == self.crop { window } else { paste(&window, self.crop, self.top, self.left, [0; 3]) }

@@ -8,6 +8,7 @@ mod anyres;
 mod crop;
 mod decode;
 mod error;
+mod frame;
 mod gif;
 mod jpeg;
 mod preprocess;
@@ -17,6 +18,7 @@ mod resize;
 pub use anyres::{AnyResolution, fit_inside, select_best_resolution};
 pub use decode::{Format, Limits, decode_bytes, decode_bytes_over, decode_file};
 pub use error::{DecodeError, DecodeProblem, PreprocessError};
+pub use frame::Frame;
 pub use preprocess::{Layout, MAX_INTERMEDIATE_PIXELS, Preprocessor, Processed, Target};
 pub use resize::{Filter, PassOrder};
 

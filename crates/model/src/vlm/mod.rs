@@ -60,7 +60,7 @@ pub use names::published_names;
 pub use pack::Tiling;
 pub use projector::Projector;
 pub use save::save_checkpoint;
-pub use viewer::{AskedVector, Caches, CachesStatistics, PerStage, View, Viewer};
+pub use viewer::{AskedVector, Caches, CachesStatistics, Gaze, PerStage, View, Viewer};
 
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};

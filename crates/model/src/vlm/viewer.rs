@@ -144,6 +144,15 @@ pub struct AskedVector {
     pub cached: bool,
 }
 
+/// Where the tokens of an image look.
+#[derive(Clone, Debug)]
+pub struct Gaze {
+    /// For each picture (the image, or its overview and each tile) `[V, patches]`, as [`Vlm::look`] has it.
+    pub weights: Vec<Tensor>,
+    /// For methods that select, the patch behind each token of each picture.
+    pub kept: Option<Vec<Vec<Option<usize>>>>,
+}
+
 /// A model with caches.
 #[derive(Clone, Debug)]
 pub struct Viewer {
@@ -183,10 +192,7 @@ impl Viewer {
     pub fn view(&self, image: &Image, question: Option<&[u32]>, budget: Budget) -> Result<View> {
         let vlm = &self.vlm;
         vlm.check(image, budget)?;
-        let question = question.filter(|_| vlm.compressor().reads_question());
-        if question.is_none() && vlm.compressor().reads_question() {
-            return Err(CompressError::MissingQuestion(vlm.compressor().method()).into());
-        }
+        let question = self.read_question(question)?;
         let started = Instant::now();
         let tower = self.tower_key(image)?;
         let key = TokenKey {
@@ -208,16 +214,11 @@ impl Viewer {
         }
         let mut cached = PerStage { tower: true, query: question.is_some(), compress: false, project: false };
 
-        let seen = match self.caches.towers.get(&tower) {
-            Some(seen) => seen,
-            None => {
-                let seen = Arc::new(vlm.see(image)?);
-                self.caches.towers.insert(tower, seen.clone(), seen.bytes());
-                cached.tower = false;
-                flops.tower = cost.tower_flops(seen.pictures(), seen.blocks_run);
-                seen
-            }
-        };
+        let (seen, known) = self.seen(image, tower)?;
+        if !known {
+            cached.tower = false;
+            flops.tower = cost.tower_flops(seen.pictures(), seen.blocks_run);
+        }
         times.tower = started.elapsed();
 
         let asked = question.map(|question| self.question(question)).transpose()?;
@@ -248,6 +249,44 @@ impl Viewer {
         let tokens = Arc::new(Tokens { rows, counts, kept: kept(compressed) });
         self.caches.tokens.insert(key, tokens.clone(), bytes);
         Ok(View::new(&tokens, times, flops, cached))
+    }
+
+    /// Where the tokens of an image look that [`view`](Self::view) makes of the same arguments. What the tower and the question
+    /// gave is taken from the caches, and left there.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view); [`ModelError::Compressor`](crate::ModelError::Compressor) for a projector that does not read
+    /// plain patches.
+    pub fn gaze(&self, image: &Image, question: Option<&[u32]>, budget: Budget) -> Result<Gaze> {
+        let vlm = &self.vlm;
+        vlm.check(image, budget)?;
+        let question = self.read_question(question)?;
+        let (seen, _) = self.seen(image, self.tower_key(image)?)?;
+        let vector = question.map(|question| self.question(question)).transpose()?.map(|asked| asked.vector);
+        let seen = vlm.project_before((*seen).clone())?;
+        let weights = vlm.look(&seen, vector.as_ref(), &[budget])?;
+        let kept = kept(vlm.compress(&seen, vector.as_ref(), &[budget])?);
+        Ok(Gaze { weights, kept })
+    }
+
+    /// The question of a compressor that reads it.
+    fn read_question<'q>(&self, question: Option<&'q [u32]>) -> Result<Option<&'q [u32]>> {
+        let compressor = self.vlm.compressor();
+        match (compressor.reads_question(), question) {
+            (false, _) => Ok(None),
+            (true, None) => Err(CompressError::MissingQuestion(compressor.method()).into()),
+            (true, question) => Ok(question),
+        }
+    }
+
+    /// What the tower gives, and whether that was known.
+    fn seen(&self, image: &Image, key: TowerKey) -> Result<(Arc<Seen>, bool)> {
+        if let Some(seen) = self.caches.towers.get(&key) {
+            return Ok((seen, true));
+        }
+        let seen = Arc::new(self.vlm.see(image)?);
+        self.caches.towers.insert(key, seen.clone(), seen.bytes());
+        Ok((seen, false))
     }
 
     /// The vector of a question, by its tokens: what a compressor reads of it, and what its family is guessed from.

@@ -92,6 +92,32 @@ fn without_room_nothing_is_kept_and_nothing_changes() {
     assert_eq!(bare.caches().statistics().towers.misses, 2, "refused before the tower ran");
 }
 
+#[test]
+fn a_gaze_is_the_stages_too_and_shares_what_they_keep() {
+    let (viewer, expected) = viewer("compressed-elastic");
+    let (image, question) = (image(), expected.ids("in.question_ids"));
+    viewer.view(&image, Some(&question), Budget::Tokens(4)).unwrap();
+    let gaze = viewer.gaze(&image, Some(&question), Budget::Tokens(4)).unwrap();
+    let statistics = viewer.caches().statistics();
+    assert_eq!((statistics.towers.misses, statistics.questions.misses), (1, 1), "the view had asked before");
+    let vlm = viewer.vlm();
+    let seen = vlm.project_before(vlm.see(&image).unwrap()).unwrap();
+    let vector = vlm.question_vector(&question).unwrap();
+    let expected = vlm.look(&seen, Some(&vector), &[Budget::Tokens(4)]).unwrap();
+    assert_eq!(gaze.weights[0].dims(), [4, 36]);
+    assert_eq!(apart(&gaze.weights[0], &expected[0]), 0.0);
+    assert!(gaze.kept.is_none(), "windows are merged");
+    for (question, tokens, told) in
+        [(Some(&question[..]), 5, "it offers"), (None, 4, "quecc reads the question")]
+    {
+        let error = viewer.gaze(&image, question, Budget::Tokens(tokens)).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    let selecting = viewer.with_compressor(Method::VisionZip).unwrap();
+    let kept = selecting.gaze(&image, None, Budget::Tokens(12)).unwrap().kept.unwrap();
+    assert_eq!(kept, selecting.view(&image, None, Budget::Tokens(12)).unwrap().kept.unwrap());
+}
+
 /// LLaVA-NeXT's tiles of `name`'s case: overview first.
 fn tiled(expected: &Expected, case: &str, tiling: (usize, usize)) -> Image {
     let count = 1 + tiling.0 * tiling.1;

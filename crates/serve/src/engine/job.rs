@@ -4,13 +4,55 @@ use std::time::{Duration, Instant};
 
 use foveate_compress::Budget;
 use foveate_model::generate::{Finish, Prompt, Sampling, Scored};
-use foveate_model::vlm::Image as Pixels;
+use foveate_model::vlm::{Gaze, Image as Pixels};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-/// An accepted request.
+/// What the engine is asked for.
+pub(crate) enum Order {
+    Answer(Box<Job>),
+    Look(Box<Look>),
+}
+
+impl From<Job> for Order {
+    fn from(job: Job) -> Self {
+        Self::Answer(Box::new(job))
+    }
+}
+
+impl From<Look> for Order {
+    fn from(look: Look) -> Self {
+        Self::Look(Box::new(look))
+    }
+}
+
+/// An accepted question about where the tokens of an image look.
+pub(crate) struct Look {
+    pub(crate) picture: Picture,
+    pub(crate) budget: Budget,
+    /// When the request had arrived.
+    pub(crate) accepted: Instant,
+    /// When the reply must be there.
+    pub(crate) deadline: Instant,
+    /// Closed by a client that goes away, which ends the work.
+    pub(crate) told: oneshot::Sender<Result<Gaze, Failed>>,
+    /// Given back with the order.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+impl Look {
+    /// Ends the order. The place is free before the client hears of it: its next request finds one.
+    pub(super) fn tell(self, outcome: Result<Gaze, Failed>) {
+        drop(self.place);
+        // The client may have gone.
+        _ = self.told.send(outcome);
+    }
+}
+
+/// An accepted request for an answer.
 pub(crate) struct Job {
     /// With a stand-in at the place of each image.
     pub(crate) prompt: Prompt,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use job::{Answering, Done, Event, Failed, Job, Milliseconds, Picture, Piece};
+pub(crate) use job::{Answering, Done, Event, Failed, Job, Look, Milliseconds, Order, Picture, Piece};
 pub use meter::{Meter, Work};
 use scheduler::Scheduler;
 
@@ -24,7 +24,7 @@ use crate::options::Schedule;
 
 /// The way to the model.
 pub(crate) struct Engine {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<mpsc::Sender<Order>>>,
     places: Arc<Semaphore>,
     shared: Arc<Shared>,
     schedule: Schedule,
@@ -99,10 +99,10 @@ impl Engine {
         (self.schedule.parallel + self.schedule.queue).saturating_sub(self.places.available_permits())
     }
 
-    /// Hands a job over.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Gone> {
+    /// Hands an order over.
+    pub(crate) fn submit(&self, order: impl Into<Order>) -> Result<(), Gone> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref().ok_or(Gone)?.send(job).map_err(|_| Gone)
+        jobs.as_ref().ok_or(Gone)?.send(order.into()).map_err(|_| Gone)
     }
 
     pub(crate) fn is_alive(&self) -> bool {

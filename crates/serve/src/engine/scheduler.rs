@@ -1,7 +1,7 @@
 //! The thread that owns the model: what it does next.
 //!
 //! Jobs get a place among those in progress in the order in which they came. From there one with images waits for the tower,
-//! oldest first, one image at a time; then its prompt is read and its answer written in the [`Batch`], whose steps serve all of
+//! oldest first, one image at a time (questions about where tokens look wait with them); then its prompt is read and its answer written in the [`Batch`], whose steps serve all of
 //! them at once. Neither starves the other: after an image the answers in progress get as much time as it took, and prompts
 //! ride along with them in pieces.
 
@@ -15,7 +15,7 @@ use foveate_model::ModelError;
 use foveate_model::generate::{AnswerId, Batch, Drawn, Finish, Part, Prompt, Writer};
 
 use super::writing::{Account, Seen, Writing};
-use super::{Event, Failed, Job, Picture, Shared};
+use super::{Event, Failed, Job, Look, Order, Picture, Shared};
 use crate::backend::Backend;
 use crate::options::Schedule;
 
@@ -31,6 +31,8 @@ pub(super) struct Scheduler<'a> {
     batch: Batch,
     waiting: VecDeque<Job>,
     looking: VecDeque<Looking>,
+    /// Looks that nobody answers: they need the tower and no place among the answers.
+    looks: VecDeque<Look>,
     writing: HashMap<AnswerId, Writing<'a>>,
     /// Time that answers in progress get before the next image.
     owed: Duration,
@@ -54,21 +56,24 @@ impl<'a> Scheduler<'a> {
             shared,
             waiting: VecDeque::new(),
             looking: VecDeque::new(),
+            looks: VecDeque::new(),
             writing: HashMap::new(),
             owed: Duration::ZERO,
         }
     }
 
     /// Works until nobody can send jobs any more and the last one has ended.
-    pub(super) fn run(&mut self, inbox: &Receiver<Job>) {
+    pub(super) fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
             if self.is_idle() {
                 match inbox.recv() {
-                    Ok(job) => self.waiting.push_back(job),
+                    Ok(order) => self.accept(order),
                     Err(_) => return,
                 }
             }
-            self.waiting.extend(inbox.try_iter());
+            while let Ok(order) = inbox.try_recv() {
+                self.accept(order);
+            }
             self.let_go();
             self.take_in();
             self.work();
@@ -76,21 +81,28 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    fn accept(&mut self, order: Order) {
+        match order {
+            Order::Answer(job) => self.waiting.push_back(*job),
+            Order::Look(look) => self.looks.push_back(*look),
+        }
+    }
+
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.looking.is_empty() && self.batch.is_empty()
+        self.waiting.is_empty() && self.looking.is_empty() && self.looks.is_empty() && self.batch.is_empty()
     }
 
     /// Ends what nobody waits for any more, or has no time left.
     fn let_go(&mut self) {
         let now = Instant::now();
         let cancelled = self.shared.is_cancelled();
-        let ends = |job: &Job| match () {
-            () if job.events.is_closed() => Some(None),
+        let ends = |closed: bool, deadline: Instant| match () {
+            () if closed => Some(None),
             () if cancelled => Some(Some(Failed::Stopped)),
-            () if now >= job.deadline => Some(Some(Failed::Deadline)),
+            () if now >= deadline => Some(Some(Failed::Deadline)),
             () => None,
         };
-        let ended = |job: &Job| match ends(job) {
+        let ended = |job: &Job| match ends(job.events.is_closed(), job.deadline) {
             None => false,
             Some(told) => {
                 if let Some(failed) = told {
@@ -101,6 +113,13 @@ impl<'a> Scheduler<'a> {
         };
         self.waiting.retain(|job| !ended(job));
         self.looking.retain(|looking| !ended(&looking.job));
+        for look in std::mem::take(&mut self.looks) {
+            match ends(look.told.is_closed(), look.deadline) {
+                None => self.looks.push_back(look),
+                Some(None) => drop(look),
+                Some(Some(failed)) => look.tell(Err(failed)),
+            }
+        }
         let over: Vec<AnswerId> =
             self.writing.iter().filter(|(_, writing)| ended(&writing.job)).map(|(id, _)| *id).collect();
         for id in over {
@@ -126,8 +145,13 @@ impl<'a> Scheduler<'a> {
     fn work(&mut self) {
         let started = Instant::now();
         let answering = !self.batch.is_empty();
-        if !self.looking.is_empty() && (!answering || self.owed.is_zero()) {
-            self.look();
+        let pictures = !self.looking.is_empty() || !self.looks.is_empty();
+        if pictures && (!answering || self.owed.is_zero()) {
+            let of_answer = self.looking.front().map(|looking| looking.job.accepted);
+            match self.looks.pop_front_if(|look| of_answer.is_none_or(|accepted| look.accepted < accepted)) {
+                Some(look) => self.gaze(look),
+                None => self.look(),
+            }
             self.owed = if answering { started.elapsed() } else { Duration::ZERO };
         } else if answering {
             self.step();
@@ -151,6 +175,18 @@ impl<'a> Scheduler<'a> {
         } else {
             self.begin(looking);
         }
+    }
+
+    /// Where tokens look, for a client who asks for nothing else.
+    fn gaze(&self, look: Look) {
+        let Picture { pixels, question } = &look.picture;
+        let gaze = match self.backend.viewer() {
+            Some(viewer) => viewer.gaze(pixels, question.as_deref(), look.budget),
+            // Refused at admission.
+            None => Err(ModelError::ImageCount { places: 0, images: 1 }),
+        };
+        self.tell();
+        look.tell(gaze.map_err(|error| failed(&error)));
     }
 
     fn view(
@@ -252,7 +288,7 @@ impl<'a> Scheduler<'a> {
 
     fn tell(&self) {
         let metrics = &self.shared.metrics;
-        metrics.queue(self.waiting.len(), self.looking.len(), self.writing.len());
+        metrics.queue(self.waiting.len(), self.looking.len() + self.looks.len(), self.writing.len());
         metrics.prefixes(self.batch.prefixes());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_compress::Budget;
-use foveate_data::image::Image;
+use foveate_data::image::{Frame, Image, Size};
 use foveate_data::prompt::Message;
 use foveate_model::Dtype;
 use foveate_model::generate::{Draw, Finish, GenerateOptions, Part, Prompt, Sampling, Session};
@@ -43,6 +43,9 @@ impl Backend for Tiny {
     }
     fn prepare(&self, _: &Image) -> Result<Pixels, Refusal> {
         unreachable!("images come prepared")
+    }
+    fn frames(&self, _: Size) -> Vec<Frame> {
+        unreachable!("nothing is drawn")
     }
     fn question(&self, _: &str) -> Result<Vec<u32>, Refusal> {
         unreachable!("no compressor asks")
@@ -253,6 +256,52 @@ fn what_the_model_refuses_is_told_to_its_client_alone() {
     let Err(Failed::Refused(told)) = hear(of_odd) else { panic!("5 tokens were made") };
     assert!(told.contains("16"), "{told}");
     assert!(hear(of_right).is_ok());
+    engine.stop(false);
+    thread.join().unwrap();
+}
+
+#[test]
+fn looks_ride_along_with_answers_and_end_as_they_do() {
+    let tiny = tiny();
+    let caches = tiny.viewer.caches().clone();
+    let (engine, thread) = Engine::start(
+        Arc::new(tiny),
+        Schedule { parallel: 1, ..Schedule::default() },
+        Arc::new(Metrics::new(None)),
+    )
+    .unwrap();
+    let look = |seed: usize, tokens: usize, time: Duration| {
+        let (told, reply) = tokio::sync::oneshot::channel();
+        let picture = Picture { pixels: Pixels::Single(pixels(seed)), question: None };
+        let (now, place) = (Instant::now(), Some(engine.place().unwrap()));
+        let budget = Budget::Tokens(tokens);
+        (Look { picture, budget, accepted: now, deadline: now + time, told, place }, reply)
+    };
+    let patience = Duration::from_secs(600);
+    // Behind an answer that has the only place: looks need none.
+    let (mut long, inbox) = job(0);
+    long.answering.max_tokens = 400;
+    engine.submit(long).unwrap();
+    let (unheard, reply) = look(1, 16, patience);
+    drop(reply);
+    let (late, of_late) = look(2, 16, Duration::ZERO);
+    let (odd, of_odd) = look(2, 5, patience);
+    let (right, of_right) = look(2, 16, patience);
+    for look in [unheard, late, odd, right] {
+        engine.submit(look).unwrap();
+    }
+    let gaze = of_right.blocking_recv().unwrap().unwrap();
+    // Identity: each token is its patch.
+    let weights = gaze.weights[0].to_vec2::<f32>().unwrap();
+    let is_own =
+        |(token, row): (usize, &Vec<f32>)| row.iter().enumerate().all(|(at, w)| *w == f32::from(at == token));
+    assert!(weights.len() == 16 && weights.iter().enumerate().all(is_own));
+    assert!(matches!(of_late.blocking_recv().unwrap(), Err(Failed::Deadline)));
+    let Err(Failed::Refused(told)) = of_odd.blocking_recv().unwrap() else { panic!("5 tokens looked") };
+    assert!(told.contains("16"), "{told}");
+    assert_eq!(hear(inbox).unwrap().1.new_tokens, 400, "they took nothing from the answer");
+    assert_eq!(caches.statistics().towers.misses, 2, "nothing was looked at for a client that had gone");
+    assert_eq!(engine.accepted(), 0);
     engine.stop(false);
     thread.join().unwrap();
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use candle_core::{DType, Device, Tensor};
 use foveate_compress::Budget;
-use foveate_data::image::{Image, Limits, decode_bytes};
+use foveate_data::image::{Image, Limits, Size, decode_bytes};
 use foveate_data::prompt::Message;
 use foveate_model::generate::Prompt;
 use tokio::sync::mpsc::unbounded_channel;
@@ -67,11 +67,8 @@ fn prepare(
 ) -> Answer<Admitted> {
     let Conversation { messages, images } = conversation;
     let started = Instant::now();
-    if let (Some(image), None) = (images.first(), app.backend.viewer()) {
-        let message = format!("{}: this model sees no images", image.param);
-        return Err(ApiError::field(&image.param, message).code("no_sight"));
-    }
-    let pictures = images.into_iter().map(|image| picture(app, image)).collect::<Answer<Vec<_>>>()?;
+    let pictures = images.into_iter().map(|image| picture(app, image).map(|(picture, _)| picture));
+    let pictures = pictures.collect::<Answer<Vec<_>>>()?;
     let decode_image = if pictures.is_empty() { Duration::ZERO } else { started.elapsed() };
     // Each image stands as one row until the tower has seen it: no text depends on how many it becomes.
     let row = Tensor::zeros((1, 1), DType::F32, &Device::Cpu);
@@ -113,8 +110,15 @@ fn prepare(
     })
 }
 
-fn picture(app: &AppState, image: Shown) -> Answer<Picture> {
+/// Fetches, decodes and resizes an image; it and the size that it had.
+///
+/// # Errors
+/// Whatever is wrong with the image, its source or its question; a model without sight.
+pub(super) fn picture(app: &AppState, image: Shown) -> Answer<(Picture, Size)> {
     let Shown { source, question, param } = image;
+    let Some(viewer) = app.backend.viewer() else {
+        return Err(ApiError::field(&param, format!("{param}: this model sees no images")).code("no_sight"));
+    };
     let limits = &app.options.limits;
     let refuse = |message: String| ApiError::field(&param, message).code("invalid_image");
     let bytes = source.load(&app.files, app.fetcher.as_ref(), limits.image_bytes);
@@ -132,14 +136,13 @@ fn picture(app: &AppState, image: Shown) -> Answer<Picture> {
         let error = ApiError::from(refusal);
         if users { error.param(&param) } else { error }
     })?;
-    let reads = app.backend.viewer().is_some_and(|viewer| viewer.vlm().compressor().reads_question());
-    let question = match reads {
+    let question = match viewer.vlm().compressor().reads_question() {
         true => {
             Some(app.backend.question(&question).map_err(|refusal| ApiError::from(refusal).param(&param))?)
         }
         false => None,
     };
-    Ok(Picture { pixels, question })
+    Ok((Picture { pixels, question }, image.size()))
 }
 
 /// Decodes an image that came from outside, within the server's limits.

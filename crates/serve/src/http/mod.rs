@@ -10,10 +10,13 @@ mod count;
 mod error;
 mod files;
 mod health;
+mod host;
 mod key;
 mod ladder;
+mod look;
 mod models;
 mod openapi;
+mod page;
 mod plan;
 mod reply;
 mod trace;
@@ -113,6 +116,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/count", post(count::count))
         .route("/v1/plan", post(plan::plan))
+        .route("/v1/look", post(look::look))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*model}", get(models::one))
         .route("/v1/files", post(files::upload).get(files::list))
@@ -123,6 +127,7 @@ pub(crate) fn router(app: App) -> Router {
     let open = Router::new()
         .route("/health", get(health::alive))
         .route("/ready", get(health::ready))
+        .merge(page::routes())
         .merge(openapi::routes(app.options.key.is_some()));
     closed
         .merge(open)
@@ -130,6 +135,7 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(app.options.limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), host::check))
         .layer(from_fn_with_state(app.clone(), trace::trace))
         .layer(from_fn(trace::identify))
         .with_state(app)

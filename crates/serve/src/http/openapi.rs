@@ -4,14 +4,14 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{App, chat, count, files, health, models, plan};
+use super::{App, chat, count, files, health, look, models, plan};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "foveate", description = "Vision-language models with a budget of visual tokens for each request."),
     paths(
-        chat::chat, count::count, plan::plan, models::list, models::one, files::upload, files::list, files::one,
-        files::content, files::delete, health::alive, health::ready, health::metrics
+        chat::chat, count::count, plan::plan, look::look, models::list, models::one, files::upload, files::list,
+        files::one, files::content, files::delete, health::alive, health::ready, health::metrics
     ),
     components(schemas(super::types::ChatChunk)),
     modifiers(&Key),

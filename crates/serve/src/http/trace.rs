@@ -48,7 +48,10 @@ pub(crate) async fn trace(
     let status = response.status().as_u16();
     app.metrics.request(&route, status);
     let ms = started.elapsed().as_millis() as u64;
-    if matches!(route.as_str(), "/health" | "/ready" | "/metrics") {
+    if matches!(
+        route.as_str(),
+        "/health" | "/ready" | "/metrics" | "/" | "/page/{file}" | "/page/examples.json"
+    ) {
         tracing::debug!(id, %method, route, status, ms, "request");
     } else {
         tracing::info!(id, %method, route, status, ms, "request");

@@ -21,17 +21,17 @@ const QUESTIONS: usize = 2;
 const COUNTS: [(&str, usize); 2] = [("scene", 4), ("text", 2)];
 
 /// A picture with questions whose answers are known.
-pub(super) struct Exhibit {
+pub(crate) struct Exhibit {
     /// The name of its file.
-    pub(super) file: String,
-    pub(super) image: Image,
+    pub(crate) file: String,
+    pub(crate) image: Image,
     /// The content of its file.
-    pub(super) png: Vec<u8>,
-    pub(super) questions: Vec<Question>,
+    pub(crate) png: Vec<u8>,
+    pub(crate) questions: Vec<Question>,
 }
 
 /// All of them, the same ones each time.
-pub(super) fn all() -> Result<Vec<Exhibit>, Failure> {
+pub(crate) fn all() -> Result<Vec<Exhibit>, Failure> {
     let scenes = SceneSettings { side: SIDE, questions: QUESTIONS, ..SceneSettings::default() };
     let texts = TextSettings { side: SIDE, questions: QUESTIONS };
     let split = Split::Validation;
