@@ -27,7 +27,13 @@ pub fn place(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Re
     let nth = WRITES.fetch_add(1, Ordering::Relaxed);
     name.push(format!(".{}-{nth}{PARTIAL}", std::process::id()));
     let partial = path.with_file_name(name);
-    let written = write(&partial).and_then(|()| fs::rename(&partial, path));
+    // Some writers make private files; what is made for a user gets what the umask allows.
+    let made = File::create(&partial).and_then(|file| file.metadata());
+    let written = made.and_then(|made| {
+        write(&partial)?;
+        fs::set_permissions(&partial, made.permissions())?;
+        fs::rename(&partial, path)
+    });
     if written.is_err() {
         // Best effort: the error that counts is the first.
         _ = fs::remove_file(&partial);
@@ -68,6 +74,23 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_of_a_writer_becomes_an_ordinary_one() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (ordinary, path) = (folder.path().join("ordinary"), folder.path().join("weights"));
+        fs::write(&ordinary, b"").unwrap();
+        place(&path, |partial| {
+            let staged = tempfile::NamedTempFile::new_in(folder.path())?;
+            staged.persist(partial).map(|_| ()).map_err(|error| error.error)
+        })
+        .unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&ordinary));
     }
 
     #[test]
