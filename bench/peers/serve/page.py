@@ -48,7 +48,15 @@ def opening(title, result):
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}; has {flags}. The clients run on the same "
         f"machine. Load average before: {load}.", "",
         f"Command: `{result['command']}`.", "", f"Versions: {versions}.", "",
+        *busy(result),
     ]
+
+
+def busy(result):
+    """A warning where others were at work."""
+    if result["load_before"][0] < result["machine"]["cores"]:
+        return []
+    return ["**Others used this machine meanwhile: what was answered, and memory, stand; times and rates are not to be quoted.**", ""]
 
 
 def table(columns, rows):
