@@ -166,6 +166,7 @@ mod tests {
                 skill: String::new(),
                 family: family.into(),
                 question: String::new(),
+                looked_for: None,
                 expected: Expected::Texts(vec!["x".into()]),
                 outcome: Outcome::Answered(Answered {
                     answer: String::new(),

@@ -228,6 +228,7 @@ mod tests {
             skill: String::new(),
             family: String::new(),
             question: String::new(),
+            looked_for: None,
             expected: Expected::YesNo(true),
             outcome: Outcome::Answered(Answered {
                 answer: String::new(),

@@ -163,7 +163,7 @@ fn unpack(path: &Path) -> Result<BTreeMap<String, Content>> {
     let mut all = BTreeMap::new();
     for at in 0..zip.len() {
         let member = zip.by_index(at).map_err(|error| wrong("", &error))?;
-        let name = member.name().to_owned();
+        let name = member.name().map_err(|error| wrong("", &error))?.into_owned();
         let mut lines = BufReader::new(member).lines();
         let first = lines.next().transpose().map_err(|error| wrong(&name, &error))?.unwrap_or_default();
         let entries: Vec<Entry> = serde_json::from_str(&first).map_err(|error| wrong(&name, &error))?;
@@ -229,6 +229,7 @@ mod tests {
             task: if cell == 9 { "texts" } else { "scenes" }.into(),
             metric: Metric::ExactMatch,
             family: "reasoning".into(),
+            split: Some("validation".into()),
             model: row.run.clone(),
             compressor: "quecc".into(),
             visual_tokens: "4".into(),

@@ -58,7 +58,7 @@ impl System {
 ///
 /// # Errors
 /// Samples that cannot be read.
-pub fn compared(answers: &Answers, rows: &[Row]) -> Result<Vec<Compared>> {
+pub(super) fn compared(answers: &Answers, rows: &[Row]) -> Result<Vec<Compared>> {
     // How many numbers of visual tokens each model serves with a compressor.
     let mut served: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
     let mut groups: BTreeMap<(&str, u64, &str, u64), Vec<&Row>> = BTreeMap::new();
@@ -212,6 +212,7 @@ mod tests {
             task: "scenes".into(),
             metric: Metric::ExactMatch,
             family: "reasoning".into(),
+            split: Some("validation".into()),
             model: model.into(),
             compressor: compressor.into(),
             visual_tokens: tokens.to_string(),

@@ -224,7 +224,6 @@ pub(crate) enum VisualTokensSchema {
 
 #[derive(Serialize, ToSchema)]
 #[schema(minimum = 1)]
-#[expect(dead_code, reason = "read by the derive alone")]
 pub(crate) struct VisualTokensNumber(usize);
 
 #[derive(Serialize, ToSchema)]
