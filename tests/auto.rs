@@ -250,7 +250,7 @@ fn models_and_flags_that_do_not_go_with_it_are_named() {
     assert!(refused.contains("a model's folder is needed"), "{refused}");
     let refused = refuses(&["ask", &plain, QUESTION, "--image", &image, "--laws", text(&laws)]);
     assert!(refused.contains("--laws goes with --visual-tokens auto"), "{refused}");
-    let refused = refuses(&["chat", &plain, "--visual-tokens", "auto"]);
+    let refused = refuses(&["serve", &plain, "--visual-tokens", "auto"]);
     assert!(refused.contains("only ask and batch"), "{refused}");
     let refused = refuses(&["eval", &plain, "scenes", "--visual-tokens", "4", "--tolerance", "0.1"]);
     assert!(refused.contains("--tolerance goes with"), "{refused}");
