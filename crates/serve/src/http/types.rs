@@ -66,7 +66,7 @@ pub(crate) struct ChatRequest {
     #[schema(value_type = Option<Object>)]
     pub(crate) logit_bias: Option<Value>,
     /// Only empty.
-    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub(crate) tools: Option<Value>,
     /// Only `none` or `auto`.
     #[schema(value_type = Option<String>)]
@@ -119,11 +119,11 @@ pub(crate) struct ChatMessage {
     #[schema(value_type = Option<Object>)]
     pub(crate) annotations: Option<Value>,
     /// Only `null` or empty, as the two behind it.
-    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub(crate) audio: Option<Value>,
-    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub(crate) function_call: Option<Value>,
-    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub(crate) tool_calls: Option<Value>,
     pub(crate) tool_call_id: Option<String>,
 }
