@@ -177,7 +177,7 @@ fn what_is_wrong_with_a_recipe_is_named() {
         (&["train", &recipe, "--set", "stages.0.stepz=3"], "stepz"),
         (&["train", &recipe, "--set", "stages.0.warm_up=3"], "`stages.0.warm_up` is 3"),
         (&["train", &recipe, "--dry-run", "--set", "stages.0.ladder=[[7, 1.0]]"], "16, 4, 1"),
-        (&["train", &recipe, "--set", "parts.language={ from = './nowhere' }"], "nowhere"),
+        (&["train", &recipe, "--set", "parts.tower={ from = './nowhere' }"], "nowhere"),
     ] {
         let output = foveate(arguments);
         let errors = String::from_utf8(output.stderr).unwrap();

@@ -9,6 +9,9 @@ use super::server::{Server, picture, question};
 const NANO: &str = "foveate-nano";
 const ASKED: &str = "What colour is the small square?";
 
+/// Of foveate-nano.
+const LADDER: [usize; 6] = [144, 36, 16, 9, 4, 1];
+
 #[test]
 fn answers_are_those_of_ask() {
     let folder = fixture("models/llava-1.5");
@@ -204,7 +207,12 @@ fn stops_seeds_and_probabilities() {
 
 #[test]
 fn a_budget_is_kept_or_refused() {
-    let server = Server::start(&[]);
+    let home = tempfile::tempdir().unwrap();
+    let laws = home.path().join("laws.json");
+    let errors = [1, 4, 9, 16, 36, 144].map(|v| json!({"visual_tokens": v, "error": 1.0 / f64::from(v)}));
+    let families = json!({"reasoning": {"rungs": errors}, "text": {"rungs": errors}});
+    std::fs::write(&laws, json!({"compressor": "quecc", "families": families}).to_string()).unwrap();
+    let server = Server::start(&["--laws", laws.to_str().unwrap()]);
     let mut request = question(NANO, "How many shapes are there?", &[&picture("cat.png")]);
     for rung in [1, 4, 16] {
         request["visual_tokens"] = json!(rung);
@@ -223,21 +231,21 @@ fn a_budget_is_kept_or_refused() {
         let reply = server.post(path, &request);
         let error = reply.error();
         assert_eq!((reply.status, &error["param"]), (400, &json!("visual_tokens")), "{reply}");
-        assert!(error["message"].as_str().unwrap().contains("16, 4, 1"), "{error}");
-        assert_eq!(error["foveate"]["ladder"]["rungs"], json!([16, 4, 1]));
+        assert!(error["message"].as_str().unwrap().contains("144, 36, 16, 9, 4, 1"), "{error}");
+        assert_eq!(error["foveate"]["ladder"]["rungs"], json!(LADDER));
     }
-    // Ample time buys everything, hardly any nothing.
+    // Ample time buys the least error, hardly any nothing.
     request["visual_tokens"] = json!("auto");
     request["max_latency_ms"] = json!(60_000);
-    assert_eq!(server.chat(&request).json()["foveate"]["visual_tokens"], 16);
+    assert_eq!(server.chat(&request).json()["foveate"]["visual_tokens"], 144);
     request["max_latency_ms"] = json!(1e-6);
     let reply = server.chat(&request);
     let error = reply.error();
     assert_eq!((reply.status, &error["param"]), (422, &json!("max_latency_ms")), "{reply}");
     assert!(number(&error["foveate"]["least_ms"]) > 1e-6 && error["foveate"]["visual_tokens"] == 1);
-    assert_eq!(server.metric("foveate_images_total{rung=\"16\"}"), 2.0);
+    assert_eq!(server.metric("foveate_images_total{rung=\"16\"}"), 1.0);
     assert_eq!(server.metric("foveate_images_total{rung=\"1\"}"), 1.0);
-    assert_eq!(server.metric("foveate_image_tokens_total{rung=\"16\"}"), 32.0);
+    assert_eq!(server.metric("foveate_image_tokens_total{rung=\"144\"}"), 144.0);
     // Everything that was refused cost the model nothing.
     assert_eq!(server.metric("foveate_stage_seconds_count{stage=\"total\"}"), 4.0);
 }
@@ -247,7 +255,7 @@ fn models_plans_and_documents() {
     let server = Server::start(&["--name", "eye"]);
     let models = server.get("/v1/models").json();
     assert_eq!((&models["data"][0]["id"], &models["object"]), (&json!("eye"), &json!("list")));
-    assert_eq!(models["data"][0]["foveate"]["ladder"]["rungs"], json!([16, 4, 1]));
+    assert_eq!(models["data"][0]["foveate"]["ladder"]["rungs"], json!(LADDER));
     assert_eq!(server.get("/v1/models/eye").json(), models["data"][0]);
     let reply = server.chat(&question("gpt", "Hello?", &[]));
     assert_eq!((reply.status, &reply.error()["code"]), (404, &json!("model_not_found")));

@@ -105,7 +105,7 @@ fn bodies_that_are_no_requests() {
         (b"[]".to_vec(), "invalid"),
         (b"\xff\xfe".to_vec(), "expected value"),
         (b"{} {}".to_vec(), "missing field"),
-        (text(&"long ".repeat(400)).into_bytes(), "at most 255 are read"),
+        (text(&"long ".repeat(400)).into_bytes(), "at most 511 are read"),
         (text("<image> where?").into_bytes(), "place"),
         (format!("{} x", text("a")).into_bytes(), "trailing characters"),
     ] {

@@ -156,7 +156,7 @@ fn what_cannot_be_served_is_refused_at_once() {
         (&["serve", "--parallel", "0"][..], "at least 1"),
         (&["serve", "--deadline", "5"], "30s"),
         (&["serve", "--host", "nowhere"], "invalid"),
-        (&["serve", "--visual-tokens", "5"], "16, 4, 1"),
+        (&["serve", "--visual-tokens", "5"], "144, 36, 16, 9, 4, 1"),
         (&["serve", "--remote-timeout", "5s"], "--allow-remote-images"),
         (&["serve", "--files", "/dev/null/x"], "files"),
         (&["serve", "./nowhere"], "no such folder or file"),

@@ -77,9 +77,9 @@ fn what_cannot_be_looked_at_is_refused_before_the_model_runs() {
         request
     };
     for (request, status, param, told) in [
-        (with("visual_tokens", json!(5)), 400, "visual_tokens", "16, 4, 1"),
+        (with("visual_tokens", json!(5)), 400, "visual_tokens", "144, 36, 16, 9, 4, 1"),
         (with("visual_tokens", json!("auto")), 400, "visual_tokens", "a number is needed"),
-        (with("visual_tokens", json!("adaptive")), 400, "visual_tokens", "16, 4, 1"),
+        (with("visual_tokens", json!("adaptive")), 400, "visual_tokens", "144, 36, 16, 9, 4, 1"),
         (with("image", json!("data:image/png;base64,AAAA")), 400, "image", "signature"),
         (with("image", json!("/etc/passwd")), 400, "image", "no data URL"),
         (with("image", json!("http://127.0.0.1/")), 400, "image", "--allow-remote-images"),

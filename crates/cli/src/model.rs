@@ -13,8 +13,8 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) use embedded::{
-    CARD, LAWS as EMBEDDED_LAWS, NANO, Unpacked, config as embedded_config, families as embedded_families, is_embedded,
-    weights as embedded_weights,
+    CARD, LAWS as EMBEDDED_LAWS, NANO, Unpacked, config as embedded_config, families as embedded_families,
+    is_embedded, weights as embedded_weights,
 };
 pub(crate) use files::{Family, in_config, in_file, is_gguf, laws, read_config};
 use foveate_compress::{Budget, CompressError, Method};

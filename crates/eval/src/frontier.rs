@@ -153,10 +153,13 @@ struct Table {
     rows: Vec<Vec<(f64, f64)>>,
 }
 
+/// Of a question: its group, and each system's cost and error.
+type Found<'a> = (&'a str, HashMap<usize, (f64, f64)>);
+
 impl Table {
     fn new(fixed: &[Answers<'_>], auto: &Answers<'_>, cost: Cost) -> Table {
         let systems: Vec<&Answers<'_>> = fixed.iter().chain([auto]).collect();
-        let mut found: BTreeMap<(&str, &str), (&str, HashMap<usize, (f64, f64)>)> = BTreeMap::new();
+        let mut found: BTreeMap<(&str, &str), Found<'_>> = BTreeMap::new();
         for (at, system) in systems.iter().enumerate() {
             for (task, samples) in &system.tasks {
                 for sample in *samples {
@@ -247,7 +250,7 @@ mod tests {
         const COST: [f64; 2] = [1e9, 3e9];
         let score = |nth: usize, rung: usize| match (nth % 2, rung) {
             (1, 0) => 0.0,
-            _ => f64::from((nth / 2) % 10 != 0),
+            _ => f64::from(!(nth / 2).is_multiple_of(10)),
         };
         let list = |rung: &dyn Fn(usize) -> usize| -> Vec<Sample> {
             (0..400).map(|nth| sample(nth, score(nth, rung(nth)), COST[rung(nth)])).collect()

@@ -198,7 +198,7 @@ mod tests {
     fn sample(nth: usize, cell: usize) -> Sample {
         let answered = Answered {
             answer: format!("ü{}", nth % (cell + 2)),
-            read: (nth % 2 == 0).then(|| "yes".into()),
+            read: nth.is_multiple_of(2).then(|| "yes".into()),
             score: nth as f64 / 4.0,
             visual_tokens: 4,
             flops: 1e9 + nth as f64,

@@ -467,7 +467,9 @@ fn scienceqa_leaves_out_what_has_no_picture() {
         optional int64 answer;
         optional binary hint (UTF8);
     }";
-    let rows: [(Option<&str>, &str, &[&str], i64, &str); 3] = [
+    /// Picture, question, choices, answer, hint.
+    type Row = (Option<&'static str>, &'static str, &'static [&'static str], i64, &'static str);
+    let rows: [Row; 3] = [
         (Some("cat.png"), "Which is north?", &["Ohio", "Texas", "Iowa"], 2, ""),
         (None, "Which is heavier?", &["lead", "wood"], 0, ""),
         (Some("grey.png"), "Which is grey?", &["this", "that"], 0, "Look at the picture."),

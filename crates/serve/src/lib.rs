@@ -28,6 +28,7 @@ pub use engine::{Meter, Work};
 pub use http::openapi;
 pub use log::{LogFormat, start_log};
 pub use options::{
-    ApiKey, AutoOptions, Example, FileOptions, HostName, HostNameError, Limits, Options, RemoteImages, Schedule,
+    ApiKey, AutoOptions, Example, FileOptions, HostName, HostNameError, Limits, Options, RemoteImages,
+    Schedule,
 };
 pub use run::{ServeError, serve};

@@ -257,7 +257,7 @@ mod tests {
         let mut rows = Vec::new();
         // Two in three right. The elastic QueCC gets a tenth more at 4 tokens than its peer, and at 1 as many, others with each
         // seed. Trained for 4 tokens alone it gets a twentieth more.
-        let base = |nth: usize| nth % 3 > 0;
+        let base = |nth: usize| !nth.is_multiple_of(3);
         for seed in 1..=4_u64 {
             let luck = seed as usize;
             for tokens in [1, 4] {
