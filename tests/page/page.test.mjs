@@ -55,8 +55,8 @@ test("a picture, a question, two budgets, answers side by side", async () => {
     await answered(page, 2);
     const [few, many] = [cards(page).nth(0), cards(page).nth(1)];
     assert.equal(await few.getByRole("heading").textContent(), "1 visual token");
-    assert.equal(await many.getByRole("heading").textContent(), "16 visual tokens");
-    assert.deepEqual([await figure(few, "image tokens"), await figure(many, "image tokens")], ["1", "16"]);
+    assert.equal(await many.getByRole("heading").textContent(), "144 visual tokens");
+    assert.deepEqual([await figure(few, "image tokens"), await figure(many, "image tokens")], ["1", "144"]);
     assert.equal(await figure(few, "text tokens"), await figure(many, "text tokens"));
     for (const card of [few, many]) {
       assert.match(await figure(card, "time"), /^[\d.]+ m?s$/);
@@ -66,7 +66,7 @@ test("a picture, a question, two budgets, answers side by side", async () => {
     }
     const [left, right] = [await few.boundingBox(), await many.boundingBox()];
     assert.ok(left.x + left.width <= right.x && Math.abs(left.y - right.y) < 1, "side by side");
-    assert.match(await page.locator("[aria-live=polite]").first().textContent(), /^Answer with 16 visual tokens: .* It took/);
+    assert.match(await page.locator("[aria-live=polite]").first().textContent(), /^Answer with 144 visual tokens: .* It took/);
     await few.getByRole("button", { name: "Remove this answer" }).click();
     assert.equal(await cards(page).count(), 1);
     await accessible(page);
@@ -81,16 +81,16 @@ test("an example, every rung in one go, and a time instead of a number", async (
     const before = await page.locator("#question").inputValue();
     await page.locator(".suggestions button").nth(1).click();
     assert.notEqual(await page.locator("#question").inputValue(), before);
-    await page.getByRole("button", { name: "Ask with 1, 4, 16 tokens" }).click();
-    await answered(page, 3);
+    await page.getByRole("button", { name: "Ask with 1, 4, 9, 16, 36, 144 tokens" }).click();
+    await answered(page, 6);
     const headings = await cards(page).getByRole("heading").allTextContents();
-    assert.deepEqual(headings, ["1 visual token", "4 visual tokens", "16 visual tokens"]);
-    assert.equal(await page.getByText("Right would be:").count(), 3);
+    assert.deepEqual(headings, [1, 4, 9, 16, 36, 144].map((v) => `${v} visual token${v > 1 ? "s" : ""}`));
+    assert.equal(await page.getByText("Right would be:").count(), 6);
     await page.getByRole("radio", { name: "Auto, in a time" }).check();
     await page.getByLabel(/within \(milliseconds\)/).fill("60000");
     await ask(page);
-    await answered(page, 4);
-    assert.equal(await cards(page).nth(3).getByRole("heading").textContent(), "16 visual tokens, within 60000 ms");
+    await answered(page, 7);
+    assert.match(await cards(page).nth(6).getByRole("heading").textContent(), /^\d+ visual tokens?, within 60000 ms$/);
     await photograph(page, "asked-light");
     // docs/figures/page.png
     await page.setViewportSize({ width: 1080, height: 900 });
@@ -170,7 +170,7 @@ test("where each token looks is drawn over the picture", async () => {
     await page.getByRole("checkbox", { name: "Show where each visual token looks" }).check();
     const chips = page.getByRole("radiogroup", { name: "Token to show" }).getByRole("radio");
     await chips.first().waitFor();
-    assert.equal(await chips.count(), 1 + 4, "all of them, and each");
+    assert.equal(await chips.count(), 1 + 16, "all of them, and each");
     // What is drawn: as many numbers as tell drawings apart.
     const drawn = () =>
       page.locator(".stage canvas").evaluate((canvas) => {
@@ -212,7 +212,7 @@ test("where each token looks is drawn over the picture", async () => {
     // Another budget has other tokens.
     await page.getByRole("slider", { name: "Tokens of the picture" }).focus();
     await page.keyboard.press("End");
-    await page.waitForFunction(() => document.querySelectorAll("[role=radiogroup] [role=radio]").length === 17);
+    await page.waitForFunction(() => document.querySelectorAll("[role=radiogroup] [role=radio]").length === 145);
     await chips.nth(6).click();
     assert.match(await page.locator(".tokens [role=status]").textContent(), /^Token 6 looks most at row \d+ of \d+, column \d+ of \d+ \(/);
     await accessible(page);
@@ -305,7 +305,7 @@ test("a ladder that has changed, and a picture that was forgotten", async () => 
     await page.reload();
     await upload(page, "cat.png");
     await page.locator("#question").fill(QUESTION);
-    await page.getByRole("alert").filter({ hasText: "16, 4, 1" }).waitFor();
+    await page.getByRole("alert").filter({ hasText: "144, 36, 16, 9, 4, 1" }).waitFor();
     await page.unroute("**/v1/models");
     await page.reload();
     await upload(page, "cat.png");
@@ -481,8 +481,8 @@ test("the keyboard is enough, and shows where it is", async () => {
     await page.keyboard.press("ArrowRight");
     assert.equal((await focused()).name, "Token 1");
     await page.keyboard.press("End");
-    assert.equal((await focused()).name, "Token 4");
-    assert.match(await page.locator(".tokens [role=status]").textContent(), /^Token 4 looks/);
+    assert.equal((await focused()).name, "Token 16");
+    assert.match(await page.locator(".tokens [role=status]").textContent(), /^Token 16 looks/);
     await until(/^Question/);
     await page.keyboard.press("Control+A");
     await page.keyboard.type(QUESTION);

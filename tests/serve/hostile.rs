@@ -118,7 +118,7 @@ fn bodies_that_are_no_requests() {
     let mut greedy = question("foveate-nano", "a", &[]);
     greedy["max_tokens"] = json!(usize::MAX);
     assert_eq!(server.chat(&greedy).error()["param"], "max_tokens");
-    greedy["max_tokens"] = json!(255);
+    greedy["max_tokens"] = json!(511);
     assert_eq!(server.chat(&greedy).error()["code"], "context_length_exceeded");
     lives(&server);
 }

@@ -102,7 +102,7 @@ fn what_cannot_be_looked_at_is_refused_before_the_model_runs() {
     }
     assert_eq!(server.post(LOOK, &without("image")).status, 400);
     assert_eq!(server.metric("foveate_cache_misses_total{cache=\"towers\"}"), 1.0, "the warm-up's");
-    assert_eq!(server.post(LOOK, &without("visual_tokens")).json()["pictures"][0]["visual_tokens"], 16);
+    assert_eq!(server.post(LOOK, &without("visual_tokens")).json()["pictures"][0]["visual_tokens"], 144);
 
     let blind = Server::start(&[&fixture("models/llama-tied")]);
     let reply = blind.post(LOOK, &asked("llama-tied", &icon, 4));
