@@ -44,7 +44,7 @@ assert.ok((await client.files.delete(file.id)).deleted);
 await assert.rejects(ask(dataUrl, { visual_tokens: 5 }), (error) => {
   assert.ok(error instanceof OpenAI.BadRequestError);
   assert.equal(error.param, "visual_tokens");
-  assert.deepEqual(error.error.foveate.ladder.rungs, [16, 4, 1]);
+  assert.deepEqual(error.error.foveate.ladder.rungs, [144, 36, 16, 9, 4, 1]);
   return true;
 });
 await assert.rejects(ask(dataUrl, { max_latency_ms: 1e-6 }), OpenAI.UnprocessableEntityError);

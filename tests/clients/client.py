@@ -30,7 +30,7 @@ def refused(kind, call):
 
 
 assert [model.id for model in client.models.list()] == ["foveate-nano"]
-assert client.models.retrieve("foveate-nano").foveate["context"] == 256
+assert client.models.retrieve("foveate-nano").foveate["context"] == 512
 
 question = "How many shapes are there?"
 whole = ask(question, data_url, extra_body={"visual_tokens": 4}, logprobs=True, top_logprobs=2)
@@ -64,7 +64,7 @@ assert client.files.delete(file.id).deleted
 refused(openai.NotFoundError, lambda: client.files.retrieve(file.id))
 
 error = refused(openai.BadRequestError, lambda: ask(question, data_url, extra_body={"visual_tokens": 5}))
-assert error.param == "visual_tokens" and error.body["foveate"]["ladder"]["rungs"] == [16, 4, 1]
+assert error.param == "visual_tokens" and error.body["foveate"]["ladder"]["rungs"] == [144, 36, 16, 9, 4, 1]
 error = refused(openai.UnprocessableEntityError, lambda: ask(question, data_url, extra_body={"max_latency_ms": 1e-6}))
 assert error.code == "latency_out_of_reach" and error.body["foveate"]["least_ms"] > 0
 assert refused(openai.NotFoundError, lambda: ask(question, model="gpt")).code == "model_not_found"

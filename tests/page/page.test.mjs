@@ -492,7 +492,7 @@ test("the keyboard is enough, and shows where it is", async () => {
     await until(/^Ask$/);
     await page.keyboard.press("Enter");
     await answered(page, 1);
-    assert.equal(await cards(page).first().getByRole("heading").textContent(), "1 visual token");
+    assert.equal(await cards(page).first().getByRole("heading").textContent(), "9 visual tokens");
     await until(/^Remove this answer/);
     await page.keyboard.press("Enter");
     assert.equal(await cards(page).count(), 0);
@@ -511,7 +511,7 @@ test("a phone is wide enough", async () => {
     await page.getByRole("checkbox", { name: /^Show where/ }).check();
     await page.getByRole("radio", { name: "Token 2" }).tap();
     await page.getByRole("button", { name: /^Ask with/ }).tap();
-    await answered(page, 3);
+    await answered(page, 6);
     await fits();
     await accessible(page);
     // WCAG 2.2: 24 pixels.
