@@ -1,7 +1,7 @@
 //! The guess of a question's family: a linear layer on the vector that QueCC makes of a question, fitted when training is over.
 //!
 //! Labels are those of the datasets; generated questions know their family. What comes out is a
-//! [`FamilyHead`](foveate_model::vlm::FamilyHead) beside the weights.
+//! [`FamilyHead`] beside the weights.
 
 mod logistic;
 
