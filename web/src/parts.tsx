@@ -13,6 +13,32 @@ export function Problem({ children }: { children: ComponentChildren }): JSX.Elem
   );
 }
 
+interface NumberFieldProps {
+  label: string;
+  value: number;
+  onChange: (value: number) => void;
+  min?: number;
+  max?: number;
+  step?: number | "any";
+  inputMode?: "decimal";
+}
+
+/** A number to write; not a number while there is none. */
+export function NumberField({ label, value, onChange, min = 0, ...bounds }: NumberFieldProps): JSX.Element {
+  return (
+    <label class="field">
+      <span>{label}</span>
+      <input
+        type="number"
+        min={min}
+        {...bounds}
+        value={Number.isFinite(value) ? value : ""}
+        onInput={(event) => onChange(event.currentTarget.valueAsNumber)}
+      />
+    </label>
+  );
+}
+
 export interface Share {
   name: string;
   value: number;

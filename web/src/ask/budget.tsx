@@ -5,6 +5,7 @@ import type { JSX } from "preact";
 import type { Ladder } from "../documents";
 import { plural } from "../format";
 import { thinned, values } from "../ladder";
+import { NumberField } from "../parts";
 import type { Mode, Settings } from "./question";
 
 interface Props {
@@ -62,18 +63,13 @@ export function Budget({ ladder, settings, onChange }: Props): JSX.Element {
         </div>
       )}
       {settings.mode === "auto" && (
-        <div class="field">
-          <label for="latency">The answer should be there within (milliseconds)</label>
-          <input
-            id="latency"
-            type="number"
-            min="0"
-            step="any"
-            inputMode="decimal"
-            value={Number.isFinite(settings.latency) ? settings.latency : ""}
-            onInput={(event) => onChange({ latency: event.currentTarget.valueAsNumber })}
-          />
-        </div>
+        <NumberField
+          label="The answer should be there within (milliseconds)"
+          step="any"
+          inputMode="decimal"
+          value={settings.latency}
+          onChange={(latency) => onChange({ latency })}
+        />
       )}
     </fieldset>
   );

@@ -6,7 +6,7 @@ import { useCallback, useEffect, useState } from "preact/hooks";
 import type { Api } from "../api";
 import type { Example, Model } from "../documents";
 import { thinned, values } from "../ladder";
-import { Problem } from "../parts";
+import { NumberField, Problem } from "../parts";
 import { Budget } from "./budget";
 import { Card } from "./card";
 import { Cost, useCount } from "./cost";
@@ -141,29 +141,20 @@ export function AskView({ api, model, onLocked }: Props): JSX.Element {
           <details>
             <summary>How it answers</summary>
             <div class="row">
-              <div class="field">
-                <label for="length">Longest answer (tokens)</label>
-                <input
-                  id="length"
-                  type="number"
-                  min="1"
-                  step="1"
-                  value={Number.isFinite(settings.length) ? settings.length : ""}
-                  onInput={(event) => change({ length: event.currentTarget.valueAsNumber })}
-                />
-              </div>
-              <div class="field">
-                <label for="temperature">Temperature</label>
-                <input
-                  id="temperature"
-                  type="number"
-                  min="0"
-                  max="2"
-                  step="0.1"
-                  value={Number.isFinite(settings.temperature) ? settings.temperature : ""}
-                  onInput={(event) => change({ temperature: event.currentTarget.valueAsNumber })}
-                />
-              </div>
+              <NumberField
+                label="Longest answer (tokens)"
+                min={1}
+                step={1}
+                value={settings.length}
+                onChange={(length) => change({ length })}
+              />
+              <NumberField
+                label="Temperature"
+                max={2}
+                step={0.1}
+                value={settings.temperature}
+                onChange={(temperature) => change({ temperature })}
+              />
             </div>
           </details>
           <Cost {...counted} />

@@ -7,7 +7,7 @@ import { type Api, isAbort, Refused, told } from "../api";
 import type { Candidate, Plan } from "../documents";
 import { bytes, flops, plural, scaled, time } from "../format";
 import { useLater } from "../later";
-import { Breakdown, Problem, stageName } from "../parts";
+import { Breakdown, NumberField, Problem, stageName } from "../parts";
 import { at, type Kind, RANGES, STEPS, stepOf, written } from "./budget";
 import { Chart } from "./chart";
 
@@ -156,12 +156,12 @@ export function LawView({ api, onLocked }: Props): JSX.Element {
           <Choice label="Compressor" value={asked.compressor} onChange={(to) => change({ compressor: to })}>
             {COMPRESSORS.map((name) => [name, name])}
           </Choice>
-          <Number_ label="Text tokens" value={asked.text} onChange={(text) => change({ text })} />
-          <Number_ label="Tokens of the answer" value={asked.answer} onChange={(answer) => change({ answer })} />
+          <NumberField label="Text tokens" value={asked.text} onChange={(text) => change({ text })} />
+          <NumberField label="Tokens of the answer" value={asked.answer} onChange={(answer) => change({ answer })} />
           {kind === "time" && (
             <>
-              <Number_ label="GFLOP/s of the machine" value={asked.gflops} onChange={(to) => change({ gflops: to })} />
-              <Number_ label="GB/s of its memory" value={asked.gbytes} onChange={(to) => change({ gbytes: to })} />
+              <NumberField label="GFLOP/s of the machine" value={asked.gflops} onChange={(to) => change({ gflops: to })} />
+              <NumberField label="GB/s of its memory" value={asked.gbytes} onChange={(to) => change({ gbytes: to })} />
             </>
           )}
         </div>
@@ -326,26 +326,6 @@ function Choice({ label, value, onChange, children }: ChoiceProps): JSX.Element 
           </option>
         ))}
       </select>
-    </label>
-  );
-}
-
-interface NumberProps {
-  label: string;
-  value: number;
-  onChange: (value: number) => void;
-}
-
-function Number_({ label, value, onChange }: NumberProps): JSX.Element {
-  return (
-    <label class="field">
-      <span>{label}</span>
-      <input
-        type="number"
-        min="0"
-        value={Number.isFinite(value) ? value : ""}
-        onInput={(event) => onChange(event.currentTarget.valueAsNumber)}
-      />
     </label>
   );
 }
