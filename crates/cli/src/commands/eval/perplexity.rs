@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use foveate_eval::perplexity::{Document, Perplexity, ratio};
 use foveate_eval::{EvalError, Figure};
+use foveate_model::atomic;
 use foveate_model::generate::{Part, Prompt, Session};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -63,7 +64,8 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Outcome {
     if let Some(folder) = &arguments.samples {
         std::fs::create_dir_all(folder).map_err(io(folder))?;
         let path = folder.join(KEPT);
-        std::fs::write(&path, serde_json::to_vec_pretty(&kept)?).map_err(io(&path))?;
+        let text = serde_json::to_vec_pretty(&kept)?;
+        atomic::replace(&path, |path| std::fs::write(path, text)).map_err(io(&path))?;
     }
     let report = Report { model: kept.model, text: file.display().to_string(), found, left_out, against };
     if arguments.json { print_json(&report) } else { print(&told(&report)) }
