@@ -4,12 +4,11 @@
 //! Only answers to validation count: an error that was looked up in a test would choose for that test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use foveate_law::auto::{ErrorTable, Errors, MeasuredErrors, RungError};
 
-use crate::journal::{self, Header};
-use crate::sample::Sample;
+use crate::journal;
 use crate::sweep::OWN;
 use crate::{EvalError, Figures, Result};
 
@@ -28,7 +27,7 @@ pub fn measured(folders: &[PathBuf], compressor: &str, run: Option<&str>) -> Res
     for folder in folders {
         // A sweep keeps them in a folder of its own.
         let inner = folder.join("samples");
-        files.extend(samples(if inner.is_dir() { &inner } else { folder })?);
+        files.extend(journal::read_folder(if inner.is_dir() { &inner } else { folder })?);
     }
     let place = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     files.retain(|(_, header, _)| {
@@ -109,30 +108,16 @@ fn rung(visual_tokens: usize, cells: &BTreeMap<String, Cell>) -> RungError {
     }
 }
 
-/// Every file of samples in a folder, by name.
-fn samples(folder: &Path) -> Result<Vec<(PathBuf, Header, Vec<Sample>)>> {
-    let entries = std::fs::read_dir(folder).map_err(EvalError::io(folder))?;
-    let paths = entries.map(|entry| Ok(entry.map_err(EvalError::io(folder))?.path()));
-    let mut paths = paths.collect::<Result<Vec<PathBuf>>>()?;
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
-    paths.sort();
-    paths
-        .into_iter()
-        .map(|path| {
-            let (header, samples) = journal::read(&path)?;
-            Ok((path, header, samples))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write;
+    use std::path::Path;
 
     use super::*;
+    use crate::journal::Header;
     use crate::metric::{Expected, Metric};
-    use crate::sample::{Answered, Outcome};
+    use crate::sample::{Answered, Outcome, Sample};
 
     /// A file of samples of which the first `right` of twenty are right.
     fn write(

@@ -120,6 +120,20 @@ pub fn read(path: &Path) -> Result<(Header, Vec<Sample>)> {
     parse(path, &whole_lines(&file, path)?.lines)
 }
 
+/// Every file of samples in a folder, by name.
+///
+/// # Errors
+/// A folder that cannot be read; as [`read`].
+pub fn read_folder(folder: &Path) -> Result<Vec<(PathBuf, Header, Vec<Sample>)>> {
+    let entries = std::fs::read_dir(folder).map_err(EvalError::io(folder))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(EvalError::io(folder))?.path()));
+    let mut paths = paths.collect::<Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
+    paths.sort();
+    let whole = |path: PathBuf| read(&path).map(|(header, samples)| (path, header, samples));
+    paths.into_iter().map(whole).collect()
+}
+
 struct Found {
     lines: Vec<Vec<u8>>,
     bytes: u64,

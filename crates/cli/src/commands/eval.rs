@@ -267,20 +267,13 @@ fn bar(length: usize) -> ProgressBar {
 /// where there are several.
 fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Failure> {
     let refuse = |reason: String| Failure::user(format!("{}: {reason}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(|error| refuse(error.to_string()))?;
-    let mut found: Vec<(Header, Vec<Sample>)> = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| refuse(error.to_string()))?.path();
-        if path.extension().is_some_and(|ending| ending == "jsonl") {
-            found.push(journal::read(&path)?);
-        }
-    }
+    let mut found = journal::read_folder(folder)?;
     let (task, tokens) = (&header.task, &header.visual_tokens);
-    found.retain(|(other, _)| other.task == *task && other.visual_tokens == *tokens);
+    found.retain(|(_, other, _)| other.task == *task && other.visual_tokens == *tokens);
     if found.len() > 1 {
-        found.retain(|(other, _)| other.compressor == header.compressor);
+        found.retain(|(_, other, _)| other.compressor == header.compressor);
     }
-    let [(_, others)] = found.as_slice() else {
+    let [(_, _, others)] = found.as_slice() else {
         let wanted =
             format!("one file of samples of {task} with {tokens} visual tokens and {}", header.compressor);
         return Err(refuse(format!("holds {} to compare with; {wanted} is needed", found.len())));
