@@ -120,7 +120,7 @@ impl Matrix {
             }
             Layout::Int8 => {
                 let scales = &self.scales()[panel * PANEL..(panel + 1) * PANEL];
-                groups(stored, out, |channel, quant| f32::from(quant) * scales[channel]);
+                groups(width, stored, &std::array::from_fn(|channel| [scales[channel], 0.0]), out);
             }
             _ => {
                 let mut unpacked = [0; 4 * PANEL + PANEL * PANEL];
@@ -133,14 +133,11 @@ impl Matrix {
                     None => (layout, stored),
                 };
                 let half = |at: usize, channel: usize| crate::tile::half_at(unit, at + 2 * channel);
-                let mut minima = [0.0; PANEL];
-                if read.has_minimum() {
-                    minima = std::array::from_fn(|channel| half(2 * PANEL, channel));
-                }
-                let scales: [f32; PANEL] = std::array::from_fn(|channel| half(0, channel));
-                groups(&unit[read.quants_at()..], out, |channel, quant| {
-                    scales[channel] * f32::from(quant) + minima[channel]
+                let lines = std::array::from_fn(|channel| {
+                    let minimum = if read.has_minimum() { half(2 * PANEL, channel) } else { 0.0 };
+                    [half(0, channel), minimum]
                 });
+                groups(width, &unit[read.quants_at()..], &lines, out);
             }
         }
     }
@@ -160,16 +157,22 @@ crate::tile::by_width! {
     }
 }
 
-/// Groups of 32 channels × 4 bytes biased by 128 to `[channel][k]`, through `value`.
-#[inline(always)]
-fn groups(stored: &[u8], out: &mut [f32; PANEL * PANEL], value: impl Fn(usize, i8) -> f32) {
-    if stored.len() < PANEL * PANEL {
-        out.fill(0.0);
-    }
-    for (g, group) in stored.chunks_exact(4 * PANEL).enumerate() {
-        for (channel, four) in group.as_chunks::<4>().0.iter().enumerate() {
-            for (j, byte) in four.iter().enumerate() {
-                out[channel * PANEL + 4 * g + j] = value(channel, (byte ^ 0x80).cast_signed());
+crate::tile::by_width! {
+    /// Groups of 32 channels × 4 bytes biased by 128 to `[channel][k]`, as scale · byte + minimum of `lines`; there may be
+    /// fewer than 32 k.
+    fn groups(stored: &[u8], lines: &[[f32; 2]; PANEL], out: &mut [f32; PANEL * PANEL]) {
+        let given = stored.len() / PANEL;
+        for (channel, ([scale, minimum], out)) in lines.iter().zip(out.as_chunks_mut::<PANEL>().0).enumerate() {
+            let mut bytes = [0x80; PANEL];
+            for (to, group) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(stored.as_chunks::<{ 4 * PANEL }>().0) {
+                to.copy_from_slice(&group[4 * channel..4 * channel + 4]);
+            }
+            for (to, byte) in out.iter_mut().zip(bytes) {
+                let product = scale * f32::from((byte ^ 0x80).cast_signed());
+                *to = product + minimum;
+            }
+            if given < PANEL {
+                out[given..].fill(0.0);
             }
         }
     }

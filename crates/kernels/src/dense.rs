@@ -13,8 +13,8 @@ use crate::epilogue::{Epilogue, Rows, finish};
 use crate::error::{Error, Result, check_length};
 use crate::format::{Layout, PANEL};
 use crate::pool::Pool;
-use crate::tile::{Width, tiles};
-use crate::transpose::{transpose, transpose_block};
+use crate::tile::{Width, by_columns, tiles};
+use crate::transpose::transpose;
 
 /// A matrix in a slice: row i, column j is `numbers[i * row_stride + j * column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -124,11 +124,15 @@ pub fn product_on(
     // The driver finishes each tile and panel once, on one thread.
     let finish =
         |row: usize, panel: usize, sums: &mut [[f32; PANEL]]| finish(width, epilogue, sums, row, panel, &out);
+    let x = match a.row_stride {
+        1 => Left::Columns { a, rows, cut, tiles: by_columns(path) },
+        _ => Left::Gathered { a, rows, cut },
+    };
     let product = Product {
         width,
         tiles: tiles(path, Layout::F32).by_rows,
         units_ratio: 1,
-        x: Left::Gathered { a, rows, cut },
+        x,
         panels: columns.div_ceil(PANEL),
         panel_bytes: 4 * PANEL * inner,
         weights: &weights,
@@ -141,53 +145,16 @@ pub fn product_on(
     Ok(())
 }
 
-/// Rows read together, so that those of a transposed matrix share the cache lines they lie in.
-const TOGETHER: usize = 16;
-
 /// The columns `inner` of `rows` as bits, a row every [`STRIDE`] words.
 pub(crate) fn gather(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
-    for (nth, to) in to.chunks_mut(TOGETHER * STRIDE).enumerate() {
-        let first = rows.start + nth * TOGETHER;
-        gather_few(a, first..rows.end.min(first + TOGETHER), inner.clone(), to);
-    }
-}
-
-fn gather_few(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
-    if a.column_stride == 1 {
-        for (row, to) in rows.zip(to.chunks_mut(STRIDE)) {
+    for (row, to) in rows.zip(to.chunks_mut(STRIDE)) {
+        if a.column_stride == 1 {
             let from = &a.numbers[row * a.row_stride + inner.start..][..inner.len()];
             f32::view_mut(&mut to[..inner.len()]).copy_from_slice(from);
-        }
-        return;
-    }
-    let mut first = inner.start;
-    if a.row_stride == 1 {
-        let fours = rows.len() / 4;
-        // Squares, read by columns and written by rows.
-        while fours > 0 && inner.end - first >= 4 {
-            let columns: [&[f32]; 4] = std::array::from_fn(|column| {
-                &a.numbers[(first + column) * a.column_stride + rows.start..][..rows.len()]
-            });
-            let columns = columns.map(|column| column.as_chunks::<4>().0);
-            for four in 0..fours {
-                let square = transpose_block(std::array::from_fn(|column| columns[column][four]));
-                for (row, square) in square.into_iter().enumerate() {
-                    let at = (4 * four + row) * STRIDE + first - inner.start;
-                    f32::view_mut(&mut to[at..at + 4]).copy_from_slice(&square);
-                }
+        } else {
+            for (to, column) in to.iter_mut().zip(inner.clone()) {
+                *to = a.numbers[row * a.row_stride + column * a.column_stride].to_bits();
             }
-            first += 4;
-        }
-        gather_singly(a, rows.start + 4 * fours..rows.end, inner.start..first, &mut to[4 * fours * STRIDE..]);
-    }
-    gather_singly(a, rows, first..inner.end, &mut to[first - inner.start..]);
-}
-
-/// The same, number by number.
-fn gather_singly(a: View<'_>, rows: Range<usize>, inner: Range<usize>, to: &mut [u32]) {
-    for (nth, column) in inner.enumerate() {
-        for (row, to) in rows.clone().zip(to.chunks_mut(STRIDE)) {
-            to[nth] = a.numbers[row * a.row_stride + column * a.column_stride].to_bits();
         }
     }
 }

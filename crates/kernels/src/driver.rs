@@ -12,7 +12,7 @@ use crate::dense::View;
 use crate::epilogue::Rows;
 use crate::format::PANEL;
 use crate::pool::Pool;
-use crate::tile::{Tile, WINDOW, Width};
+use crate::tile::{ColumnTile, Tile, WINDOW, Width};
 
 /// Rows of a task: with a chunk of 256 words, 300 kB of activations and, with 8 panels, as much of sums and of weights.
 const ROWS: usize = 288;
@@ -49,24 +49,27 @@ pub(crate) enum Left<'a> {
     Prepared(&'a Activations),
     /// Floats that each task gathers, chunk by chunk, while they stay in its cache.
     Gathered { a: View<'a>, rows: usize, cut: Cut },
+    /// Floats that lie by columns, so that `tiles` read them where they are.
+    Columns { a: View<'a>, rows: usize, cut: Cut, tiles: &'static [ColumnTile] },
 }
 
 impl Left<'_> {
     fn rows(&self) -> usize {
         match self {
             Left::Prepared(x) => x.rows,
-            Left::Gathered { rows, .. } => *rows,
+            Left::Gathered { rows, .. } | Left::Columns { rows, .. } => *rows,
         }
     }
 
     fn cut(&self) -> Cut {
         match self {
             Left::Prepared(x) => x.cut,
-            Left::Gathered { cut, .. } => *cut,
+            Left::Gathered { cut, .. } | Left::Columns { cut, .. } => *cut,
         }
     }
 
-    /// Row `rows.start` of chunk `chunk`; those after it follow at [`STRIDE`]. `scratch` is where they may be put.
+    /// Row `rows.start` of chunk `chunk`; those after it follow at [`STRIDE`], or at 1 where they lie by columns. `scratch` is
+    /// where they may be put.
     fn chunk(&self, chunk: usize, rows: std::ops::Range<usize>, scratch: &mut Buffer) -> *const u32 {
         match self {
             Left::Prepared(x) => x.row(chunk, rows.start),
@@ -75,6 +78,9 @@ impl Left<'_> {
                 let to = &mut scratch.view_mut::<u32>()[..STRIDE * rows.len()];
                 crate::dense::gather(*a, rows, cut.chunk(chunk), to);
                 to.as_ptr()
+            }
+            Left::Columns { a, cut, .. } => {
+                a.numbers[cut.chunk(chunk).start * a.column_stride + rows.start..].as_ptr().cast()
             }
         }
     }
@@ -163,7 +169,9 @@ impl Product<'_> {
         let few = rows <= self.tiles.len() && matches!(self.x, Left::Prepared(_));
         let most = if few { (BYTES / self.panel_bytes.max(1)).clamp(1, 64) } else { PANELS };
         // At least four tasks a thread, if there are as many panels, so that none waits long for the last one.
-        let wanted = (4 * pool.threads()).div_ceil(blocks).min(self.panels);
+        // One thread has nobody to wait for, and what is gathered for a task should serve as many panels as it can.
+        let tasks = if pool.threads() == 1 { 1 } else { 4 * pool.threads() };
+        let wanted = tasks.div_ceil(blocks).min(self.panels);
         let groups = self.panels.div_ceil(most).max(wanted);
         pool.run(blocks * groups, |task| {
             let rows = part(rows, blocks, task / groups);
@@ -232,17 +240,21 @@ impl Product<'_> {
                     if !units.is_empty() {
                         let window = ahead.take().unwrap_or(weights[slot]);
                         let units = units.len() * self.units_ratio;
+                        let (rows, c) = (tile.len(), sums.as_mut_ptr().cast());
                         // SAFETY: the loops run on this processor and the weights are there by the caller's promise;
                         // `x` points at the task's rows of this chunk, of which `tile` are some; the sums are of
                         // its rows.
                         unsafe {
-                            self.tiles[tile.len() - 1](
-                                x.add(tile.start * STRIDE),
-                                weights[slot],
-                                units,
-                                sums.as_mut_ptr().cast(),
-                                window,
-                            )
+                            match &self.x {
+                                Left::Columns { a, tiles, .. } => {
+                                    let x = x.add(tile.start).cast();
+                                    tiles[rows - 1](x, a.column_stride, weights[slot], units, c, window);
+                                }
+                                _ => {
+                                    let x = x.add(tile.start * STRIDE);
+                                    self.tiles[rows - 1](x, weights[slot], units, c, window);
+                                }
+                            }
                         };
                     }
                     if chunk + 1 >= chunks {

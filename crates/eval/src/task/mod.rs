@@ -11,6 +11,7 @@
 //! # Ok::<(), foveate_eval::EvalError>(())
 //! ```
 
+mod choices;
 mod control;
 mod own;
 mod prompt;
@@ -70,6 +71,9 @@ pub struct TaskSpec {
     /// What all questions may be answered with, for answers by likelihood about datasets without options.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub options: Vec<String>,
+    /// The same, but as many for each question, drawn by `seed`: its own answer and others of the task.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub choices: Option<usize>,
     /// Longest generated answer, in tokens.
     #[serde(default = "most_tokens")]
     pub max_new_tokens: usize,
@@ -159,6 +163,7 @@ impl TaskSpec {
             prompt: None,
             answer: Answering::Generate,
             options: Vec::new(),
+            choices: None,
             max_new_tokens: most_tokens(),
             questions: four(),
             limit: None,
@@ -231,6 +236,15 @@ impl TaskSpec {
             (Some(_), Some(_)) => return refuse("benchmark", &"there beside `data`", "one of the two"),
         };
         let metric = self.metric.unwrap_or(metric);
+        let mut items = items;
+        if let Some(count) = self.choices {
+            if !self.options.is_empty() || self.benchmark.is_some() {
+                return refuse("options", &"given beside `choices`", "one of the two, and no benchmark");
+            }
+            if let Err(most) = choices::choose(&mut items, count, self.seed) {
+                return refuse("choices", &count, &format!("2 to {most}, the different answers"));
+            }
+        }
         let looked_for = match self.shuffle_questions.map(|seed| control::shuffled(&items, seed)) {
             Some(None) => {
                 let allowed = "absent: no order gives each picture another question about another picture";

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Tile, table};
+use super::{ColumnTile, Tile, table};
 use crate::activations::{BLOCK_WORDS, SCALE, START, STRIDE, SUM};
 use crate::format::{Layout, PANEL};
 
@@ -24,6 +24,11 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
         Layout::Fives => table!(blocks, [1 2 3], Fives),
         Layout::FivesMinimum => table!(blocks, [1 2 3], FivesMinimum),
     }
+}
+
+/// Loops over f32 weights and activations that lie by columns.
+pub(super) fn columns() -> &'static [ColumnTile] {
+    table!(floats, [1 2 3 4 5 6], ColumnTile)
 }
 
 /// Bytes ahead of the loads that weights are asked for.
@@ -58,17 +63,21 @@ unsafe fn store<const ROWS: usize>(c: *mut f32, sums: [[__m256; 2]; ROWS]) {
     }
 }
 
+/// The sums of `ROWS` rows whose numbers lie `step` apart, the rows `ROW` apart.
+///
 /// # Safety
-/// As for [`Tile`], with AVX2 and FMA.
+/// As for [`Tile`] and [`ColumnTile`], with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn float<const ROWS: usize>(
-    x: *const u32,
+#[inline]
+unsafe fn floats<const ROWS: usize, const ROW: usize>(
+    x: *const f32,
+    step: usize,
     panel: *const u8,
     units: usize,
     c: *mut f32,
     ahead: *const u8,
 ) {
-    // SAFETY: `x` has `units` words in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
+    // SAFETY: `x` has `units` numbers in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
     // anywhere.
     unsafe {
         for half in 0..2 {
@@ -80,7 +89,7 @@ unsafe fn float<const ROWS: usize>(
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
                 let w = [_mm256_loadu_ps(weights.cast()), _mm256_loadu_ps(weights.add(32).cast())];
                 for row in 0..ROWS {
-                    let x = _mm256_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
+                    let x = _mm256_set1_ps(*x.add(row * ROW + i * step));
                     sums[row][0] = _mm256_fmadd_ps(x, w[0], sums[row][0]);
                     sums[row][1] = _mm256_fmadd_ps(x, w[1], sums[row][1]);
                 }
@@ -88,6 +97,20 @@ unsafe fn float<const ROWS: usize>(
             store(c, sums);
         }
     }
+}
+
+/// # Safety
+/// As for [`Tile`], with AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn float<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { floats::<ROWS, STRIDE>(x.cast(), 1, panel, units, c, ahead) }
 }
 
 /// # Safety

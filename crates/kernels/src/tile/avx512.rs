@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 // No `map` on arrays of registers here: its own function lacks the instructions, is not inlined, and the registers go
 // through memory.
 
-use super::{Tile, table};
+use super::{ColumnTile, Tile, table};
 use crate::activations::{BLOCK_WORDS, SCALE, START, STRIDE, SUM};
 use crate::format::{Layout, PANEL};
 
@@ -27,6 +27,11 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
         Layout::Fives => table!(blocks, [1 2 3 4 5 6], Fives),
         Layout::FivesMinimum => table!(blocks, [1 2 3 4 5 6], FivesMinimum),
     }
+}
+
+/// Loops over f32 weights and activations that lie by columns.
+pub(super) fn columns() -> &'static [ColumnTile] {
+    table!(floats, [1 2 3 4 5 6 7 8 9 10 11 12], ColumnTile)
 }
 
 /// Loops over weights of [`Layout::Bf16`] and activations rounded to bf16.
@@ -65,17 +70,21 @@ unsafe fn store<const ROWS: usize>(c: *mut f32, sums: [[__m512; 2]; ROWS]) {
     }
 }
 
+/// The sums of `ROWS` rows whose numbers lie `step` apart, the rows `ROW` apart.
+///
 /// # Safety
-/// As for [`Tile`], with AVX-512 F.
+/// As for [`Tile`] and [`ColumnTile`], with AVX-512 F.
 #[target_feature(enable = "avx512f")]
-unsafe fn float<const ROWS: usize>(
-    x: *const u32,
+#[inline]
+unsafe fn floats<const ROWS: usize, const ROW: usize>(
+    x: *const f32,
+    step: usize,
     panel: *const u8,
     units: usize,
     c: *mut f32,
     ahead: *const u8,
 ) {
-    // SAFETY: `x` has `units` words in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
+    // SAFETY: `x` has `units` numbers in each row, `panel` 128 bytes a unit, `c` 32 numbers a row. Prefetches may point
     // anywhere.
     unsafe {
         let mut sums = load::<ROWS>(c);
@@ -86,13 +95,27 @@ unsafe fn float<const ROWS: usize>(
             _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16 * i).cast());
             let w = [_mm512_loadu_ps(weights.cast()), _mm512_loadu_ps(weights.add(64).cast())];
             for row in 0..ROWS {
-                let x = _mm512_set1_ps(f32::from_bits(*x.add(row * STRIDE + i)));
+                let x = _mm512_set1_ps(*x.add(row * ROW + i * step));
                 sums[row][0] = _mm512_fmadd_ps(x, w[0], sums[row][0]);
                 sums[row][1] = _mm512_fmadd_ps(x, w[1], sums[row][1]);
             }
         }
         store(c, sums);
     }
+}
+
+/// # Safety
+/// As for [`Tile`], with AVX-512 F.
+#[target_feature(enable = "avx512f")]
+unsafe fn float<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { floats::<ROWS, STRIDE>(x.cast(), 1, panel, units, c, ahead) }
 }
 
 /// # Safety

@@ -32,6 +32,25 @@ use crate::format::Layout;
 pub(crate) type Tile =
     unsafe fn(x: *const u32, panel: *const u8, units: usize, c: *mut f32, ahead: *const u8);
 
+/// A [`Tile`] of f32 weights for activations that nobody prepared and that lie by columns: number i of row r is
+/// `x[i * step + r]`, as in the transpose of a row-major matrix.
+///
+/// # Safety
+/// As for [`Tile`], with `x` readable where those numbers are.
+pub(crate) type ColumnTile =
+    unsafe fn(x: *const f32, step: usize, panel: *const u8, units: usize, c: *mut f32, ahead: *const u8);
+
+/// The loops over columns of `path`, as many as [`tiles`] has for f32.
+pub(crate) fn by_columns(path: Path) -> &'static [ColumnTile] {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => avx2::columns(),
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 | Path::Avx512Vnni | Path::Avx512Bf16 => avx512::columns(),
+        _ => portable::columns(),
+    }
+}
+
 /// What a tile with a full chunk of activations asks for ahead of time: 16 bytes for each word.
 pub(crate) const WINDOW: usize = 4096;
 
@@ -145,6 +164,9 @@ pub(crate) use by_width;
 macro_rules! table {
     ($function:ident, [$($rows:literal)*]) => {
         &[$($function::<$rows> as crate::tile::Tile),*]
+    };
+    ($function:ident, [$($rows:literal)*], ColumnTile) => {
+        &[$($function::<$rows, 1> as crate::tile::ColumnTile),*]
     };
     ($function:ident, [$($rows:literal)*], $layout:ident) => {
         &[$($function::<$rows, { crate::format::Layout::$layout as u8 }> as crate::tile::Tile),*]

@@ -3,7 +3,7 @@
 //! The floats multiply and add in two steps, because a fused step would be a call on processors without it. The blocks
 //! add to their sums in one fused step, once in 32 products, which makes them equal to the other paths to the bit.
 
-use super::{Tile, table};
+use super::{ColumnTile, Tile, table};
 use crate::activations::{BLOCK_WORDS, SCALE, START, STRIDE, SUM};
 use crate::format::{Layout, PANEL};
 
@@ -21,6 +21,11 @@ pub(super) fn tiles(layout: Layout) -> &'static [Tile] {
         Layout::Fives => table!(blocks, [1 2 3 4], Fives),
         Layout::FivesMinimum => table!(blocks, [1 2 3 4], FivesMinimum),
     }
+}
+
+/// Loops over f32 weights and activations that lie by columns.
+pub(super) fn columns() -> &'static [ColumnTile] {
+    table!(floats, [1 2 3 4], ColumnTile)
 }
 
 /// The three slices that the pointers of a [`Tile`] stand for, for row `row`.
@@ -48,21 +53,46 @@ fn float_at(bytes: &[u8], high_half_of: bool) -> f32 {
     f32::from_bits(if high_half_of { word & 0xFFFF_0000 } else { word })
 }
 
+/// The sums of `ROWS` rows whose numbers lie `step` apart, the rows `ROW` apart.
+///
 /// # Safety
-/// As for [`Tile`].
-unsafe fn float<const ROWS: usize>(x: *const u32, panel: *const u8, units: usize, c: *mut f32, _: *const u8) {
+/// As for [`Tile`] and [`ColumnTile`].
+unsafe fn floats<const ROWS: usize, const ROW: usize>(
+    x: *const f32,
+    step: usize,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    _: *const u8,
+) {
     for row in 0..ROWS {
-        // SAFETY: the caller's promise.
-        let (x, panel, c) = unsafe { slices((x, panel, c), row, (units, units * 4 * PANEL)) };
+        // SAFETY: the caller's promise: `units` units of the panel and 32 sums are there, and nothing else reaches the sums.
+        let (panel, c): (&[u8], &mut [f32; PANEL]) = unsafe {
+            (std::slice::from_raw_parts(panel, units * 4 * PANEL), &mut *c.add(row * PANEL).cast())
+        };
         let mut sums = *c;
-        for (x, weights) in x.iter().zip(panel.chunks_exact(4 * PANEL)) {
-            let x = f32::from_bits(*x);
+        for (i, weights) in panel.chunks_exact(4 * PANEL).enumerate() {
+            // SAFETY: the caller's promise: there is a number for each unit.
+            let x = unsafe { *x.add(row * ROW + i * step) };
             for (sum, weight) in sums.iter_mut().zip(weights.chunks_exact(4)) {
                 *sum += x * float_at(weight, false);
             }
         }
         *c = sums;
     }
+}
+
+/// # Safety
+/// As for [`Tile`].
+unsafe fn float<const ROWS: usize>(
+    x: *const u32,
+    panel: *const u8,
+    units: usize,
+    c: *mut f32,
+    ahead: *const u8,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { floats::<ROWS, STRIDE>(x.cast(), 1, panel, units, c, ahead) }
 }
 
 /// # Safety

@@ -1,7 +1,7 @@
 //! What a model is made of.
 
 use foveate_compress::CompressorConfig;
-use foveate_data::image::{PreprocessError, Preprocessor};
+use foveate_data::image::{PreprocessError, Preprocessor, Size, Target};
 use foveate_model::Dtype;
 use foveate_model::vision::HiddenState;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,9 @@ pub struct ImageSteps {
     /// Whether a picture is padded to a square first, so that nothing of it is cropped or squeezed.
     #[serde(default)]
     pub pad_to_square: bool,
+    /// Whether a picture is squeezed to a square, whatever its aspect, where the preset would crop it.
+    #[serde(default)]
+    pub squeeze: bool,
 }
 
 /// Image processors by the model that they were published with.
@@ -98,19 +101,21 @@ impl ImageSteps {
     /// # Errors
     /// Never for a side that [`Recipe::parse`](super::Recipe::parse) lets pass.
     pub fn preprocessor(&self) -> Result<Preprocessor, PreprocessError> {
-        let made = match self.preset {
+        let mut made = match self.preset {
             ImagePreset::Siglip => Preprocessor::siglip(self.side),
             ImagePreset::Clip => Preprocessor::clip(self.side),
             ImagePreset::Dinov2 => {
-                Preprocessor { mean: DINOV2.0, std: DINOV2.1, ..Preprocessor::clip(self.side) }
+                let Preprocessor { mean, std, .. } = Preprocessor::dinov2();
+                Preprocessor { mean, std, ..Preprocessor::clip(self.side) }
             }
         };
+        if self.squeeze {
+            made.resize = Some(Target::Exact(Size::square(self.side)));
+            made.crop = None;
+        }
         Ok(Preprocessor { pad_to_square: self.pad_to_square, ..made })
     }
 }
-
-/// ImageNet's mean and deviation.
-const DINOV2: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Low-rank adapters (Hu et al., arXiv 2106.09685): `W + alpha / rank · B A`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokenizers::Tokenizer;
 
 use super::Student;
-use crate::recipe::{Group, ImagePreset, ImageSteps};
+use crate::recipe::{Group, ImageSteps};
 use crate::tokenizer::{END_TOKEN, IMAGE_TOKEN};
 use crate::{Result, TrainError, atomic};
 
@@ -113,8 +113,8 @@ pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) ->
         "image_mean": preprocessor.mean,
         "image_std": preprocessor.std,
     });
-    match (steps.preset, steps.pad_to_square) {
-        (ImagePreset::Siglip, false) => {
+    match (preprocessor.crop, steps.pad_to_square) {
+        (None, false) => {
             json["image_processor_type"] = "SiglipImageProcessor".into();
             json["size"] = square;
         }
@@ -135,21 +135,23 @@ pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) ->
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::recipe::ImagePreset;
 
     #[test]
     fn image_steps_are_read_back_as_they_were() {
         for preset in [ImagePreset::Siglip, ImagePreset::Clip, ImagePreset::Dinov2] {
-            for pad_to_square in [false, true] {
-                let steps = ImageSteps { preset, side: 168, pad_to_square };
+            for (pad_to_square, squeeze) in [(false, false), (false, true), (true, false), (true, true)] {
+                let steps = ImageSteps { preset, side: 168, pad_to_square, squeeze };
                 let made = steps.preprocessor().unwrap();
                 let text = String::from_utf8(processor_json(&steps, &made)).unwrap();
                 let read = Preprocessor::from_json("preprocessor_config.json", &text).unwrap();
                 // A square that was padded is squeezed and cropped alike.
-                if preset == ImagePreset::Siglip && pad_to_square {
+                if pad_to_square && made.crop.is_none() {
                     assert_eq!((read.mean, read.std, read.pad_to_square), (made.mean, made.std, true));
                 } else {
-                    assert_eq!(read, made, "{preset:?}");
+                    assert_eq!(read, made, "{steps:?}");
                 }
+                assert_eq!(made.crop.is_none(), squeeze || preset == ImagePreset::Siglip);
             }
         }
     }
