@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 const THEMES = ["system", "light", "dark"] as const;
 type Theme = (typeof THEMES)[number];
@@ -17,7 +17,7 @@ function kept(): Theme {
 /** Dark, light, or what the system says. */
 export function ThemeChoice(): preact.JSX.Element {
   const [theme, setTheme] = useState(kept);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const root = document.documentElement;
     if (theme === "system") {
       delete root.dataset.theme;
