@@ -1,7 +1,7 @@
 // The frame of the page: which model answers, the two views, the key where the server wants one.
 
 import type { JSX } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Api, Refused, told } from "./api";
 import { AskView } from "./ask/view";
@@ -107,7 +107,8 @@ interface KeyProps {
 
 function KeyForm({ api, problem, onKey }: KeyProps): JSX.Element {
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.focus(), []);
+  // Before anything is typed into nothing.
+  useLayoutEffect(() => field.current?.focus(), []);
   const submit = (event: Event) => {
     event.preventDefault();
     api.key = field.current?.value ?? "";

@@ -1,7 +1,7 @@
 // The picture: chosen, dropped or pasted, and what is drawn over it.
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { Example, Look } from "../documents";
 import { draw } from "../gaze";
@@ -129,7 +129,8 @@ function Stage({ url, name, look, token }: StageProps): JSX.Element {
   const [size, setSize] = useState<[number, number] | null>(null);
   // Of a model that tiles the overview: it is the whole image.
   const picture = look?.pictures[0];
-  useEffect(() => {
+  // A canvas that is new, or of a new size, is never shown empty.
+  useLayoutEffect(() => {
     if (canvas.current && look && picture) {
       draw(canvas.current, look, picture, token);
     }
