@@ -158,7 +158,8 @@ impl Evaluated {
         let quiet = |_: &str| ControlFlow::Continue(());
         let answer = generate(&model, &mut session, &asked, &looked, &options, started.elapsed(), quiet)?;
         let text = answer.text().trim().to_owned();
-        Ok(Reply { text, visual_tokens: answer.visual_tokens, flops: answer.flops, ms: answer.ms.total })
+        let visual_tokens = answer.visual_tokens;
+        Ok(Reply { text, chosen: None, visual_tokens, flops: answer.flops, ms: answer.ms.total })
     }
 }
 
@@ -192,21 +193,22 @@ fn likeliest(
     started: Instant,
 ) -> Result<Reply, Failure> {
     let prompt = cost(model, asked, looked, 0, 0)?;
-    let (mut best, mut flops) = ((f64::NEG_INFINITY, ""), prompt);
-    for candidate in candidates {
+    let (mut best, mut flops) = ((f64::NEG_INFINITY, 0), prompt);
+    for (nth, candidate) in candidates.iter().enumerate() {
         let encoding = model.tokenizer.encode(candidate.as_str(), false);
         let encoding = encoding
             .map_err(|error| Failure::user(format!("the tokenizer cannot encode {candidate:?}: {error}")))?;
-        let mut tokens = encoding.get_ids().to_vec();
-        tokens.extend(model.end_tokens.first());
-        flops += cost(model, asked, looked, 0, tokens.len().saturating_sub(1))? - prompt;
-        let likelihood = session.log_likelihood(&asked.prompt, &tokens)?;
+        let tokens = encoding.get_ids();
+        let read = tokens.len() - usize::from(model.end_tokens.is_empty() && !tokens.is_empty());
+        flops += cost(model, asked, looked, 0, read)? - prompt;
+        let likelihood = session.log_likelihood_to_end(&asked.prompt, tokens, &model.end_tokens)?;
         if likelihood > best.0 {
-            best = (likelihood, candidate);
+            best = (likelihood, nth);
         }
     }
     let ms = 1e3 * started.elapsed().as_secs_f64();
-    Ok(Reply { text: best.1.to_owned(), visual_tokens: asked.visual_tokens, flops, ms })
+    let text = candidates.get(best.1).cloned().unwrap_or_default();
+    Ok(Reply { text, chosen: Some(best.1), visual_tokens: asked.visual_tokens, flops, ms })
 }
 
 /// The side in pixels at which as many patches remain as tokens are asked for.

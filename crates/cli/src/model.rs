@@ -3,6 +3,7 @@
 mod backend;
 mod embedded;
 mod files;
+mod fingerprint;
 mod prompt;
 
 use std::path::{Path, PathBuf};

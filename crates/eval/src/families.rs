@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use foveate_law::auto::{ErrorTable, Errors, MeasuredErrors, RungError};
 
 use crate::journal;
-use crate::sweep::OWN;
+use crate::packed::Answers;
+use crate::sweep::{Folder, OWN};
+use crate::task::CONTROL;
 use crate::{EvalError, Figures, Result};
 
 /// Names of splits that are there to decide by.
@@ -25,14 +27,21 @@ const VALIDATION: [&str; 3] = ["validation", "val", "dev"];
 pub fn measured(folders: &[PathBuf], compressor: &str, run: Option<&str>) -> Result<ErrorTable> {
     let mut files = Vec::new();
     for folder in folders {
-        // A sweep keeps them in a folder of its own.
-        let inner = folder.join("samples");
-        files.extend(journal::read_folder(if inner.is_dir() { &inner } else { folder })?);
+        if !Answers::are_in(folder) {
+            files.extend(journal::read_folder(folder)?);
+            continue;
+        }
+        let (sweep, answers) = (Folder::at(folder), Answers::open(&Folder::at(folder))?);
+        for cell in answers.cells()? {
+            let (header, samples) = answers.of(&cell)?;
+            files.push((sweep.samples(&cell), header, samples));
+        }
     }
     let place = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     files.retain(|(_, header, _)| {
         let own = header.compressor == compressor || header.compressor == OWN;
-        own && header.visual_tokens.parse::<usize>().is_ok() && run.is_none_or(|run| header.model == run)
+        let asked = header.family != CONTROL && header.visual_tokens.parse::<usize>().is_ok();
+        own && asked && run.is_none_or(|run| header.model == run)
     });
     let models: BTreeSet<&str> = files.iter().map(|(_, header, _)| header.model.as_str()).collect();
     match models.len() {

@@ -91,7 +91,7 @@ impl Figures {
             error_se,
             interval,
             also: found.into_iter().map(|(name, (figure, _))| (name, figure)).collect(),
-            skills: skills(&judged),
+            skills: skills(metric, samples),
             visual_tokens: mean(|judged| judged.visual_tokens),
             flops: mean(|judged| judged.flops),
             ms: median(judged.iter().map(|judged| judged.ms).collect()),
@@ -233,11 +233,35 @@ impl<'a> Units<'a> {
     }
 }
 
-fn skills(judged: &[Judged]) -> BTreeMap<String, SkillFigure> {
+/// What scores by itself: a question, or under `circular-choice` all turns of one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unit<'a> {
+    /// What varies together with it.
+    pub group: &'a str,
+    /// What it asks for.
+    pub skill: &'a str,
+    /// From 0 to 1; of turns the least.
+    pub score: f64,
+}
+
+/// The units of what was answered, by name.
+pub fn units(metric: Metric, samples: &[Sample]) -> BTreeMap<&str, Unit<'_>> {
+    let mut units: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
+    for sample in samples {
+        let Some(score) = sample.score() else { continue };
+        let name = if metric == Metric::CircularChoice { &sample.unit } else { &sample.id };
+        let unit = Unit { group: &sample.group, skill: &sample.skill, score };
+        let unit = units.entry(name).or_insert(unit);
+        unit.score = unit.score.min(score);
+    }
+    units
+}
+
+fn skills(metric: Metric, samples: &[Sample]) -> BTreeMap<String, SkillFigure> {
     let mut sums: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
-    for judged in judged {
-        let sum = sums.entry(&judged.sample.skill).or_default();
-        *sum = (sum.0 + 1, sum.1 + judged.score);
+    for unit in units(metric, samples).values() {
+        let sum = sums.entry(unit.skill).or_default();
+        *sum = (sum.0 + 1, sum.1 + unit.score);
     }
     let figure = |(name, (n, sum)): (&str, (usize, f64))| {
         let score = Figure { value: sum / n as f64, interval: wilson(sum, n) };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Metric;
-use crate::sample::Sample;
+use crate::sample::{Outcome, Sample};
 use crate::{EvalError, Result};
 
 /// What a file holds samples of.
@@ -102,6 +102,18 @@ impl Journal {
         Ok(())
     }
 
+    /// Takes the first sample that failed away, and all behind it: they are asked again.
+    pub(crate) fn forget_from_first_failure(&mut self) -> Result<()> {
+        let failed = |sample: &Sample| matches!(sample.outcome, Outcome::Failed { .. });
+        let Some(first) = self.samples.iter().position(failed) else { return Ok(()) };
+        let text = std::fs::read(&self.path).map_err(EvalError::io(&self.path))?;
+        let kept = text.split_inclusive(|byte| *byte == b'\n').take(1 + first);
+        let bytes: usize = kept.map(<[u8]>::len).sum();
+        self.file.set_len(bytes as u64).map_err(EvalError::io(&self.path))?;
+        self.samples.truncate(first);
+        Ok(())
+    }
+
     /// Writes a line in one piece.
     fn write(&mut self, value: &impl Serialize) -> Result<String> {
         let text =
@@ -185,7 +197,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::metric::Expected;
-    use crate::sample::{Answered, Outcome};
+    use crate::sample::Answered;
 
     fn header(run: &str) -> Header {
         Header {

@@ -37,7 +37,7 @@ mod table;
 pub mod task;
 
 pub use error::{EvalError, Result};
-pub use figures::{Figure, Figures, SkillFigure};
+pub use figures::{Figure, Figures, SkillFigure, Unit, units};
 pub use item::Item;
 pub use run::{Question, Reply, System};
 pub use sample::{Answered, Outcome, Sample};

@@ -4,7 +4,7 @@
 //! answered to it. Cells of a task answer the same questions, so that each is written once and all else repeats.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -59,16 +59,34 @@ impl Answers {
         Ok(Answers { folder: folder.clone(), packed })
     }
 
-    /// The samples of a cell: its own file goes before what is packed.
+    /// Whether a folder is one that a sweep keeps samples in.
+    pub(crate) fn are_in(folder: &Path) -> bool {
+        folder.join("samples").is_dir() || folder.join(PACKED).is_file()
+    }
+
+    /// The samples of a cell: its own file goes before what is packed, unless there is nothing in it.
     ///
     /// # Errors
     /// A cell without samples; a file that cannot be read.
     pub fn of(&self, cell: &str) -> Result<Content> {
         let path = self.folder.samples(cell);
-        match self.packed.get(cell).filter(|_| !path.is_file()) {
-            Some(content) => Ok(content.clone()),
-            None => journal::read(&path),
+        let own = path.is_file().then(|| journal::read(&path));
+        match (self.packed.get(cell), own) {
+            (Some(packed), None) => Ok(packed.clone()),
+            (Some(packed), Some(own)) => own.map(|own| if own.1.is_empty() { packed.clone() } else { own }),
+            (None, Some(own)) => own,
+            (None, None) => journal::read(&path),
         }
+    }
+
+    /// The cells that have samples, packed or not.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn cells(&self) -> Result<BTreeSet<String>> {
+        let mut cells: BTreeSet<String> = self.packed.keys().cloned().collect();
+        cells.extend(self.folder.sampled()?);
+        Ok(cells)
     }
 }
 
@@ -84,6 +102,12 @@ pub fn pack(folder: &Folder) -> Result<usize> {
     cells.sort_unstable();
     for cell in &cells {
         let (header, samples) = answers.of(cell)?;
+        if samples.is_empty() {
+            return Err(EvalError::format(
+                folder.samples(cell).display(),
+                "holds no answers, but its cell has a row",
+            ));
+        }
         let entry = Entry { cell: cell.clone(), header };
         tasks.entry(entry.header.task.clone()).or_default().push((entry, samples));
     }
@@ -262,6 +286,12 @@ mod tests {
             assert_eq!(answers.of(cell).unwrap().1, *samples, "{cell}");
         }
         assert_eq!(answers.of(&known[2].0).unwrap().0.run, "2");
+        // A process that came late opened a file for a cell that was packed meanwhile.
+        let (late, samples) = &known[0];
+        drop(Journal::open(&folder.samples(late), &answers.of(late).unwrap().0).unwrap());
+        assert_eq!(Answers::open(&folder).unwrap().of(late).unwrap().1, *samples);
+        assert_eq!(pack(&folder).unwrap(), 5);
+        assert_eq!(Answers::open(&folder).unwrap().of(late).unwrap().1, *samples);
         assert!(answers.of("unfinished").is_err() && answers.of("none").is_err());
     }
 

@@ -6,6 +6,7 @@ use foveate_data::Picture;
 use foveate_data::image::Image;
 
 use crate::journal::Journal;
+use crate::metric::{Expected, Judgement};
 use crate::sample::{Answered, Outcome, Sample};
 use crate::task::Task;
 use crate::{EvalError, Figures, Item};
@@ -33,6 +34,8 @@ pub struct Question<'a> {
 pub struct Reply {
     /// The answer, or the likeliest candidate.
     pub text: String,
+    /// The number of that candidate; `None` for an answer that was generated.
+    pub chosen: Option<usize>,
     /// Positions that stood for pictures.
     pub visual_tokens: usize,
     /// FLOPs from the pixels to the last token, as of a first question about a new picture.
@@ -91,7 +94,11 @@ pub fn run<S: System>(
             "the samples of an earlier run answer other questions; remove them, or choose another place";
         return Err(EvalError::format(format!("task {}", task.name), reason).into());
     }
-    tolerate(task, journal)?;
+    if tolerate(task, journal).is_err() {
+        // What made questions fail may be mended by now.
+        journal.forget_from_first_failure()?;
+    }
+    let earlier = journal.samples().len();
     let started = Instant::now();
     for (nth, item) in task.items.iter().enumerate().skip(earlier) {
         let question = task.prompt.ask(item);
@@ -127,7 +134,13 @@ fn ask<S: System>(
         candidates: candidates.as_deref(),
         max_new_tokens: task.max_new_tokens,
     })?;
-    let judgement = task.metric.judge(&reply.text, &item.options, &item.expected);
+    let judgement = match (reply.chosen, &item.expected) {
+        // Candidates stand for the options in their order; no text has to be read.
+        (Some(option), Expected::Option(right)) if option < item.options.len() => {
+            Judgement::of_option(Some(option), *right)
+        }
+        _ => task.metric.judge(&reply.text, &item.options, &item.expected),
+    };
     Ok(Outcome::Answered(Answered {
         answer: reply.text,
         read: judgement.read,
@@ -173,7 +186,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::journal::Header;
-    use crate::task::TaskSpec;
+    use crate::metric::Metric;
+    use crate::task::{Answering, TaskSpec};
 
     /// Answers yes to everything; fails at the question of this number and ends the run at another one.
     struct Yes {
@@ -194,7 +208,7 @@ mod tests {
             if self.asked == self.fails {
                 return Err(Trouble::Question("too long".into()));
             }
-            Ok(Reply { text: "Yes.".into(), visual_tokens: 4, flops: 1.0, ms: 1.0 })
+            Ok(Reply { text: "Yes.".into(), chosen: None, visual_tokens: 4, flops: 1.0, ms: 1.0 })
         }
     }
 
@@ -238,7 +252,7 @@ mod tests {
         assert_eq!(run_to(&mut cut, 0).1, 120);
         assert_eq!(cut.samples(), whole.samples());
         let figures = figures(&task, cut.samples()).unwrap();
-        let yes = |sample: &&Sample| sample.expected == crate::metric::Expected::Texts(vec!["yes".into()]);
+        let yes = |sample: &&Sample| sample.expected == Expected::Texts(vec!["yes".into()]);
         let right = whole.samples().iter().filter(yes).count();
         assert!((figures.score - right as f64 / 120.0).abs() < 1e-12 && right > 0);
     }
@@ -252,7 +266,7 @@ mod tests {
         fn ask(&mut self, question: &Question<'_>) -> Result<Reply, Trouble<EvalError>> {
             let read = question.looked_for.unwrap_or(question.text).to_owned();
             self.0.push((question.text.to_owned(), read.clone()));
-            Ok(Reply { text: read, visual_tokens: 4, flops: 1.0, ms: 1.0 })
+            Ok(Reply { text: read, chosen: None, visual_tokens: 4, flops: 1.0, ms: 1.0 })
         }
     }
 
@@ -301,6 +315,52 @@ mod tests {
                     error.to_string(),
                     "task scenes: 1 of 99 questions could not be asked; the first: too long"
                 );
+                // Mended, it goes on from there.
+                drop(journal);
+                let mut journal = Journal::open(&path, &header(&task)).unwrap().unwrap();
+                assert_eq!(journal.samples().len(), 7);
+                let mut mended = Yes { asked: 0, fails: 0, ends: 0 };
+                run(&task, &mut mended, &mut journal, &mut |_| ()).unwrap();
+                assert_eq!((mended.asked, journal.samples().len()), (93, 99));
+                drop(journal);
+                let read = crate::journal::read(&path).unwrap().1;
+                assert!(
+                    read.len() == 99 && read.iter().all(|one| matches!(one.outcome, Outcome::Answered(_)))
+                );
+            }
+        }
+    }
+
+    /// Takes the candidate of one number.
+    struct Takes(usize);
+
+    impl System for Takes {
+        type Error = EvalError;
+
+        fn ask(&mut self, question: &Question<'_>) -> Result<Reply, Trouble<EvalError>> {
+            let text = question.candidates.unwrap()[self.0].clone();
+            Ok(Reply { text, chosen: Some(self.0), visual_tokens: 4, flops: 1.0, ms: 1.0 })
+        }
+    }
+
+    #[test]
+    fn a_candidate_is_its_option_whatever_it_says() {
+        let mut task = task(1);
+        task.metric = Metric::Choice;
+        let plain = task.items[0].clone();
+        for (answering, options) in [
+            (Answering::Letters, &["B", "A", "D"][..]),
+            (Answering::Options, &["B", "A", "D"][..]),
+            (Answering::Options, &["<", ">"][..]),
+            (Answering::Options, &["-3", "3"][..]),
+        ] {
+            task.answering = answering;
+            let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+            let item = Item { options, expected: Expected::Option(1), ..plain.clone() };
+            for (takes, score) in [(0, 0.0), (1, 1.0)] {
+                let outcome = ask(&task, &item, "?", None, &mut Takes(takes)).unwrap();
+                let Outcome::Answered(answered) = outcome else { panic!("{outcome:?}") };
+                assert_eq!(answered.score, score, "{answering:?} {:?}", item.options);
             }
         }
     }

@@ -110,7 +110,11 @@ impl Paired {
     }
 }
 
-/// Compares scores sample by sample: a list of (group, score of one, score of the other). `None` for no sample.
+/// Groups that the bootstrap needs at least; of fewer it would say too little of what others would give.
+const FEWEST_GROUPS: usize = 5;
+
+/// Compares scores sample by sample: a list of (group, score of one, score of the other). `None` for no sample. Of fewer than five
+/// groups the interval is all that scores can differ by.
 ///
 /// ```
 /// use foveate_eval::statistics::paired;
@@ -136,6 +140,7 @@ pub fn paired<'a>(scores: impl IntoIterator<Item = (&'a str, f64, f64)>, seed: u
     };
     let difference = mean(&vec![1; count])?;
     let (interval, _) = Resamples::new(count, seed).interval(mean)?;
+    let interval = if count < FEWEST_GROUPS { [-1.0, 1.0] } else { interval };
     Some(Paired { n: scores.len(), difference, interval })
 }
 
@@ -173,6 +178,15 @@ mod tests {
         assert!((deviation / expected - 1.0).abs() < 0.1, "{deviation} {expected}");
         assert!(interval[0] < 0.25 && interval[1] > 0.25);
         assert_eq!(Resamples::new(500, 3).interval(mean), Resamples::new(500, 3).interval(mean));
+    }
+
+    #[test]
+    fn few_groups_decide_nothing() {
+        let found = |groups: usize| {
+            let names: Vec<String> = (0..40).map(|nth| (nth % groups).to_string()).collect();
+            paired(names.iter().map(|name| (name.as_str(), 1.0, 0.0)), 1).unwrap()
+        };
+        assert!(!found(1).differs() && !found(4).differs() && found(5).differs());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use foveate_eval::EvalError;
 use foveate_eval::benchmark::Benchmark;
 use foveate_eval::metric::Expected;
 use foveate_eval::task::{BenchmarkFiles, TaskSpec};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -270,12 +271,87 @@ fn a_circular_question_turns_its_options() {
     }
     let ids: Vec<&str> = task.items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["241+0", "241+1", "241+2"]);
+
+    // Published files hold the turns as records of their own, and what is absent as pandas writes it.
+    let record = |index: u32, options: &str, answer: &str| {
+        format!("{index}\tWhat?\tnan\t{options}\tnan\t{answer}\tnature\t{picture}\n")
+    };
+    let head = "index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\n";
+    let (own, turned) = ("cat\tdog\tcow", "dog\tcow\tcat");
+    let text =
+        format!("{head}{}{}{}", record(241, own, "B"), record(1_000_241, turned, "A"), record(7, own, "nan"));
+    std::fs::write(&path, text).unwrap();
+    let again = read(Benchmark::MmBench, &path).unwrap();
+    assert_eq!((again.items.len(), again.without_reference), (3, 1));
+    for (found, item) in again.items.iter().zip(&task.items) {
+        assert_eq!(found.question, "What?");
+        assert_eq!((&found.id, &found.options, &found.expected), (&item.id, &item.options, &item.expected));
+    }
 }
 
-/// Three questions as the hub stores them, two row groups, pictures as `{bytes, path}`, one of them absent.
+#[test]
+fn of_a_file_with_all_splits_one_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problems.json");
+    let problem = |split: &str| {
+        format!(
+            r#""{split}": {{"question": "?", "choices": ["a", "b"], "answer": 1, "hint": "", "image": "image.png", "split": "{split}"}}"#
+        )
+    };
+    let all = ["train", "val", "test"].map(problem).join(", ");
+    std::fs::write(&path, format!("{{{all}}}")).unwrap();
+    let ids = |split: &str| -> Result<Vec<String>, String> {
+        let read =
+            Benchmark::ScienceQa.read(&path, folder.path(), split).map_err(|error| error.to_string())?;
+        Ok(read.items.into_iter().map(|item| item.id).collect())
+    };
+    assert_eq!(ids("test").unwrap(), ["test"]);
+    assert_eq!(ids("validation").unwrap(), ["val"]);
+    let error = ids("minival").unwrap_err();
+    assert!(error.ends_with("holds nothing of split minival; it has test, train, val"), "{error}");
+}
+
+#[test]
+fn lines_of_records_are_read_whatever_the_file_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coco_pope_random.json");
+    let line = |id: u32, label: &str| {
+        format!(r#"{{"question_id": {id}, "image": "a.jpg", "text": "Is there a dog?", "label": "{label}"}}"#)
+    };
+    std::fs::write(&path, [line(1, "yes"), line(2, "no")].join("\n")).unwrap();
+    let expected: Vec<Expected> =
+        read(Benchmark::Pope, &path).unwrap().items.into_iter().map(|item| item.expected).collect();
+    assert_eq!(expected, [Expected::YesNo(true), Expected::YesNo(false)]);
+    for broken in ["", "[{\"question_id\": 1},\n", "yes\nno"] {
+        std::fs::write(&path, broken).unwrap();
+        let error = read(Benchmark::Pope, &path).unwrap_err().to_string();
+        assert!(error.contains("coco_pope_random.json: no JSON"), "{broken:?}: {error}");
+    }
+}
+
+#[test]
+fn any_of_several_answers_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mmmu.jsonl");
+    for (answer, read_as) in
+        [("['24/7', '3.429']", vec!["24/7", "3.429"]), ("[0, 1]", vec!["[0, 1]"]), ("9", vec!["9"])]
+    {
+        let record = format!(
+            r#"{{"id": "a", "question": "<image 1> How many?", "options": "[]", "answer": "{answer}", "image_1": "a.png"}}"#
+        );
+        std::fs::write(&path, record).unwrap();
+        assert_eq!(read(Benchmark::Mmmu, &path).unwrap().items[0].expected, texts(&read_as), "{answer}");
+    }
+}
+
 fn hub_file(path: &Path, message: &str, rows: &[(&str, &str, Option<&str>)]) {
+    compressed_hub_file(path, message, rows, Compression::UNCOMPRESSED);
+}
+
+/// Questions as the hub stores them, two to a row group, pictures as `{bytes, path}`, some of them absent.
+fn compressed_hub_file(path: &Path, message: &str, rows: &[(&str, &str, Option<&str>)], by: Compression) {
     let schema = Arc::new(parse_message_type(message).unwrap());
-    let properties = Arc::new(WriterProperties::builder().build());
+    let properties = Arc::new(WriterProperties::builder().set_compression(by).build());
     let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
     for rows in rows.chunks(2) {
         let mut group = writer.next_row_group().unwrap();
@@ -326,12 +402,17 @@ fn pictures_inside_of_parquet_are_read_when_they_are_looked_at() {
         ("Is it wide?", "no", Some("coffee-wide.png")),
         ("Is it lost?", "no", None),
         ("Is it grey?", "yes", Some("grey.png")),
+        ("Is it small?", "no", Some("cat.png")),
     ];
     hub_file(&path, HUB, &rows);
     let task = read(Benchmark::Pope, folder.path()).unwrap();
-    assert_eq!(task.items.len(), 4);
+    assert_eq!(task.items.len(), 5);
+    // Nothing names the pictures, so that their bytes tell which questions are about one.
+    let group = |nth: usize| &task.items[nth].group;
+    assert!(group(0) != group(1) && group(0) != group(3) && *group(2) == task.items[2].id);
+    assert_eq!(group(0), group(4));
     let expected: Vec<bool> = task.items.iter().map(|item| item.expected == Expected::YesNo(true)).collect();
-    assert_eq!(expected, [true, false, false, true]);
+    assert_eq!(expected, [true, false, false, true, false]);
     // In any order, over both row groups.
     for nth in [3, 0, 1, 3, 0] {
         let image = task.items[nth].pictures[0].image().unwrap();
@@ -341,6 +422,27 @@ fn pictures_inside_of_parquet_are_read_when_they_are_looked_at() {
     }
     let lost = task.items[2].pictures[0].image().unwrap_err().to_string();
     assert!(lost.contains("record 3, column image") && lost.contains("there is no picture"), "{lost}");
+
+    // By whatever it was written with: pandas takes Snappy, Polars zstd.
+    let plain = std::fs::read(&path).unwrap();
+    for by in [
+        Compression::SNAPPY,
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::GZIP(GzipLevel::default()),
+        Compression::LZ4_RAW,
+    ] {
+        compressed_hub_file(&path, HUB, &rows, by);
+        assert_ne!(std::fs::read(&path).unwrap(), plain, "{by}");
+        let again = read(Benchmark::Pope, folder.path()).unwrap();
+        assert_eq!(again.items.len(), 5, "{by}");
+        for (found, item) in again.items.iter().zip(&task.items) {
+            assert_eq!((&found.question, &found.expected), (&item.question, &item.expected), "{by}");
+        }
+        for nth in [0, 1, 3] {
+            let [found, expected] = [&again, &task].map(|task| task.items[nth].pictures[0].image().unwrap());
+            assert_eq!(found.as_rgb(), expected.as_rgb(), "{by}");
+        }
+    }
 
     hub_file(&path, &HUB.replace("answer (UTF8)", "solution (UTF8)"), &rows);
     let error = read(Benchmark::Pope, folder.path()).unwrap_err().to_string();

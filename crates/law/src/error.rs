@@ -72,6 +72,16 @@ pub enum LawError {
         /// What is wrong and what is allowed.
         problem: String,
     },
+    /// Rows of different kinds in one fit.
+    #[error("{origin}: one fit would mix rows whose {column} is {}; --only {column}=VALUE takes those of one", .values.join(", "))]
+    Mixed {
+        /// The file or preset.
+        origin: String,
+        /// The column that tells them apart.
+        column: String,
+        /// What stands there.
+        values: Vec<String>,
+    },
     /// The table holds too little to fit a law.
     #[error("{origin}: {message}")]
     TooLittle {

@@ -1,6 +1,6 @@
 //! Reads a table from CSV (or TSV): columns by name, every refused cell with its line, column and value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -57,11 +57,16 @@ pub struct ReadOptions {
     pub run: Option<String>,
     /// Column that splits the table, one fit each (usual name `task`).
     pub task: Option<String>,
+    /// Columns and the value that a row has to have there; other rows are left out.
+    pub only: Vec<(String, String)>,
     /// x1 is divided by this.
     pub scale1: f64,
     /// x2 is divided by this.
     pub scale2: f64,
 }
+
+/// Columns that tell apart what one law is not about: `foveate sweep` writes them.
+const APART: [&str; 2] = ["series", "compressor"];
 
 impl Default for ReadOptions {
     fn default() -> Self {
@@ -74,6 +79,7 @@ impl Default for ReadOptions {
             standard_error: None,
             run: None,
             task: None,
+            only: Vec::new(),
             scale1: 1.0,
             scale2: 1.0,
         }
@@ -83,8 +89,8 @@ impl Default for ReadOptions {
 /// Reads the file at `path`; one table per task, in order of first appearance.
 ///
 /// # Errors
-/// An unreadable or too large file, a missing column, a row of another length, and every value that is not a finite
-/// number in its range.
+/// An unreadable or too large file, a missing column, a row of another length, every value that is not a finite number in its
+/// range, and rows of one task that differ in `series` or `compressor`.
 pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Vec<Table>, LawError> {
     let failed = |source| LawError::Read { path: path.into(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
@@ -128,16 +134,27 @@ fn parse(bytes: &[u8], delimiter: u8, origin: &str, options: &ReadOptions) -> Re
         return Err(too_little("empty; a table has a header line and one line per measurement"));
     }
     let columns = Columns::find(&header, origin, options)?;
+    let mut mixed = Mixed::default();
     let mut order: Vec<Option<String>> = Vec::new();
     let mut tables: BTreeMap<Option<String>, Vec<Row>> = BTreeMap::new();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(|error| malformed(origin, &error))? {
         let line = record.position().map_or(0, csv::Position::line);
+        if !columns.only.iter().all(|(index, value)| record[*index] == **value) {
+            continue;
+        }
         let (task, row) = columns.row(&record, line, origin, options)?;
         if !tables.contains_key(&task) {
             order.push(task.clone());
         }
+        mixed.see(&columns, task.as_deref(), &record);
         tables.entry(task).or_default().push(row);
+    }
+    mixed.check(origin)?;
+    if tables.is_empty() && !options.only.is_empty() {
+        let wanted: Vec<String> =
+            options.only.iter().map(|(column, value)| format!("{column}={value}")).collect();
+        return Err(too_little(&format!("no rows with {}", wanted.join(" and "))));
     }
     if tables.is_empty() {
         return Err(too_little("no rows; a table has a header line and one line per measurement"));
@@ -164,6 +181,30 @@ fn malformed(origin: &str, error: &csv::Error) -> LawError {
     LawError::Malformed { origin: origin.into(), line, message }
 }
 
+/// What stands in the columns that tell laws apart, by task and column.
+#[derive(Default)]
+struct Mixed {
+    values: BTreeMap<(Option<String>, String), BTreeSet<String>>,
+}
+
+impl Mixed {
+    fn see(&mut self, columns: &Columns, task: Option<&str>, record: &csv::StringRecord) {
+        for index in &columns.apart {
+            let key = (task.map(str::to_owned), columns.names[*index].clone());
+            self.values.entry(key).or_default().insert(record[*index].to_owned());
+        }
+    }
+
+    fn check(self, origin: &str) -> Result<(), LawError> {
+        match self.values.into_iter().find(|(_, values)| values.len() > 1) {
+            Some(((_, column), values)) => {
+                Err(LawError::Mixed { origin: origin.into(), column, values: values.into_iter().collect() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Indices into the header.
 struct Columns {
     names: Vec<String>,
@@ -176,6 +217,8 @@ struct Columns {
     run: Option<usize>,
     task: Option<usize>,
     note: Option<usize>,
+    only: Vec<(usize, String)>,
+    apart: Vec<usize>,
 }
 
 impl Columns {
@@ -231,6 +274,18 @@ impl Columns {
             run: optional("the run", &options.run, &["run"])?,
             task: optional("the task", &options.task, &["task"])?,
             note: position("note"),
+            only: options
+                .only
+                .iter()
+                .map(|(name, value)| {
+                    Ok((position(name).ok_or_else(|| missing("what is left", name))?, value.clone()))
+                })
+                .collect::<Result<_, LawError>>()?,
+            apart: APART
+                .iter()
+                .filter_map(|name| position(name))
+                .filter(|index| ![Some(x1), Some(x2)].contains(&Some(*index)))
+                .collect(),
         })
     }
 
@@ -318,6 +373,26 @@ mod tests {
         assert_eq!((rows[0].x1, rows[0].x2, rows[0].y, rows[0].line), (1.0, 4.0, 0.75, 2));
         assert_eq!(rows[0].note.as_deref(), Some("odd"));
         assert_eq!(rows[1].note, None);
+    }
+
+    #[test]
+    fn what_one_law_is_not_about_is_told_apart() {
+        let text = "params,visual_tokens,error,compressor,series,task\n\
+                    1,1,0.5,quecc,grid,a\n2,1,0.4,mqt,grid,a\n1,1,0.3,quecc,grid,b\n";
+        let read = |only: &[(&str, &str)]| {
+            let only = only.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            read_str(text, "results.csv", &ReadOptions { only, ..Default::default() })
+        };
+        assert_eq!(
+            read(&[]).unwrap_err().to_string(),
+            "results.csv: one fit would mix rows whose compressor is mqt, quecc; --only compressor=VALUE takes those of one"
+        );
+        let tables = read(&[("compressor", "quecc")]).unwrap();
+        assert_eq!(tables.iter().map(|table| table.rows.len()).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(read(&[("compressor", "mqt"), ("series", "grid")]).unwrap()[0].rows[0].y, 0.4);
+        let none = read(&[("compressor", "m3"), ("series", "grid")]).unwrap_err().to_string();
+        assert_eq!(none, "results.csv: no rows with compressor=m3 and series=grid");
+        assert!(read(&[("kind", "x")]).unwrap_err().to_string().contains("kind"));
     }
 
     #[test]

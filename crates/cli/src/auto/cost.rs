@@ -70,15 +70,18 @@ impl<'a> Counted<'a> {
         self.text_tokens + self.positions(visual_tokens) < self.context
     }
 
-    /// The work by stage, and the FLOPs of the passes after the first.
-    fn work(&self, visual_tokens: usize) -> Result<(Work, f64), Failure> {
-        let blocks = self.visual.blocks_needed()?;
-        let question = match &self.prepared.question {
+    /// FLOPs of the question's pass.
+    fn question(&self) -> Result<f64, Failure> {
+        Ok(match &self.prepared.question {
             Some(tokens) => self.visual.question_flops(tokens.len())?,
             None => 0.0,
-        };
-        let mut work =
-            Work { connect: question, passes: self.new_tokens.saturating_sub(1), ..Work::default() };
+        })
+    }
+
+    /// The work by stage but for the question's pass, and the FLOPs of the passes after the first.
+    fn work(&self, visual_tokens: usize) -> Result<(Work, f64), Failure> {
+        let blocks = self.visual.blocks_needed()?;
+        let mut work = Work { passes: self.new_tokens.saturating_sub(1), ..Work::default() };
         for (tiles, _) in &self.prepared.tiles {
             let pictures = match tiles {
                 Tiles::Single(_) => 1,
@@ -101,10 +104,10 @@ impl<'a> Counted<'a> {
     /// FLOPs of the longest answer, from the pixels on.
     pub(super) fn flops(&self, visual_tokens: usize) -> Result<f64, Failure> {
         let (work, decode) = self.work(visual_tokens)?;
-        Ok(work.tower + work.connect + work.prefill + decode)
+        Ok(self.question()? + work.tower + work.connect + work.prefill + decode)
     }
 
-    /// Milliseconds of the same on a machine of this pace.
+    /// Milliseconds of the rest on a machine of this pace: the question was read to guess its family, and its vector is kept.
     pub(super) fn milliseconds(&self, visual_tokens: usize, meter: &Meter) -> Result<f64, Failure> {
         let (work, _) = self.work(visual_tokens)?;
         // It has seen every stage.

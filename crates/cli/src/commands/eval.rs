@@ -3,16 +3,16 @@
 mod perplexity;
 mod tasks;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use foveate_eval::frontier::{Answers, Cost, Frontier, Point};
 use foveate_eval::journal::{self, Header, Journal};
+use foveate_eval::metric::Metric;
 use foveate_eval::run::{figures, run};
 use foveate_eval::statistics::{Paired, paired};
 use foveate_eval::task::Task;
-use foveate_eval::{EvalError, Figures, Sample};
+use foveate_eval::{EvalError, Figures, Sample, units};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -131,6 +131,9 @@ impl Arguments {
                 temporary.path()
             }
         };
+        // Kept answers are gone on with if the model is the same.
+        let contents =
+            self.samples.as_ref().map(|_| self.place.fingerprint()).transpose()?.unwrap_or_default();
         let questions: usize = tasks.iter().map(|task| task.items.len()).sum();
         let bar = bar(questions * systems.len());
         let mut results = Vec::new();
@@ -138,7 +141,7 @@ impl Arguments {
         for (nth, task) in tasks.iter().enumerate() {
             let before = nth.checked_sub(1).and_then(|nth| tasks.get(nth));
             for (system, answers) in systems.iter_mut().zip(&mut answers) {
-                let (measured, samples) = self.measure(task, before, system, folder, &bar)?;
+                let (measured, samples) = self.measure(&contents, task, before, system, folder, &bar)?;
                 results.push(measured);
                 // A control is no part of what is asked of the system.
                 if !task.is_control() {
@@ -182,6 +185,7 @@ impl Arguments {
 
     fn measure(
         &self,
+        contents: &str,
         task: &Task,
         plain: Option<&Task>,
         system: &mut Evaluated,
@@ -191,7 +195,7 @@ impl Arguments {
         let (compressor, tokens) = (system.compressor()?, system.tokens());
         let path_of = |task: &str| folder.join(format!("{task}-v{tokens}-{compressor}.jsonl"));
         let path = path_of(&task.name);
-        let header = self.header(task, &compressor, &tokens, &system.settings());
+        let header = self.header(contents, task, &compressor, &tokens, &system.settings());
         let Some(mut journal) = Journal::open(&path, &header)? else {
             return Err(Failure::user(format!("{}: another run is writing it", path.display())));
         };
@@ -202,7 +206,9 @@ impl Arguments {
         // A control is compared with what it is a control of, which was asked before it.
         let plain = plain.filter(|plain| control_of(&plain.name) == task.name);
         let against = match (plain, &self.against) {
-            (Some(plain), _) => side_by_side(journal.samples(), &journal::read(&path_of(&plain.name))?.1),
+            (Some(plain), _) => {
+                side_by_side(task.metric, journal.samples(), &journal::read(&path_of(&plain.name))?.1)
+            }
             (None, Some(other)) => Some(compare(journal.samples(), &header, other)?),
             (None, None) => None,
         };
@@ -222,12 +228,9 @@ impl Arguments {
     }
 
     /// All that the answers depend on: a file of other answers must not be continued.
-    fn header(&self, task: &Task, compressor: &str, tokens: &str, chosen_by: &str) -> Header {
-        let Place { model, tower, language, mmproj, dtype, .. } = &self.place;
-        let settings = format!(
-            "{model} {tower:?} {language:?} {mmproj:?} {dtype} {compressor} {tokens} {}{chosen_by}",
-            task.digest
-        );
+    fn header(&self, contents: &str, task: &Task, compressor: &str, tokens: &str, chosen_by: &str) -> Header {
+        let Place { model, dtype, .. } = &self.place;
+        let settings = format!("{contents} {dtype} {compressor} {tokens} {}{chosen_by}", task.digest);
         let digest = Sha256::digest(settings.as_bytes());
         Header {
             task: task.name.clone(),
@@ -278,7 +281,7 @@ fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Fai
             format!("one file of samples of {task} with {tokens} visual tokens and {}", header.compressor);
         return Err(refuse(format!("holds {} to compare with; {wanted} is needed", found.len())));
     };
-    side_by_side(own, others).ok_or_else(|| {
+    side_by_side(header.metric, own, others).ok_or_else(|| {
         refuse(format!(
             "has none of these questions of {task}; the same TASK, --limit and --seed ask the same"
         ))
@@ -286,13 +289,10 @@ fn compare(own: &[Sample], header: &Header, folder: &Path) -> Result<Paired, Fai
 }
 
 /// The scores of the questions that both have; `None` where there are none.
-fn side_by_side(own: &[Sample], others: &[Sample]) -> Option<Paired> {
-    let scores: BTreeMap<&str, f64> =
-        others.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
-    let both = own.iter().filter_map(|sample| {
-        Some((sample.group.as_str(), sample.score()?, *scores.get(sample.id.as_str())?))
-    });
-    paired(both, 0)
+fn side_by_side(metric: Metric, own: &[Sample], others: &[Sample]) -> Option<Paired> {
+    let others = units(metric, others);
+    let own = units(metric, own);
+    paired(own.iter().filter_map(|(name, unit)| Some((unit.group, unit.score, others.get(name)?.score))), 0)
 }
 
 impl Document {

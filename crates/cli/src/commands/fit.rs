@@ -75,6 +75,9 @@ pub(crate) struct Arguments {
     /// Column that splits the table, one fit each.
     #[arg(long, value_name = "COL")]
     task: Option<String>,
+    /// Only rows with this value in this column, such as compressor=quecc; may be repeated.
+    #[arg(long, value_name = "COL=VALUE", value_parser = parse_only)]
+    only: Vec<(String, String)>,
     /// Largest exponent that is searched.
     #[arg(long, value_name = "X", default_value_t = SearchRange::default().high, allow_hyphen_values = true)]
     max_exponent: f64,
@@ -254,6 +257,7 @@ impl Arguments {
             standard_error: self.se.clone(),
             run: self.run.clone(),
             task: self.task.clone(),
+            only: self.only.clone(),
             scale1: units.scale1,
             scale2: units.scale2,
         };
@@ -283,6 +287,13 @@ impl Arguments {
             None => Resample::Cases,
         };
         (self.bootstrap > 0).then_some(BootstrapOptions { resample, draws: self.bootstrap, seed: self.seed })
+    }
+}
+
+fn parse_only(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((column, value)) if !column.is_empty() => Ok((column.to_owned(), value.to_owned())),
+        _ => Err("COLUMN=VALUE is needed, such as compressor=quecc".into()),
     }
 }
 

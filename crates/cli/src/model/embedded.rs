@@ -43,6 +43,13 @@ pub(crate) use optional::LAWS;
 /// What it is, for people.
 pub(crate) const CARD: &str = file!(include_str, "README.md");
 
+/// The files that answers depend on.
+pub(super) fn parts() -> [&'static [u8]; 5] {
+    let [config, tokenizer, words, preprocessor] =
+        [CONFIG, TOKENIZER, TOKENIZER_CONFIG, PREPROCESSOR].map(str::as_bytes);
+    [config, tokenizer, words, preprocessor, WEIGHTS]
+}
+
 /// Whether MODEL means it.
 pub(crate) fn is_embedded(word: &str) -> bool {
     matches!(word.parse(), Ok(Source::Embedded))

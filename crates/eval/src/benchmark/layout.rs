@@ -21,6 +21,8 @@ pub struct Layout {
     pub may_be_blind: bool,
     /// The right answer.
     pub answers: Answers,
+    /// The part of the dataset that a record belongs to, where one file holds several.
+    pub split: &'static [&'static str],
     /// What the question asks for: a subtask, a category.
     pub skill: &'static [&'static str],
 }
@@ -62,6 +64,7 @@ const PLAIN: Layout = Layout {
     file: &[],
     may_be_blind: false,
     answers: Answers::Texts(&["answers"]),
+    split: &[],
     skill: &[],
 };
 
@@ -108,6 +111,7 @@ pub(super) fn of(benchmark: Benchmark) -> Layout {
             picture_id: &["id"],
             file: &["{split}/{id}/{image}", "{id}/{image}"],
             may_be_blind: true,
+            split: &["split"],
             answers: Answers::Listed { options: &["choices"], answer: &["answer"] },
             skill: &["subject"],
             ..PLAIN

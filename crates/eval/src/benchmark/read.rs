@@ -1,6 +1,6 @@
 //! Records to questions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use foveate_data::Picture;
@@ -13,23 +13,36 @@ use crate::{EvalError, Result};
 
 /// Letters of options in columns of their own.
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+/// Published files of MMBench hold a question once for each turn of its options, numbered by so many apart.
+const TURN: u64 = 1_000_000;
 /// Pictures that one question of MMMU may refer to.
 const MOST_PICTURES: usize = 7;
 
 pub(super) fn read(benchmark: Benchmark, path: &Path, images: &Path, split: &str) -> Result<Questions> {
     let texts = if benchmark == Benchmark::Mme { mme::read(path, images)? } else { None };
-    let (layout, table) = (benchmark.layout(), texts.map_or_else(|| Table::open(path, split), Ok)?);
-    let reader = Reader::new(benchmark, &layout, &table, images)?;
+    let (layout, table) = (
+        benchmark.layout(),
+        texts.map_or_else(|| Table::open(path, split, benchmark == Benchmark::Mmmu), Ok)?,
+    );
+    let reader = Reader::new(benchmark, &layout, &table, images, split)?;
     let mut seen: HashMap<String, usize> = HashMap::new();
     let (mut items, mut without_reference) = (Vec::new(), 0);
     for number in 0..table.rows.len() {
         match reader.question(number)? {
             Read::Items(new) => items.extend(new.into_iter().map(|item| unique(item, &mut seen))),
             Read::NoReference => without_reference += 1,
-            Read::NoPicture => {}
+            Read::LeftOut => {}
         }
     }
     if items.is_empty() {
+        let splits = reader.splits();
+        if !splits.is_empty() && !splits.iter().any(|found| is_split(found, split)) {
+            let found = splits.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(EvalError::format(
+                &table.place,
+                format!("holds nothing of split {split}; it has {found}"),
+            ));
+        }
         let reason = format!(
             "none of its {} records has both a picture and a reference answer; is it a split whose answers are kept back?",
             table.rows.len()
@@ -52,7 +65,8 @@ fn unique(mut item: Item, seen: &mut HashMap<String, usize>) -> Item {
 enum Read {
     Items(Vec<Item>),
     NoReference,
-    NoPicture,
+    /// Without a picture, of another split, or a turn that is made here.
+    LeftOut,
 }
 
 struct Reader<'a> {
@@ -60,6 +74,11 @@ struct Reader<'a> {
     layout: &'a Layout,
     table: &'a Table,
     images: &'a Path,
+    /// The part of the dataset that is wanted, and the column that says which a record is of.
+    wanted: &'a str,
+    split: Option<&'a str>,
+    /// Numbers of all records, where turns of one question are records of their own.
+    numbers: HashSet<u64>,
     question: &'a str,
     hint: Option<&'a str>,
     id: Option<&'a str>,
@@ -76,6 +95,7 @@ impl<'a> Reader<'a> {
         layout: &'a Layout,
         table: &'a Table,
         images: &'a Path,
+        wanted: &'a str,
     ) -> Result<Reader<'a>> {
         let (options, answer) = match layout.answers {
             Answers::Texts(answer) | Answers::YesNo(answer) => (Vec::new(), table.column(answer)?),
@@ -90,7 +110,7 @@ impl<'a> Reader<'a> {
             }
             Answers::MathVista => (vec![table.column(&["choices"])?], table.column(&["answer"])?),
         };
-        let picture = table.optional(layout.picture);
+        let (picture, id) = (table.optional(layout.picture), table.optional(layout.id));
         if picture.is_none() {
             // Its file is named after another column.
             table.column(&[layout.picture, layout.picture_id].concat()[..])?;
@@ -100,9 +120,17 @@ impl<'a> Reader<'a> {
             layout,
             table,
             images,
+            wanted,
+            split: table.optional(layout.split),
+            numbers: match (layout.answers, id) {
+                (Answers::Lettered(_), Some(id)) => {
+                    table.rows.iter().filter_map(|row| row.text(id)?.parse().ok()).collect()
+                }
+                _ => HashSet::new(),
+            },
             question: table.column(layout.question)?,
             hint: table.optional(layout.hint),
-            id: table.optional(layout.id),
+            id,
             picture,
             picture_id: table.optional(layout.picture_id),
             skill: table.optional(layout.skill),
@@ -113,17 +141,21 @@ impl<'a> Reader<'a> {
 
     fn question(&self, number: usize) -> Result<Read> {
         let row = &self.table.rows[number];
+        if self.is_of_another_split(row) || self.is_turn(row) {
+            return Ok(Read::LeftOut);
+        }
         let text = row.text(self.question).ok_or_else(|| self.wrong(number, "has no question"))?;
-        let hint = self.hint.and_then(|hint| row.text(hint));
+        let hint = self.hint.and_then(|hint| row.text(hint)).filter(|text| is_there(text));
         let question = hint.map_or(text.clone(), |hint| format!("{hint}\n{text}"));
         let options = self.options(row);
         let Some(expected) = self.expected(row, &options, number)? else { return Ok(Read::NoReference) };
         if self.layout.may_be_blind && !self.picture.is_some_and(|column| row.has_picture(column)) {
-            return Ok(Read::NoPicture);
+            return Ok(Read::LeftOut);
         }
         let pictures = self.pictures(row, &question, &options, number)?;
         let id = self.id.and_then(|id| row.text(id)).unwrap_or_else(|| (number + 1).to_string());
-        let group = self.picture_id.and_then(|column| row.text(column)).unwrap_or_else(|| id.clone());
+        let named = self.picture_id.and_then(|column| row.text(column));
+        let group = named.or_else(|| row.picture_digest(self.picture?)).unwrap_or_else(|| id.clone());
         let skill =
             self.skill.and_then(|skill| row.text(skill).or_else(|| row.texts(skill)?.into_iter().next()));
         let item = Item {
@@ -143,12 +175,26 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    fn is_of_another_split(&self, row: &Row) -> bool {
+        self.split.and_then(|column| row.text(column)).is_some_and(|found| !is_split(&found, self.wanted))
+    }
+
+    /// The splits that records say they are of.
+    fn splits(&self) -> BTreeSet<String> {
+        self.table.rows.iter().filter_map(|row| row.text(self.split?)).collect()
+    }
+
+    /// Whether this is a question of the file again with its options turned.
+    fn is_turn(&self, row: &Row) -> bool {
+        let number = self.id.and_then(|id| row.text(id)?.parse::<u64>().ok());
+        number.is_some_and(|number| number >= TURN && self.numbers.contains(&(number % TURN)))
+    }
+
     fn options(&self, row: &Row) -> Vec<String> {
         match self.layout.answers {
-            // Where a table went through pandas, what is absent is called nan.
             Answers::Lettered(_) => {
                 let texts = self.options.iter().filter_map(|letter| row.text(letter));
-                texts.filter(|text| text != "nan").collect()
+                texts.filter(|text| is_there(text)).collect()
             }
             _ => self.options.first().and_then(|column| row.options(column)).unwrap_or_default(),
         }
@@ -158,6 +204,9 @@ impl<'a> Reader<'a> {
     fn expected(&self, row: &Row, options: &[String], number: usize) -> Result<Option<Expected>> {
         let Some(said) = row.texts(self.answer) else { return Ok(None) };
         let first = said[0].trim();
+        if matches!(self.layout.answers, Answers::Lettered(_)) && !is_there(&said[0]) {
+            return Ok(None);
+        }
         Ok(Some(match self.layout.answers {
             Answers::Texts(_) => Expected::Texts(said),
             Answers::YesNo(_) => match first.to_lowercase().as_str() {
@@ -165,7 +214,9 @@ impl<'a> Reader<'a> {
                 "no" => Expected::YesNo(false),
                 _ => return Err(self.wrong(number, format!("answers {first:?}; yes or no is expected"))),
             },
-            Answers::ListedOrOpen { .. } if options.is_empty() => Expected::Texts(said),
+            Answers::ListedOrOpen { .. } if options.is_empty() => {
+                Expected::Texts(row.answers(self.answer).unwrap_or_default())
+            }
             Answers::Listed { .. } | Answers::Lettered(_) | Answers::ListedOrOpen { .. } => {
                 let index = first.parse::<usize>().ok().or_else(|| by_letter(first));
                 let right = index.filter(|index| *index < options.len()).ok_or_else(|| {
@@ -228,6 +279,16 @@ impl<'a> Reader<'a> {
     fn wrong(&self, number: usize, reason: impl std::fmt::Display) -> EvalError {
         self.table.wrong(number, reason)
     }
+}
+
+/// Where a table went through pandas, what is absent is called nan.
+fn is_there(text: &str) -> bool {
+    text != "nan"
+}
+
+/// Whether a record's split is the wanted one: `val` and `validation` are one.
+fn is_split(found: &str, wanted: &str) -> bool {
+    found.starts_with(wanted) || wanted.starts_with(found)
 }
 
 fn by_letter(text: &str) -> Option<usize> {

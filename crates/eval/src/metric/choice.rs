@@ -7,9 +7,10 @@ pub fn letter(option: usize) -> char {
     char::from(b'A' + option.min(25) as u8)
 }
 
-/// The option that an answer names: by its letter at the front (`B`, `(b)`, `B. a cat`) or behind "answer is"; by its text;
-/// by the one letter that stands alone in it; by the one option whose text occurs in it. `None` where that leaves a doubt:
-/// official scorers draw one at random there, here such an answer is wrong.
+/// The option that an answer names: by its letter alone; by its text, to the letter or else case and punctuation apart; by its
+/// letter at the front (`(b)`, `B. a cat`) or behind "answer is"; by the one letter that stands alone in it; by the one option
+/// whose text occurs in it. `None` where that leaves a doubt: official scorers draw one at random there, here such an answer
+/// is wrong.
 ///
 /// ```
 /// use foveate_eval::metric::chosen;
@@ -21,12 +22,22 @@ pub fn letter(option: usize) -> char {
 /// assert_eq!((chosen("", &options), chosen("a cat or a dog", &options)), (None, None));
 /// ```
 pub fn chosen(answer: &str, options: &[String]) -> Option<usize> {
-    let normal = normalise(answer);
+    let (bare, normal) = (answer.trim(), normalise(answer));
+    let is = |option: &String| !bare.is_empty() && option.trim() == bare;
     let same = |option: &String| !normal.is_empty() && normalise(option) == normal;
-    if let Some(option) = options.iter().position(same) {
-        return Some(option);
-    }
-    by_letter(answer, options.len()).or_else(|| only(options, |option| occurs(&normalise(option), &normal)))
+    letter_alone(bare, options.len())
+        .or_else(|| only(options, is))
+        .or_else(|| only(options, same))
+        .or_else(|| by_letter(answer, options.len()))
+        .or_else(|| only(options, |option| occurs(&normalise(option), &normal)))
+}
+
+/// The option of an answer that is one letter; options may be letters themselves, and questions ask for the letter in front.
+fn letter_alone(bare: &str, options: usize) -> Option<usize> {
+    let mut characters = bare.chars();
+    let (Some(only), None) = (characters.next(), characters.next()) else { return None };
+    let option = (only.to_ascii_uppercase() as usize).checked_sub('A' as usize)?;
+    (option < options.min(26)).then_some(option)
 }
 
 fn by_letter(answer: &str, options: usize) -> Option<usize> {
@@ -60,10 +71,7 @@ struct Word {
 
 impl Word {
     fn option(&self, options: usize) -> Option<usize> {
-        let mut characters = self.text.chars();
-        let (Some(only), None) = (characters.next(), characters.next()) else { return None };
-        let option = (only.to_ascii_uppercase() as usize).checked_sub('A' as usize)?;
-        (option < options.min(26)).then_some(option)
+        letter_alone(&self.text, options)
     }
 }
 
@@ -121,6 +129,22 @@ mod tests {
             assert_eq!(chosen(answer, &options), option, "{answer:?}");
         }
         assert_eq!(chosen("A", &[]), None);
+    }
+
+    #[test]
+    fn options_that_are_letters_or_differ_in_their_marks() {
+        let of = |options: &[&str]| options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        for (options, answer, option) in [
+            (of(&["B", "A", "D", "C"]), "A", Some(0)),
+            (of(&["B", "A", "D", "C"]), "(c)", Some(2)),
+            (of(&["F", "C"]), "C", Some(1)),
+            (of(&["-3", "3"]), "3", Some(1)),
+            (of(&["-3", "3"]), "-3", Some(0)),
+            (of(&["<", ">"]), ">", Some(1)),
+            (of(&["3.", "3"]), "(3)", None),
+        ] {
+            assert_eq!(chosen(answer, &options), option, "{answer:?} of {options:?}");
+        }
     }
 
     #[test]

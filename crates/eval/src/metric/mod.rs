@@ -79,6 +79,14 @@ pub struct Judgement {
     pub read: Option<String>,
 }
 
+impl Judgement {
+    /// Of an option that was chosen, or of none.
+    pub(crate) fn of_option(chosen: Option<usize>, right: usize) -> Judgement {
+        let read = chosen.map(|option| letter(option).to_string());
+        Judgement { score: f64::from(chosen == Some(right)), read }
+    }
+}
+
 impl Metric {
     /// All of them.
     pub const ALL: [Metric; 11] = [
@@ -147,11 +155,7 @@ impl Metric {
                 let word = read.map(|yes| if yes { "yes" } else { "no" }.to_owned());
                 Judgement { score: f64::from(read == Some(*truth)), read: word }
             }
-            Expected::Option(right) => {
-                let read = chosen(answer, options);
-                let score = f64::from(read == Some(*right));
-                Judgement { score, read: read.map(|option| letter(option).to_string()) }
-            }
+            Expected::Option(right) => Judgement::of_option(chosen(answer, options), *right),
             Expected::Number { value, digits } => {
                 let scale = 10_f64.powi(*digits as i32);
                 let near = |number: &f64| (number * scale).round() == (value * scale).round();
@@ -171,7 +175,7 @@ impl Metric {
             Metric::Anls => anls(answer, references),
             Metric::CharacterError => 1.0 - character_error(answer, references),
             Metric::Mmmu => any(&|reference| occurs(answer, reference)),
-            _ => any(&|reference| normalise(answer) == normalise(reference)),
+            _ => any(&|reference| agree(answer, reference)),
         }
     }
 }
@@ -188,6 +192,14 @@ impl FromStr for Metric {
     fn from_str(name: &str) -> Result<Metric, EvalError> {
         let found = Metric::ALL.into_iter().find(|metric| metric.name() == name);
         found.ok_or_else(|| EvalError::unknown("metric", name, Metric::ALL.map(Metric::name)))
+    }
+}
+
+/// Whether two texts agree, case and punctuation apart; of texts that are nothing else, every mark counts.
+fn agree(answer: &str, reference: &str) -> bool {
+    match (normalise(answer), normalise(reference)) {
+        (answer, reference) if !answer.is_empty() && !reference.is_empty() => answer == reference,
+        _ => answer.trim() == reference.trim(),
     }
 }
 

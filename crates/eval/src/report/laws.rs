@@ -127,14 +127,15 @@ impl FamilyLaw {
         let doubt = match Verdict::new(table, assessment) {
             Verdict::Holds => {
                 return format!(
-                    "{place}: the paper's finding holds here. α/β is {ratio} ({shown}, wholly above 1): at a fixed cost a \
-                     larger language model with the fewest visual tokens errs least."
+                    "{place}: the paper's finding holds here. α/β is {ratio} ({shown}, wholly above 1): at a fixed 2·N·V, \
+                     where text and tower cost nothing, a larger language model with the fewest visual tokens errs least. \
+                     With Q text tokens the best V is Q/(α/β − 1)."
                 );
             }
             Verdict::Fails => {
                 return format!(
-                    "{place}: the paper's finding does not hold here. α/β is {ratio} ({shown}, wholly below 1): visual \
-                     tokens lower the error more than the same cost spent on parameters."
+                    "{place}: the paper's finding does not hold here. α/β is {ratio} ({shown}, wholly below 1): at a \
+                     fixed 2·N·V visual tokens lower the error more than the same cost spent on parameters."
                 );
             }
             Verdict::Unclear(Doubt::Sizes(sizes)) => {
@@ -182,9 +183,13 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
     }
     let all = points.len();
     points.retain(|_, rows| rows.len() == tasks.len());
+    let mut runs: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    for ((run, _), rows) in &points {
+        runs.entry(rows[0].params).or_default().insert(run);
+    }
+    let several = |params: u64| runs.get(&params).is_some_and(|runs| runs.len() > 1);
     let mut csv = String::from("params,visual_tokens,error,error_se,run\n");
     let mut measured = Vec::new();
-    let mut runs: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
     for ((run, _), rows) in &points {
         let (count, first) = (rows.len() as f64, rows[0]);
         let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count;
@@ -192,11 +197,11 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
         let (params, visual_tokens) = (first.params, first.visual_tokens);
         measured.push(Point { params, visual_tokens, error, flops, ms });
         let deviation = rows.iter().map(|row| row.error_se.powi(2)).sum::<f64>().sqrt() / count;
-        csv += &format!("{},{},{error},{deviation},{run}\n", first.params, first.visual_tokens);
-        runs.entry(first.params).or_default().insert(run);
+        // Whole runs are drawn of sizes that have several; where there is one, its points, or a draw of runs would be one of sizes.
+        let drawn = if several(params) { (*run).to_owned() } else { format!("{run} at {visual_tokens}") };
+        csv += &format!("{params},{visual_tokens},{error},{deviation},{drawn}\n");
     }
-    // Whole runs are drawn where each size has several; with one run a size a draw of runs would be one of sizes.
-    let replicated = runs.values().all(|runs| runs.len() > 1);
+    let replicated = runs.keys().any(|params| several(*params));
     let resample = if replicated { Resample::Clusters } else { Resample::Cases };
     let options = ReadOptions { scale1: SCALE, ..ReadOptions::default() };
     let units = Units { scale1: SCALE, scale2: 1.0, tokens: Tokens::Visual };
@@ -295,6 +300,18 @@ mod tests {
         };
         assert_eq!(verdict(Preset::Reasoning), Verdict::Holds);
         assert_ne!(verdict(Preset::Ocr), Verdict::Holds);
+    }
+
+    #[test]
+    fn a_size_with_one_run_leaves_the_others_their_runs() {
+        let mut one = rows(0.2, 0.05);
+        one.retain(|row| row.run != "m64-s1");
+        let law = laws(&one).unwrap().remove(0);
+        let (table, assessment) = law.fitted.unwrap();
+        let runs: BTreeSet<_> = table.rows.into_iter().filter_map(|row| row.run).collect();
+        // Two runs of three sizes, and four points.
+        assert_eq!(runs.len(), 2 * 3 + 4);
+        assert_eq!(assessment.bootstrap.unwrap().0.resample, Resample::Clusters);
     }
 
     #[test]

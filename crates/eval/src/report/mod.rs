@@ -118,7 +118,7 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
     let header = ["coefficient", "value", "95 % interval", "status"].map(str::to_owned).into();
     blocks.push(Block::Table { header, rows });
     blocks.push(Block::Text(format!(
-        "{} with N in millions of parameters and T = V; {} points; intervals from {} refits over {}. {}",
+        "{} with N all parameters of the language model in millions, embeddings included, and T = V; {} points; intervals from {} refits over {}. {}",
         document.formula,
         document.objective.n,
         document.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.draws),

@@ -12,6 +12,7 @@ use crate::Result;
 use crate::packed::Answers;
 use crate::results::Row;
 use crate::statistics::seeds::{Ahead, OverSeeds, Pair, over_seeds};
+use crate::units;
 
 /// The compressor of the paper.
 const PAPERS: &str = "quecc";
@@ -95,16 +96,14 @@ fn over(answers: &Answers, own: &[&Row], others: &[&Row]) -> Result<Option<([f64
     let mut read = Vec::new();
     for row in own {
         if let Some(other) = others.iter().find(|other| other.seed == row.seed) {
-            read.push((row.seed, answers.of(&row.cell)?.1, answers.of(&other.cell)?.1));
+            read.push((row.seed, answers.of(&row.cell)?, answers.of(&other.cell)?.1));
         }
     }
     let mut pairs = Vec::new();
-    for (seed, own, others) in &read {
-        let scores: BTreeMap<&str, f64> =
-            others.iter().filter_map(|sample| Some((sample.id.as_str(), sample.score()?))).collect();
-        pairs.extend(own.iter().filter_map(|sample| {
-            let (one, other) = (sample.score()?, *scores.get(sample.id.as_str())?);
-            Some(Pair { seed: *seed, group: &sample.group, one, other })
+    for (seed, (header, own), others) in &read {
+        let others = units(header.metric, others);
+        pairs.extend(units(header.metric, own).into_iter().filter_map(|(name, unit)| {
+            Some(Pair { seed: *seed, group: unit.group, one: unit.score, other: others.get(name)?.score })
         }));
     }
     let mean = |of: fn(&Pair<'_>) -> f64| {

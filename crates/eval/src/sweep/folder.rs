@@ -85,6 +85,21 @@ impl Folder {
         self.path.join("samples").join(format!("{key}.jsonl"))
     }
 
+    /// The cells that have files of samples.
+    pub(crate) fn sampled(&self) -> Result<Vec<String>> {
+        let folder = self.path.join("samples");
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(EvalError::io(&folder))?,
+        };
+        let mut cells = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(EvalError::io(&folder))?.file_name();
+            cells.extend(name.to_str().and_then(|name| name.strip_suffix(".jsonl")).map(str::to_owned));
+        }
+        Ok(cells)
+    }
+
     /// A cell's samples, to go on with; `None` while another process works on it.
     pub(super) fn claim(&self, cell: &Cell, task: &Task) -> Result<Option<Journal>> {
         let header = Header {

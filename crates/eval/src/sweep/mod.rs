@@ -18,7 +18,7 @@ pub use plan::{DOWN_SCALING, ModelSpec, OWN, Order, Plan};
 use crate::journal::Journal;
 use crate::results::Row;
 use crate::run::{Progress, System, figures, run};
-use crate::task::Task;
+use crate::task::{Task, digest};
 use crate::{EvalError, Result};
 
 /// Where models come from.
@@ -27,6 +27,13 @@ pub trait ModelSource {
     type Error: From<EvalError>;
     /// A model that answers.
     type System: System<Error = Self::Error>;
+
+    /// Names the contents of a given model, whose name may come to mean another; `None` for one that is trained, which is named
+    /// by its recipe.
+    ///
+    /// # Errors
+    /// A model that is not there.
+    fn fingerprint(&self, run: &RunSpec) -> std::result::Result<Option<String>, Self::Error>;
 
     /// Whether a model can be opened now, or has to be made first.
     fn is_ready(&self, run: &RunSpec) -> bool;
@@ -85,6 +92,25 @@ pub enum Event<'a> {
     Waiting,
 }
 
+/// The cells of a plan; those of a given model depend on its contents as well.
+///
+/// # Errors
+/// A given model that is not there.
+pub fn cells<S: ModelSource>(plan: &Plan, source: &S) -> std::result::Result<Vec<Cell>, S::Error> {
+    let mut prints: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut cells = plan.cells();
+    for cell in &mut cells {
+        let name = cell.run.name();
+        if !prints.contains_key(&name) {
+            prints.insert(name.clone(), source.fingerprint(&cell.run)?);
+        }
+        if let Some(Some(print)) = prints.get(&name) {
+            cell.digest = digest(&format!("{} {print}", cell.digest));
+        }
+    }
+    Ok(cells)
+}
+
 /// Works until every cell has its row.
 ///
 /// # Errors
@@ -95,7 +121,7 @@ pub fn sweep<S: ModelSource>(
     source: &mut S,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> std::result::Result<(), S::Error> {
-    let cells = plan.cells();
+    let cells = cells(plan, source)?;
     let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
     for name in cells.iter().map(|cell| &cell.task) {
         if let (false, Some(spec)) = (tasks.contains_key(name), plan.task(name)) {
@@ -120,6 +146,10 @@ pub fn sweep<S: ModelSource>(
             };
             // Another process may have finished it since the list was made.
             if finished(folder, &cells)?.contains(&cell.key()) {
+                if journal.samples().is_empty() {
+                    // Its answers were packed meanwhile: what was opened here is a file without any.
+                    std::fs::remove_file(&samples).map_err(EvalError::io(&samples))?;
+                }
                 worked = true;
                 continue;
             }

@@ -156,6 +156,7 @@ impl Plan {
             let field = format!("models.{at}.");
             lists(&field, self.seeds(model).len(), self.tokens(model), self.compressors(model))?;
             named(place, &format!("{field}name"), &model.name)?;
+            named(place, &format!("{field}series"), &model.series)?;
             if self.models[..at].iter().any(|other| other.name == model.name) {
                 return refuse(
                     format!("{field}name"),

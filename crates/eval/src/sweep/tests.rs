@@ -45,13 +45,18 @@ impl System for Oracle {
         self.patience -= 1;
         let yes = (question.text.len() + self.visual_tokens).is_multiple_of(2);
         let text = if yes { "yes" } else { "no" }.to_owned();
-        Ok(Reply { text, visual_tokens: self.visual_tokens, flops: 1e6, ms: 1.0 })
+        Ok(Reply { text, chosen: None, visual_tokens: self.visual_tokens, flops: 1e6, ms: 1.0 })
     }
 }
 
 impl ModelSource for Source<'_> {
     type Error = EvalError;
     type System = Oracle;
+
+    fn fingerprint(&self, run: &RunSpec) -> Result<Option<String>> {
+        let content = || std::fs::read_to_string(self.folder.path().join("there")).unwrap_or_default();
+        Ok(run.word.is_some().then(content))
+    }
 
     fn is_ready(&self, run: &RunSpec) -> bool {
         run.word.is_some() || self.folder.run(run).exists()
@@ -146,6 +151,11 @@ fn rows_of_another_plan_are_not_taken_for_ours() {
     let other = Plan::parse("plan.toml", &PLAN.replace("limit = 20", "limit = 21")).unwrap();
     let error = sweep(&other, &folder, &mut source, &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("small-s1-v1-own-scenes was made with other settings"), "{error}");
+    // So are those of a model whose files have changed.
+    std::fs::write(folder.path().join("there"), "other weights").unwrap();
+    let error = sweep(&plan(), &folder, &mut source, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("was made with other settings") && error.contains("-own-scenes"), "{error}");
+    std::fs::remove_file(folder.path().join("there")).unwrap();
     // A plan that asks for more goes on with what is there.
     let more = Plan::parse("plan.toml", &PLAN.replace("[1, 4]", "[1, 4, 16]")).unwrap();
     let mut new = 0;

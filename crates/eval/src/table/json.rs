@@ -12,11 +12,17 @@ const MOST_BYTES: u64 = 2 << 30;
 
 type Record = Map<String, Value>;
 
-/// A list of records; one under `data`, `questions` or `annotations`; or records by name, which become their `id`.
+/// A list of records; one under `data`, `questions` or `annotations`; or records by name, which become their `id`. Lines of
+/// records are read as well: POPE's release calls them `coco_pope_random.json`.
 pub(super) fn read(path: &Path) -> Result<Vec<Record>> {
     let file = std::fs::File::open(path).map_err(EvalError::io(path))?;
-    let document: Value = serde_json::from_reader(BufReader::new(file.take(MOST_BYTES)))
-        .map_err(|error| EvalError::format(path.display(), format!("no JSON: {error}")))?;
+    let document = match serde_json::from_reader(BufReader::new(file.take(MOST_BYTES))) {
+        Ok(document) => document,
+        Err(error) => {
+            let lines = read_lines(path).ok().filter(|records| !records.is_empty());
+            return lines.ok_or_else(|| EvalError::format(path.display(), format!("no JSON: {error}")));
+        }
+    };
     let wrong = || {
         let reason = "is JSON, but neither a list of records, nor an object with `data`, `questions` or `annotations`, \
                       nor an object of records";

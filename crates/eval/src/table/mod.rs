@@ -7,6 +7,7 @@ mod delimited;
 mod json;
 mod parquet;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,11 +43,12 @@ pub(crate) struct Row {
 impl Table {
     /// Opens a file by its ending, or the files of a folder: those of one ending whose names begin with `split`, or else have
     /// it in them, or else all. A folder with VQA's `*questions*.json` and `*annotations*.json` is joined by `question_id`, one
-    /// with GQA's `*instructions*` and `*images*` as the hub has them by `imageId`.
+    /// with GQA's `*instructions*` and `*images*` as the hub has them by `imageId`. Files in several folders are several
+    /// configurations, which are joined only where the benchmark is made of `subjects`.
     ///
     /// # Errors
-    /// A file that cannot be read or is none of these formats; a folder without any.
-    pub(crate) fn open(path: &Path, split: &str) -> Result<Table> {
+    /// A file that cannot be read or is none of these formats; a folder without any, or with several configurations.
+    pub(crate) fn open(path: &Path, split: &str, subjects: bool) -> Result<Table> {
         let about = std::fs::metadata(path).map_err(EvalError::io(path))?;
         if !about.is_dir() {
             return Table::join(path, &[path.to_owned()]);
@@ -58,16 +60,17 @@ impl Table {
         };
         let named = |part: &str| {
             let of_split = files.iter().find(|file| has(file, part) && has(file, split));
-            of_split.or_else(|| files.iter().find(|file| has(file, part)))
+            let first = of_split.or_else(|| files.iter().find(|file| has(file, part)))?;
+            Some(files.iter().filter(|file| is_piece_of(file, first)).cloned().collect::<Vec<_>>())
         };
         if let (Some(questions), Some(pictures)) = (named("instructions"), named("images")) {
-            let mut table = Table::join(path, std::slice::from_ref(questions))?;
-            table.lend_pictures(Table::join(path, std::slice::from_ref(pictures))?);
+            let mut table = Table::join(path, &questions)?;
+            table.lend_pictures(Table::join(path, &pictures)?);
             return Ok(table);
         }
         if let (Some(questions), Some(annotations)) = (named("questions"), named("annotations")) {
-            let mut table = Table::join(path, std::slice::from_ref(questions))?;
-            table.add(Table::join(path, std::slice::from_ref(annotations))?, "question_id")?;
+            let mut table = Table::join(path, &questions)?;
+            table.add(Table::join(path, &annotations)?, "question_id")?;
             return Ok(table);
         }
         let kind = ENDINGS.into_iter().find(|kind| files.iter().any(|file| ending(file) == *kind));
@@ -81,7 +84,15 @@ impl Table {
         };
         let (first, anywhere) = (those(&|name| name.starts_with(split)), those(&|name| name.contains(split)));
         let own = if first.is_empty() { anywhere } else { first };
-        Table::join(path, if own.is_empty() { &all } else { &own })
+        let chosen = if own.is_empty() { &all } else { &own };
+        let folders: BTreeSet<&Path> = chosen.iter().filter_map(|file| file.parent()).collect();
+        if folders.len() > 1 && !subjects {
+            let names: Vec<_> = folders.iter().map(|folder| name(folder)).collect();
+            let reason =
+                format!("holds several configurations, {}: give the folder of one", names.join(", "));
+            return Err(EvalError::format(path.display(), reason));
+        }
+        Table::join(path, chosen)
     }
 
     fn join(place: &Path, files: &[PathBuf]) -> Result<Table> {
@@ -198,6 +209,15 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether a file is this one, or another piece of the same whole: `train-00001-of-00002.parquet`.
+fn is_piece_of(file: &Path, whole: &Path) -> bool {
+    let stem = |path: &Path| {
+        let (front, count) = name(path).rsplit_once("-of-")?;
+        Some((front.trim_end_matches(|digit: char| digit.is_ascii_digit()).to_owned(), count.to_owned()))
+    };
+    file == whole || file.parent() == whole.parent() && stem(whole).is_some() && stem(file) == stem(whole)
+}
+
 fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
@@ -246,6 +266,15 @@ impl Row {
         self.text(column).and_then(|written| python_list(&written)).or_else(|| self.texts(column))
     }
 
+    /// The same for answers, of which MMMU writes several as `['24/7', '3.429']`; `[0, 1]` is one answer, an interval.
+    pub(crate) fn answers(&self, column: &str) -> Option<Vec<String>> {
+        let begins =
+            |written: &String| ["['", "[\""].iter().any(|front| written.trim_start().starts_with(front));
+        let quoted = self.text(column).filter(begins);
+        let several = quoted.and_then(|written| python_list(&written)).filter(|texts| !texts.is_empty());
+        several.or_else(|| self.texts(column))
+    }
+
     /// The picture of a column: bytes inside of the file, base64 text, or the name of a file in `folder`.
     pub(crate) fn picture(&self, column: &str, folder: &Path) -> Option<Picture> {
         if let Some((shard, row)) = self.embedded(column) {
@@ -274,6 +303,12 @@ impl Row {
             Some((shard, row)) => shard.has(column, row),
             None => self.text(column).is_some(),
         }
+    }
+
+    /// Names a picture that lies inside of the file by what it is: equal pictures have one name.
+    pub(crate) fn picture_digest(&self, column: &str) -> Option<String> {
+        let (shard, row) = self.embedded(column)?;
+        shard.digest(column, row)
     }
 
     fn embedded(&self, column: &str) -> Option<(Arc<Shard>, usize)> {
@@ -354,7 +389,7 @@ mod tests {
             ),
         ];
         for file in files {
-            let table = Table::open(&file, "").unwrap();
+            let table = Table::open(&file, "", false).unwrap();
             assert_eq!(table.columns, ["id", "q"], "{}", file.display());
             let texts: Vec<_> =
                 table.rows.iter().map(|row| (row.text("id").unwrap(), row.text("q").unwrap())).collect();
@@ -371,7 +406,8 @@ mod tests {
     fn a_missing_column_is_named_with_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = write(folder.path(), "pope.jsonl", r#"{"question_id": 1, "text": "?", "image": "a.jpg"}"#);
-        let error = Table::open(&path, "").unwrap().column(&["label", "answer"]).unwrap_err().to_string();
+        let error =
+            Table::open(&path, "", false).unwrap().column(&["label", "answer"]).unwrap_err().to_string();
         assert_eq!(
             error,
             format!("{}: no column label or answer; it has question_id, text, image", path.display())
@@ -390,7 +426,7 @@ mod tests {
             write(folder.path(), name, text);
         }
         let values = |split| -> Vec<String> {
-            let table = Table::open(folder.path(), split).unwrap();
+            let table = Table::open(folder.path(), split, false).unwrap();
             table.rows.iter().map(|row| row.text("a").unwrap()).collect()
         };
         assert_eq!(values("validation"), ["2", "3"]);
@@ -409,15 +445,46 @@ mod tests {
             "v2_val_annotations.json",
             r#"{"annotations": [{"question_id": 7, "answers": [{"answer": "so"}]}]}"#,
         );
-        let table = Table::open(vqa.path(), "val").unwrap();
+        let table = Table::open(vqa.path(), "val", false).unwrap();
         assert_eq!(table.rows[0].text("question").unwrap(), "why?");
         assert_eq!(table.rows[0].texts("answers").unwrap(), ["so"]);
 
         let empty = tempfile::tempdir().unwrap();
-        let error = Table::open(empty.path(), "").err().unwrap().to_string();
+        let error = Table::open(empty.path(), "", false).err().unwrap().to_string();
         assert!(error.contains("holds no file that ends in parquet, jsonl"), "{error}");
         let other = write(empty.path(), "a.xml", "<a/>");
-        assert!(Table::open(&other, "").err().unwrap().to_string().contains("ends in \"xml\""));
+        assert!(Table::open(&other, "", false).err().unwrap().to_string().contains("ends in \"xml\""));
+    }
+
+    #[test]
+    fn configurations_of_one_repository_are_not_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["DocVQA", "InfographicVQA"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            write(folder.path(), &format!("{name}/validation-00000-of-00001.jsonl"), "{\"a\": 1}");
+        }
+        let error = Table::open(folder.path(), "val", false).err().unwrap().to_string();
+        assert!(
+            error.ends_with("several configurations, DocVQA, InfographicVQA: give the folder of one"),
+            "{error}"
+        );
+        assert_eq!(Table::open(&folder.path().join("DocVQA"), "val", false).unwrap().rows.len(), 1);
+        assert_eq!(Table::open(folder.path(), "val", true).unwrap().rows.len(), 2);
+    }
+
+    #[test]
+    fn all_pieces_are_joined() {
+        let folder = tempfile::tempdir().unwrap();
+        for nth in 0..2 {
+            let record =
+                format!("{{\"question_id\": {nth}, \"question\": \"{nth}?\", \"answers\": [\"a\"]}}");
+            write(folder.path(), &format!("val_questions-0000{nth}-of-00002.jsonl"), &record);
+            write(folder.path(), &format!("val_annotations-0000{nth}-of-00002.jsonl"), &record);
+        }
+        write(folder.path(), "train_questions-00000-of-00002.jsonl", "{\"question_id\": 9}");
+        let table = Table::open(folder.path(), "val", false).unwrap();
+        let ids: Vec<_> = table.rows.iter().map(|row| row.text("question_id").unwrap()).collect();
+        assert_eq!(ids, ["0", "1"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::Row;
 use crate::{EvalError, Result};
@@ -92,6 +93,12 @@ impl Shard {
     /// Whether a record has a picture in that column, as far as can be known: one that cannot be read is there.
     pub(super) fn has(&self, column: &str, row: usize) -> bool {
         self.bytes(column, row).is_ok_and(|bytes| bytes.is_some())
+    }
+
+    /// Names a picture by its bytes.
+    pub(super) fn digest(&self, column: &str, row: usize) -> Option<String> {
+        let bytes = self.bytes(column, row).ok()??;
+        Some(Sha256::digest(bytes.data())[..8].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Decodes a picture.

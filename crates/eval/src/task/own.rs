@@ -29,8 +29,8 @@ pub(super) fn read(spec: &TaskSpec, data: &DataSource) -> Result<(Vec<Item>, Met
         }
         match source.sample(index) {
             Ok(sample) => {
-                let items =
-                    items(index, &sample, spec.questions.min(limit - asked), spec.metric.unwrap_or(metric));
+                let most = spec.questions.min(limit - asked);
+                let items = items(index, &sample, most, spec.seed, spec.metric.unwrap_or(metric));
                 asked += items.len();
                 chosen.push((index, items));
             }
@@ -46,9 +46,9 @@ pub(super) fn read(spec: &TaskSpec, data: &DataSource) -> Result<(Vec<Item>, Met
     Ok((chosen.into_iter().flat_map(|(_, items)| items).collect(), metric))
 }
 
-/// At most `most` questions about one picture. Of a conversation the first alone is a question; what has no picture says
+/// At most `most` questions about one picture, drawn by `seed` where it has more. Of a conversation the first alone is a question; what has no picture says
 /// nothing about visual tokens.
-fn items(index: usize, sample: &Sample, most: usize, metric: Metric) -> Vec<Item> {
+fn items(index: usize, sample: &Sample, most: usize, seed: u64, metric: Metric) -> Vec<Item> {
     let Some(picture) = &sample.picture else { return Vec::new() };
     let most = if sample.conversation { most.min(1) } else { most };
     let item = |(nth, question): (usize, &Question)| Item {
@@ -62,7 +62,7 @@ fn items(index: usize, sample: &Sample, most: usize, metric: Metric) -> Vec<Item
         skill: question.skill.name().to_owned(),
         family: question.family,
     };
-    sample.questions.iter().take(most).enumerate().map(item).collect()
+    sample.some_questions(most, seed).into_iter().map(item).collect()
 }
 
 fn expected(question: &Question, metric: Metric) -> Expected {

@@ -202,10 +202,23 @@ impl Session {
     /// # Errors
     /// An empty prompt; one that does not fit into the context with the answer; a token outside of the vocabulary.
     pub fn log_likelihood(&mut self, prompt: &Prompt, answer: &[u32]) -> Result<f64> {
+        self.likelihood(prompt, answer, &[])
+    }
+
+    /// The same of an answer that ends there, by any of `ends`.
+    ///
+    /// # Errors
+    /// As [`log_likelihood`](Self::log_likelihood).
+    pub fn log_likelihood_to_end(&mut self, prompt: &Prompt, answer: &[u32], ends: &[u32]) -> Result<f64> {
+        self.likelihood(prompt, answer, ends)
+    }
+
+    fn likelihood(&mut self, prompt: &Prompt, answer: &[u32], ends: &[u32]) -> Result<f64> {
         let mut positions = prompt.positions(self.decoder.config().width)?;
         let asked = positions.len();
         let reused = self.reuse(&positions)?;
-        positions.extend(answer.iter().copied().take(answer.len().saturating_sub(1)).map(Position::Token));
+        let foretold = answer.len() + usize::from(!ends.is_empty());
+        positions.extend(answer.iter().copied().take(foretold.saturating_sub(1)).map(Position::Token));
         let (mut at, mut sum) = (reused, 0.0);
         for chunk in positions[reused..].chunks(CHUNK) {
             let input = embed(&self.decoder, chunk, &self.device)?; // [1, t, d]
@@ -213,13 +226,21 @@ impl Session {
             self.kept.extend_from_slice(chunk);
             // The position before each token of the answer foretells it.
             let first = (asked - 1).saturating_sub(at).min(chunk.len());
-            let rows = if answer.is_empty() { 0 } else { chunk.len() - first };
+            let rows = if foretold == 0 { 0 } else { chunk.len() - first };
             if rows > 0 {
                 let logits = self.decoder.logits(&hidden.narrow(1, first, rows)?)?.squeeze(0)?; // [rows, vocabulary]
                 for (row, scores) in logits.to_vec2::<f32>()?.iter().enumerate() {
-                    let (token, vocabulary) = (answer[at + first + row + 1 - asked], scores.len());
-                    let unknown = ModelError::Token { token, vocabulary };
-                    sum += log_probabilities(scores)(token).ok_or(unknown)?;
+                    let of = log_probabilities(scores);
+                    let told = |token: &u32| {
+                        of(*token).ok_or(ModelError::Token { token: *token, vocabulary: scores.len() })
+                    };
+                    sum += match answer.get(at + first + row + 1 - asked) {
+                        Some(token) => told(token)?,
+                        None => {
+                            let each = ends.iter().map(told).collect::<Result<Vec<f64>>>()?;
+                            each.into_iter().fold(f64::NEG_INFINITY, either)
+                        }
+                    };
                 }
             }
             at += chunk.len();
@@ -255,4 +276,10 @@ impl Session {
         let last = last.ok_or(ModelError::EmptyInput)?;
         Ok(self.decoder.last_logits(&last)?.squeeze(0)?.to_vec1()?) // [vocabulary]
     }
+}
+
+/// log(eᵃ + eᵇ): the logarithm of the probability of one or the other.
+fn either(a: f64, b: f64) -> f64 {
+    let (high, low) = (a.max(b), a.min(b));
+    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }

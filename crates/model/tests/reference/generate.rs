@@ -231,6 +231,17 @@ fn likelihoods_are_those_of_the_scores() {
     let total: f64 =
         (0..vocabulary).map(|token| session.log_likelihood(&prompt, &[token]).unwrap().exp()).sum();
     assert!((total - 1.0).abs() < 1e-3, "{total}");
+    // An answer ends by one token or another: their probabilities add up, and every token is one of all.
+    let mut ended = |ends: &[u32]| session.log_likelihood_to_end(&prompt, answers[2], ends).unwrap().exp();
+    let (one, other, both) = (ended(&[3]), ended(&[5]), ended(&[3, 5]));
+    assert!((one + other - both).abs() < 1e-4 * both, "{one} + {other} = {both}");
+    let all: Vec<u32> = (0..vocabulary).collect();
+    assert!((ended(&all).ln() - first[2]).abs() < 1e-3);
+    assert_eq!(
+        session.log_likelihood_to_end(&prompt, &[], &[7]).unwrap(),
+        session.log_likelihood(&prompt, &[7]).unwrap()
+    );
     assert!(session.log_likelihood(&prompt, &[vocabulary]).is_err());
+    assert!(session.log_likelihood_to_end(&prompt, &[], &[vocabulary]).is_err());
     assert!(session.log_likelihood(&Prompt::tokens(Vec::new()), &[1]).is_err());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use foveate_data::Picture;
 use foveate_eval::run::Trouble;
-use foveate_eval::sweep::{Folder, ModelSource, Plan, RunSpec, finished};
+use foveate_eval::sweep::{Folder, ModelSource, Plan, RunSpec, cells, finished};
 use foveate_eval::task::Task;
 use foveate_eval::{Question, System};
 use foveate_law::plot::Unit;
@@ -52,7 +52,7 @@ struct Answering {
 
 /// Tries a few steps of every missing model and a few questions of every cell that is left.
 pub(super) fn of(plan: &Plan, folder: &Folder, models: &mut Models<'_>) -> Result<Cost, Failure> {
-    let cells = plan.cells();
+    let cells = cells(plan, models)?;
     let done = finished(folder, &cells)?;
     let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
     let mut training: Vec<Training> = Vec::new();

@@ -74,20 +74,18 @@ impl<'a> Models<'a> {
         Ok(Student::new(recipe, &part)?)
     }
 
+    fn place(&self, model: String) -> Place {
+        let fetch = self.fetch.clone();
+        Place { model, mmproj: None, tower: None, language: None, dtype: Dtype::AsStored, fetch }
+    }
+
     fn model(&mut self, run: &RunSpec) -> Result<&Model, Failure> {
         let name = run.name();
         if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
             // Two large models need not be in memory at the same time.
             self.open = None;
             let trained = || self.folder.run(run).join("model").display().to_string();
-            let place = Place {
-                model: run.word.clone().unwrap_or_else(trained),
-                mmproj: None,
-                tower: None,
-                language: None,
-                dtype: Dtype::AsStored,
-                fetch: self.fetch.clone(),
-            };
+            let place = self.place(run.word.clone().unwrap_or_else(trained));
             self.open = Some((name, place.open()?));
         }
         match &self.open {
@@ -116,6 +114,10 @@ fn reducer(cell: &Cell) -> Result<Reducer, Failure> {
 impl ModelSource for Models<'_> {
     type Error = Failure;
     type System = Evaluated;
+
+    fn fingerprint(&self, run: &RunSpec) -> Result<Option<String>, Failure> {
+        run.word.as_ref().map(|word| self.place(word.clone()).fingerprint()).transpose()
+    }
 
     fn is_ready(&self, run: &RunSpec) -> bool {
         // A model of another recipe is not ready: to make it tells what is wrong, or scores it anew.
@@ -172,6 +174,7 @@ mod tests {
         );
         let law = plan("law", |text| text);
         Models::check(&law).unwrap();
+        assert_eq!(plan("foveate-135m", |text| text).cells().len(), 7 * 4);
         // The whole grid stands before everything else.
         let grid = law.cells().iter().take_while(|cell| cell.series == "grid").count();
         assert_eq!(grid, (3 * 3 + 1) * 5 * 2);
