@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::image::{DecodeError, Image};
 use crate::patches::PatchLabels;
+use crate::random::{Draw, hash};
 
 /// The two families of tasks that the scaling laws tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -269,10 +270,50 @@ pub struct Sample {
     pub conversation: bool,
 }
 
+impl Sample {
+    /// At most `most` of the questions with their numbers, in their order. Of a conversation the first ones: each follows on those
+    /// before. Otherwise from the whole list, by `seed` and the group: easy-VQA stores an image's questions by kind.
+    pub fn some_questions(&self, most: usize, seed: u64) -> Vec<(usize, &Question)> {
+        let mut chosen: Vec<(usize, &Question)> = self.questions.iter().enumerate().collect();
+        if chosen.len() > most && !self.conversation {
+            Draw::new(seed, "some questions", hash(self.group.as_bytes())).shuffle(&mut chosen);
+            chosen.truncate(most);
+            chosen.sort_unstable_by_key(|(number, _)| *number);
+        }
+        chosen.truncate(most);
+        chosen
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_few_questions_are_of_all_kinds() {
+        // Of each picture two of one kind, then eight of another.
+        let sample = |group: usize, conversation| {
+            let kind = |nth: usize| if nth < 2 { "what" } else { "is it" };
+            let questions = (0..10).map(|nth| Question::new(kind(nth), "yes", Skill::Open)).collect();
+            let group = group.to_string();
+            Sample { name: group.clone(), group, picture: None, questions, conversation }
+        };
+        let samples: Vec<Sample> = (0..200).map(|group| sample(group, false)).collect();
+        let chosen: Vec<_> = samples.iter().map(|sample| sample.some_questions(4, 7)).collect();
+        let numbers = |chosen: &[(usize, &Question)]| chosen.iter().map(|one| one.0).collect::<Vec<_>>();
+        assert!(chosen.iter().all(|four| four.len() == 4 && numbers(four).is_sorted()));
+        let second = chosen.iter().flatten().filter(|(_, question)| question.text == "is it").count();
+        assert!((600..680).contains(&second), "{second} of 800, where 640 are expected");
+        let again: Vec<_> = samples.iter().map(|sample| sample.some_questions(4, 7)).collect();
+        assert!(
+            chosen == again
+                && chosen != samples.iter().map(|sample| sample.some_questions(4, 8)).collect::<Vec<_>>()
+        );
+        // All of few are asked, and of a conversation what it begins with.
+        assert_eq!(numbers(&samples[0].some_questions(10, 7)), (0..10).collect::<Vec<_>>());
+        assert_eq!(numbers(&sample(3, true).some_questions(3, 7)), [0, 1, 2]);
+    }
 
     #[test]
     fn names_are_read_back() {

@@ -152,6 +152,17 @@ impl Stream {
         self.position
     }
 
+    /// The next sample, or why it cannot be used, which is not counted yet: for whoever names every broken sample, and then
+    /// hands it to [`Stream::report_broken`].
+    pub fn read(&mut self) -> Option<Result<Sample, SampleError>> {
+        if self.failed || self.position >= self.source.len() {
+            return None;
+        }
+        let index = self.order.as_ref().map_or(self.position, |order| order[self.position] as usize);
+        self.position += 1;
+        Some(self.source.sample(index))
+    }
+
     /// What was left out so far.
     pub fn skipped(&self) -> &Skipped {
         &self.skipped
@@ -189,10 +200,8 @@ impl Iterator for Stream {
     type Item = Result<Sample, TooManyBroken>;
 
     fn next(&mut self) -> Option<Result<Sample, TooManyBroken>> {
-        while !self.failed && self.position < self.source.len() {
-            let index = self.order.as_ref().map_or(self.position, |order| order[self.position] as usize);
-            self.position += 1;
-            match self.source.sample(index) {
+        while let Some(read) = self.read() {
+            match read {
                 Ok(sample) => return Some(Ok(sample)),
                 Err(error) => {
                     if let Err(too_many) = self.report_broken(&error) {
@@ -301,6 +310,13 @@ mod tests {
         assert_eq!(stream.by_ref().filter(|sample| sample.is_ok()).count(), 97);
         assert_eq!(stream.skipped().count, 3);
         assert_eq!(stream.skipped().examples[0], "line 3: torn");
+
+        // One at a time, each can be named before it is counted.
+        let mut stream = Stream::new(source.clone(), Order::Stored, Tolerance { fraction: 0.0 });
+        let broken = std::iter::from_fn(|| stream.read()).filter_map(Result::err);
+        let broken: Vec<String> = broken.map(|error| error.to_string()).collect();
+        assert_eq!(broken, ["line 3: torn", "line 50: torn", "line 51: torn"]);
+        assert_eq!((stream.position(), stream.skipped().count), (100, 0));
 
         let mut stream = Stream::new(source, Order::Stored, Tolerance { fraction: 0.029 });
         let error = stream.by_ref().find_map(Result::err).unwrap();

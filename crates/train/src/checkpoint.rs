@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::feed::FeedState;
 use crate::optimiser::{AdamW, Moments};
-use crate::recipe::Recipe;
+use crate::recipe::{DataSource, Recipe};
 use crate::spike::SpikeGuard;
 use crate::student::Student;
 use crate::{Result, TrainError, atomic};
@@ -41,6 +42,55 @@ pub struct State {
     pub questions: u64,
     /// The recipe, overrides applied.
     pub recipe: Recipe,
+    /// What the run learns from; not known of runs of older programs.
+    #[serde(default)]
+    pub material: Option<Material>,
+}
+
+/// What a run learns from besides its recipe: files that may change while the recipe stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Material {
+    /// SHA-256 of the tokenizer's JSON, in hexadecimal digits.
+    pub tokenizer: String,
+    /// Samples of each dataset that a stage learns from.
+    pub samples: BTreeMap<String, usize>,
+}
+
+impl Material {
+    /// That of a recipe and its student.
+    ///
+    /// # Errors
+    /// A dataset that cannot be opened.
+    pub fn of(recipe: &Recipe, student: &Student) -> Result<Material> {
+        let json = student.tokenizer.to_string(false);
+        let json = json.map_err(|error| TrainError::Tokenizer(error.to_string()))?;
+        let digest = Sha256::digest(json.as_bytes());
+        let mut samples = BTreeMap::new();
+        for (name, data) in &recipe.data {
+            if recipe.trains_on(name) {
+                samples.insert(name.clone(), data.open(recipe.questions)?.len());
+            }
+        }
+        Ok(Material { tokenizer: digest.iter().map(|byte| format!("{byte:02x}")).collect(), samples })
+    }
+
+    /// What is not as it was when a run began.
+    fn changed(&self, began: &Material) -> Option<String> {
+        let other = self.samples.iter().find_map(|(name, now)| {
+            let then = began.samples.get(name).filter(|then| *then != now)?;
+            Some(format!("data.{name} has {now} samples, the run began with {then}"))
+        });
+        let tokenizer = || {
+            (self.tokenizer != began.tokenizer).then(|| {
+                format!(
+                    "the tokenizer has the SHA-256 {}, the run began with one of {}: its file is another one, or the texts \
+                     that it was learnt from are",
+                    self.tokenizer, began.tokenizer
+                )
+            })
+        };
+        other.or_else(tokenizer)
+    }
 }
 
 /// The checkpoints of a run.
@@ -116,8 +166,13 @@ impl Checkpoints {
     /// The last checkpoint: its state, after its weights were put into `student`. `None` where there is none.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] for one that cannot be read or is of another recipe.
-    pub fn resume(&self, student: &Student, recipe: &Recipe) -> Result<Option<(State, AdamW)>> {
+    /// [`TrainError::Checkpoint`] for one that cannot be read, is of another recipe or began with other `material`.
+    pub fn resume(
+        &self,
+        student: &Student,
+        recipe: &Recipe,
+        material: &Material,
+    ) -> Result<Option<(State, AdamW)>> {
         let Some(step) = self.steps()?.last().copied() else { return Ok(None) };
         let path = self.path(step);
         let refuse = |reason: String| TrainError::checkpoint(&path, reason);
@@ -125,10 +180,13 @@ impl Checkpoints {
         let state: State =
             serde_json::from_str(&text).map_err(|error| refuse(format!("{STATE}: {error}")))?;
         if !same_run(&state.recipe, recipe) {
-            let reason = "it was made by another recipe (or other overrides); only `evaluation`, `checkpoints`, \
-                          `spikes`, `feature_cache_folder` and the size of `feature_cache_bytes` may differ when a run \
-                          goes on";
+            let reason = "it was made by another recipe (or other overrides); only `evaluation`, data that no stage \
+                          learns from, `tolerance`, `families`, `checkpoints`, `spikes`, `feature_cache_folder` and the \
+                          size of `feature_cache_bytes` may differ when a run goes on";
             return Err(refuse(reason.to_owned()));
+        }
+        if let Some(reason) = state.material.as_ref().and_then(|began| material.changed(began)) {
+            return Err(refuse(reason));
         }
         let tensors = candle_core::safetensors::load(path.join(TENSORS), &Device::Cpu);
         let tensors = tensors.map_err(|error| refuse(format!("{TENSORS}: {error}")))?;
@@ -153,9 +211,18 @@ fn below(tensors: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Ten
     tensors.iter().filter_map(|(name, tensor)| Some((strip(name)?, tensor.clone()))).collect()
 }
 
+/// The datasets that a stage learns from.
+fn learnt(recipe: &Recipe) -> BTreeMap<String, DataSource> {
+    let learnt = recipe.data.iter().filter(|(name, _)| recipe.trains_on(name));
+    learnt.map(|(name, source)| (name.clone(), source.clone())).collect()
+}
+
 /// Whether two recipes take the same steps.
 fn same_run(one: &Recipe, other: &Recipe) -> bool {
     let steps = |recipe: &Recipe| Recipe {
+        data: learnt(recipe),
+        // It ends a run or does not.
+        tolerance: 0.0,
         evaluation: Default::default(),
         checkpoints: Default::default(),
         spikes: Default::default(),

@@ -83,7 +83,7 @@ impl Encoder<'_> {
         let mut written = String::new();
         for (nth, turn) in turns.iter().enumerate() {
             let answer = turn.answer.trim();
-            if turn.text.trim().is_empty() || answer.is_empty() {
+            if self.said(&turn.text).is_empty() || answer.is_empty() {
                 return Err(refuse("a question and an answer need text"));
             }
             messages.push(Message::user(turn.text.as_str()));
@@ -115,7 +115,12 @@ impl Encoder<'_> {
     /// # Errors
     /// Those of the tokenizer.
     pub fn question(&self, text: &str) -> Result<Vec<u32>> {
-        self.ids(text.replace(self.template.image_token(), " ").trim(), true)
+        self.ids(&self.said(text), true)
+    }
+
+    /// A question without the places of images.
+    fn said(&self, text: &str) -> String {
+        text.replace(self.template.image_token(), " ").trim().to_owned()
     }
 
     /// A rendered prompt, as a model that is used reads it.
@@ -229,6 +234,16 @@ mod tests {
         let mut sample = sample(false);
         sample.questions[0].answer = " ".into();
         let error = encoder.examples(&sample, &[&sample.questions[0]], None).unwrap_err().to_string();
+        assert_eq!(error, "sample one: a question and an answer need text");
+    }
+
+    #[test]
+    fn a_question_of_nothing_but_the_picture_is_named() {
+        let (tokenizer, template) = (tokenizer(), template());
+        let encoder = Encoder { tokenizer: &tokenizer, template: &template, end_token: 0 };
+        let mut sample = sample(false);
+        sample.questions[0].text = " <image>\n".into();
+        let error = encoder.examples(&sample, &[&sample.questions[0]], Some(0)).unwrap_err().to_string();
         assert_eq!(error, "sample one: a question and an answer need text");
     }
 }

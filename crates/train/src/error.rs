@@ -86,6 +86,9 @@ pub enum TrainError {
         /// What was wrong with the last.
         reason: String,
     },
+    /// The thread that prepares data panicked.
+    #[error("the data thread ended before the run: {0}")]
+    DataThread(String),
     /// The tokenizer failed.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
@@ -150,6 +153,7 @@ impl TrainError {
                 | TrainError::Model(ModelError::Tensor(_))
                 | TrainError::Diverged { .. }
                 | TrainError::Gradients { .. }
+                | TrainError::DataThread(_)
         )
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! A backward pass counts as one forward pass for the gradient of the input and one for that of the weights. Parts that are
 //! frozen and stand before everything that is trained have none of the two; a frozen language model hands the gradient
-//! on to the visual tokens and has the first. Adapters are products beside its own, of the weights' number of elements; the
-//! pass over a question that a compressor reads runs them as well, without a gradient.
+//! on to the visual tokens and has the first. Adapters are products beside its own, of the weights' number of elements. The
+//! pass over a question that a compressor reads has both where the language model is trained, the first where adapters
+//! are, and runs forward alone where nothing in it is.
 //!
 //! Hours are FLOPs over the rate of the steps that were tried, which is told beside them.
 
@@ -16,6 +17,7 @@ use foveate_law::cost::{Dtype, Stage as CostStage, Workload};
 use foveate_model::vlm::Vlm;
 use serde::Serialize;
 
+use crate::evaluate::ready;
 use crate::feed::{Feed, FeedState, Prepared};
 use crate::ladder::Rungs;
 use crate::recipe::{Group, Recipe, Stage};
@@ -67,8 +69,9 @@ pub struct StageEstimate {
 /// Estimates a recipe with its student. Nothing of the student is changed.
 ///
 /// # Errors
-/// Whatever would stop the run at its first steps.
+/// Whatever would stop the run at its first steps or at an evaluation.
 pub fn estimate(recipe: &Recipe, student: &Student, threads: usize) -> Result<Estimate> {
+    ready(recipe, &student.vlm(&[])?)?;
     let mut stages = Vec::new();
     let mut first = 0;
     for (index, stage) in recipe.stages.iter().enumerate() {
@@ -155,6 +158,13 @@ pub fn step_flops(
     let language_passes = if trains(Group::Language) { 3.0 } else { 2.0 };
     let connector_passes = if trains(Group::Compressor) || trains(Group::Projector) { 3.0 } else { 1.0 };
     let adapter_passes = if trains(Group::Adapters) { 3.0 } else { 2.0 };
+    // Of the pass over a question and of the adapters in it: nothing stands before it that would need a gradient.
+    let (question_passes, question_adapter_passes) = match (trains(Group::Language), trains(Group::Adapters))
+    {
+        (true, _) => (3.0, 1.0),
+        (false, true) => (2.0, 3.0),
+        (false, false) => (1.0, 1.0),
+    };
     let adapters = parameters.values().filter(|parameter| parameter.group == Group::Adapters);
     // Of one token, forward.
     let adapter_flops = 2.0 * adapters.map(|parameter| parameter.variable.elem_count()).sum::<usize>() as f64;
@@ -168,7 +178,8 @@ pub fn step_flops(
                 flops += connector_passes * (cost.compressor_flops(*visual)? + cost.projector_flops(*visual));
                 if vlm.compressor().reads_question() {
                     let question = example.question.len();
-                    flops += cost.question_flops(question)? + adapter_flops * question as f64;
+                    flops += question_passes * cost.question_flops(question)?;
+                    flops += question_adapter_passes * adapter_flops * question as f64;
                 }
             }
             let visual = if example.picture.is_some() { *visual } else { 0 };

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use candle_core::DType;
 use foveate_data::dataset::DataSource;
-use foveate_data::{Family, Order, Question, Stream, Tolerance};
+use foveate_data::{Family, Order, Question, Sample, Stream, Tolerance};
 use foveate_model::vlm::{FamilyHead, FittedHead, Vlm};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +88,31 @@ pub fn questions(source: &DataSource, pick: Pick) -> Result<Vec<Question>> {
     let order = Order::Shuffled { seed: pick.seed, epoch: 0 };
     // What is broken was counted by whoever looked at the pictures.
     let samples = Stream::new(source, order, Tolerance { fraction: 1.0 }).filter_map(std::result::Result::ok);
-    Ok(samples.flat_map(|sample| sample.questions.into_iter().take(pick.each)).take(pick.most).collect())
+    let some = |sample: Sample| {
+        let some = sample.some_questions(pick.each, pick.seed);
+        some.into_iter().map(|(_, question)| question.clone()).collect::<Vec<_>>()
+    };
+    Ok(samples.flat_map(some).take(pick.most).collect())
+}
+
+/// Whether the data of a recipe's `[families]` are there and of two families; a recipe without that table is ready.
+///
+/// # Errors
+/// A dataset that cannot be opened; questions of one family alone.
+pub(crate) fn ready(recipe: &Recipe) -> Result<()> {
+    let Some((labelled, _)) = Labelled::of(recipe)? else { return Ok(()) };
+    classes(&labelled.train)?;
+    Ok(())
+}
+
+/// The families of some questions, two at least.
+fn classes(questions: &[Question]) -> Result<Vec<Family>> {
+    let classes: BTreeSet<Family> = questions.iter().map(|question| question.family).collect();
+    if classes.len() < 2 {
+        let found = classes.first().map_or("no family", |family| family.name());
+        return Err(TrainError::field("families.data", found, "questions of two families"));
+    }
+    Ok(classes.into_iter().collect())
 }
 
 /// Turns the text of a question into the tokens that a compressor reads.
@@ -107,12 +131,7 @@ pub fn fit(
     threads: usize,
 ) -> Result<FamilyHead> {
     let Labelled { train, validation } = labelled;
-    let classes: Vec<Family> =
-        train.iter().map(|question| question.family).collect::<BTreeSet<_>>().into_iter().collect();
-    if classes.len() < 2 {
-        let found = classes.first().map_or("no family", |family| family.name());
-        return Err(TrainError::field("families.data", found, "questions of two families"));
-    }
+    let classes = classes(train)?;
     // Generated questions come again and again: each text passes the language model once.
     let texts: Vec<&str> = train
         .iter()

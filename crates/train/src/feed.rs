@@ -94,7 +94,7 @@ impl Feed {
         let sources = names.into_iter().map(open).collect::<Result<BTreeMap<_, _>>>()?;
         let visual = recipe.stages.iter().flat_map(|stage| &stage.ladder).map(|(tokens, _)| *tokens).max();
         Ok(Feed {
-            most_tokens: student.network().config().text.context.saturating_sub(visual.unwrap_or(0)),
+            most_tokens: room(student, visual.unwrap_or(0)),
             grid: student.network().config().vision.as_ref().map_or(0, |vision| vision.grid().rows),
             broken: Vec::new(),
             tokenizer: student.tokenizer.clone(),
@@ -176,13 +176,15 @@ impl Feed {
                 began += 1;
             }
             let Some(stream) = self.streams.get_mut(name) else { continue };
-            let before = stream.skipped().examples.len();
-            let next = stream.next();
+            let read = stream.read();
             place.position = Stream::position(stream);
-            place.skipped = stream.skipped().count;
-            self.broken.extend(stream.skipped().examples.iter().skip(before).cloned());
-            match next {
-                Some(sample) => return Ok(sample?),
+            match read {
+                Some(Ok(sample)) => return Ok(sample),
+                Some(Err(broken)) => {
+                    self.broken.push(broken.to_string());
+                    stream.report_broken(&broken)?;
+                    place.skipped = stream.skipped().count;
+                }
                 None if began > 1 => {
                     return Err(TrainError::field(format!("data.{name}"), "empty", "a dataset with samples"));
                 }
@@ -210,13 +212,7 @@ impl Feed {
             Encoder { tokenizer: &self.tokenizer, template: &self.template, end_token: self.end_token };
         let examples = encoder.examples(sample, &chosen, pixels.as_ref().map(|_| picture));
         let examples = examples.map_err(|error| unusable(sample, error))?;
-        let tokens = |example: &Example| example.slots.iter().filter(|slot| **slot != Slot::Image).count();
-        let longest = examples.iter().map(tokens).max().unwrap_or(0);
-        if longest > self.most_tokens {
-            let most = self.most_tokens;
-            let reason = format!("{longest} tokens of text; beside the visual ones there is room for {most}");
-            return Err(unusable(sample, reason));
-        }
+        fits(sample, &examples, self.most_tokens)?;
         Ok(Usable { pixels, examples, patches: None })
     }
 
@@ -255,6 +251,26 @@ pub(crate) fn unusable(sample: &Sample, reason: impl ToString) -> SampleError {
     SampleError::Record { place: sample.name.clone(), reason: reason.to_string() }
 }
 
+/// Tokens that an example may have besides `visual` visual ones.
+pub(crate) fn room(student: &Student, visual: usize) -> usize {
+    student.network().config().text.context.saturating_sub(visual)
+}
+
+/// Refuses a sample that became an example of more than `most` tokens of text.
+pub(crate) fn fits(
+    sample: &Sample,
+    examples: &[Example],
+    most: usize,
+) -> std::result::Result<(), SampleError> {
+    let tokens = |example: &Example| example.slots.iter().filter(|slot| **slot != Slot::Image).count();
+    let longest = examples.iter().map(tokens).max().unwrap_or(0);
+    if longest > most {
+        let reason = format!("{longest} tokens of text; beside the visual ones there is room for {most}");
+        return Err(unusable(sample, reason));
+    }
+    Ok(())
+}
+
 /// The pixels of a sample's picture, where it has one.
 pub(crate) fn see(
     preprocessor: &Preprocessor,
@@ -273,7 +289,7 @@ pub(crate) fn stack(pixels: &[Pixels]) -> Result<Option<Tensor>> {
     Ok(Some(Tensor::from_vec(values, shape, &Device::Cpu)?))
 }
 
-/// Steps that are prepared on another thread, which ends with this.
+/// Steps that are prepared on another thread, which ends with this. It ends behind the last step, or behind an error.
 pub struct Ahead {
     receive: Option<Receiver<Result<Prepared>>>,
     thread: Option<JoinHandle<()>>,
@@ -283,7 +299,13 @@ impl Iterator for Ahead {
     type Item = Result<Prepared>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.receive.as_ref()?.recv().ok()
+        if let Ok(prepared) = self.receive.as_ref()?.recv() {
+            return Some(prepared);
+        }
+        let panic = self.thread.take()?.join().err()?;
+        let told = panic.downcast_ref::<&str>().map(|told| (*told).to_owned());
+        let told = told.or_else(|| panic.downcast_ref::<String>().cloned());
+        Some(Err(TrainError::DataThread(told.unwrap_or_else(|| "it does not say why".to_owned()))))
     }
 }
 
@@ -291,8 +313,27 @@ impl Drop for Ahead {
     fn drop(&mut self) {
         self.receive = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there was seen as an end of the data here.
+            // Nobody waits for its data any more; a panic there changes nothing.
             _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_thread_that_dies_is_not_the_users_fault() {
+        let (send, receive) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            drop(send);
+            panic!("torn")
+        });
+        let mut ahead = Ahead { receive: Some(receive), thread: Some(thread) };
+        let error = ahead.next().unwrap().unwrap_err();
+        assert!(!error.is_users() && error.to_string().contains("torn"), "{error}");
+        assert!(ahead.next().is_none());
     }
 }

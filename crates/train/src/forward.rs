@@ -40,14 +40,35 @@ pub fn features(vlm: &Vlm, pixels: &Tensor) -> Result<Features> {
     Ok(features)
 }
 
+/// The vectors of the questions about pictures, `[rows with pictures, D]`: one pass of the language model for each, whatever
+/// the number of visual tokens. `None` if no row shows a picture or the compressor reads no question.
+///
+/// # Errors
+/// A question without tokens or longer than the model's context.
+pub fn question_vectors(vlm: &Vlm, examples: &[Example]) -> Result<Option<Tensor>> {
+    if !vlm.compressor().reads_question() {
+        return Ok(None);
+    }
+    // The rows that show a picture are the same whatever the number of visual tokens.
+    let batch = Batch::new(examples, 1);
+    let questions: Vec<&[u32]> =
+        batch.pictures.iter().map(|(row, _)| examples[*row].question.as_slice()).collect();
+    if questions.is_empty() {
+        return Ok(None);
+    }
+    // A language model that is trained learns here to say what a question asks for.
+    Ok(Some(vlm.question_vectors(&questions)?))
+}
+
 /// The visual tokens of each row of `batch` that shows a picture, `[rows with pictures, V, D]`; `None` if none does.
+/// `questions` is what [`question_vectors`] gives for the examples of the batch.
 ///
 /// # Errors
 /// A number of visual tokens that the compressor does not offer.
 pub fn visual_tokens(
     vlm: &Vlm,
     features: &Features,
-    examples: &[Example],
+    questions: Option<&Tensor>,
     batch: &Batch,
     visual_tokens: usize,
 ) -> Result<Option<Tensor>> {
@@ -67,22 +88,23 @@ pub fn visual_tokens(
     }
     let asked = Asked::new(batch);
     let mut shown = features.rows(&asked.pictures)?; // [pictures, patches, d]
-    if compressor.reads_question() {
-        let question = |nth: &usize| examples[batch.pictures[*nth].0].question.as_slice();
-        let questions: Vec<&[u32]> = asked.questions.iter().map(question).collect();
-        // A language model that is trained learns here to say what a question asks for.
-        shown = shown.with_questions(vlm.question_vectors(&questions)?)?;
+    if let Some(questions) = questions {
+        shown = shown.with_questions(picked(questions, &asked.questions)?)?; // [pictures · most, D]
     }
     let mut tokens = compressor.compress(&shown, Budget::Tokens(visual_tokens))?.tokens; // [pictures or · most, V, d]
     if compressor.placement() == Placement::BeforeProjector {
         tokens = vlm.project(&tokens)?;
     }
-    let places = if compressor.reads_question() { &asked.with_question } else { &asked.without };
-    if places.iter().copied().eq(0..tokens.dim(0)? as u32) {
-        return Ok(Some(tokens));
+    let places = if questions.is_some() { &asked.with_question } else { &asked.without };
+    Ok(Some(picked(&tokens, places)?)) // [rows, V, d]
+}
+
+/// Some rows of a tensor in another order; the tensor itself where they are all of them in theirs.
+fn picked(tensor: &Tensor, rows: &[u32]) -> Result<Tensor> {
+    if rows.iter().copied().eq(0..tensor.dim(0)? as u32) {
+        return Ok(tensor.clone());
     }
-    let places = Tensor::new(places.as_slice(), &Device::Cpu)?;
-    Ok(Some(tokens.index_select(&places, 0)?)) // [rows, V, d]
+    Ok(tensor.contiguous()?.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?)
 }
 
 /// The rows of a batch that show a picture, sorted by the picture.
@@ -92,7 +114,7 @@ struct Asked {
     pictures: Vec<usize>,
     /// For each picture in turn equally many of the rows that show it, as numbers of [`Batch::pictures`]: its first one is
     /// repeated where it has fewer than the picture with most.
-    questions: Vec<usize>,
+    questions: Vec<u32>,
     /// Where each row finds its result if there is one for each of `questions`.
     with_question: Vec<u32>,
     /// The same if there is one for each of `pictures`.
@@ -115,8 +137,8 @@ impl Asked {
             rows_of[at].push(row);
         }
         let most = rows_of.iter().map(Vec::len).max().unwrap_or(0);
-        let filled = |rows: &Vec<usize>| -> Vec<usize> {
-            (0..most).map(|nth| rows.get(nth).copied().unwrap_or(rows[0])).collect()
+        let filled = |rows: &Vec<usize>| -> Vec<u32> {
+            (0..most).map(|nth| rows.get(nth).copied().unwrap_or(rows[0]) as u32).collect()
         };
         Asked {
             questions: rows_of.iter().flat_map(filled).collect(),
@@ -137,8 +159,22 @@ pub fn scores(
     examples: &[Example],
     visual: usize,
 ) -> Result<(Batch, Tensor)> {
+    scores_asked(vlm, features, examples, question_vectors(vlm, examples)?.as_ref(), visual)
+}
+
+/// The same where the vectors of the questions, as [`question_vectors`] gives them, are there already.
+///
+/// # Errors
+/// As [`scores`].
+pub fn scores_asked(
+    vlm: &Vlm,
+    features: &Features,
+    examples: &[Example],
+    questions: Option<&Tensor>,
+    visual: usize,
+) -> Result<(Batch, Tensor)> {
     let batch = Batch::new(examples, visual);
-    let images = visual_tokens(vlm, features, examples, &batch, visual)?;
+    let images = visual_tokens(vlm, features, questions, &batch, visual)?;
     let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
     let tokens = vlm.decoder().embed(&tokens)?.squeeze(0)?; // [tokens, D]
     let bank = Batch::bank(&tokens, images.as_ref())?; // [tokens + pictures · V, D]
@@ -301,6 +337,31 @@ mod tests {
         // Equally many for each, in order: nothing is moved.
         let asked = shown(&[0, 0, 1, 1]);
         assert_eq!((asked.questions, asked.with_question), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn each_question_passes_the_language_model_once() {
+        let vlm = vlm();
+        // Three questions about one picture, one about another, and a row without a picture.
+        let mut examples = vec![
+            example(0, &[10, 11], &[20]),
+            example(1, &[12, 13, 14, 15], &[22]),
+            example(0, &[16], &[23]),
+            example(0, &[17, 18], &[24]),
+        ];
+        let questions = question_vectors(&vlm, &examples).unwrap().unwrap();
+        assert_eq!(questions.dim(0).unwrap(), 4, "no pass for what fills up");
+        // At every number of visual tokens they are what the pass of each would give.
+        let features = features(&vlm, &pixels(&vlm, 2)).unwrap();
+        for visual in [1, 4] {
+            let kept = scores_asked(&vlm, &features, &examples, Some(&questions), visual).unwrap().1;
+            let anew = scores(&vlm, &features, &examples, visual).unwrap().1;
+            assert_eq!(kept.to_vec2::<f32>().unwrap(), anew.to_vec2::<f32>().unwrap());
+        }
+        let text = Example { picture: None, question: vec![9], slots: vec![Slot::Given(1), Slot::Answer(2)] };
+        assert!(question_vectors(&vlm, std::slice::from_ref(&text)).unwrap().is_none());
+        examples.insert(1, text);
+        assert_eq!(question_vectors(&vlm, &examples).unwrap().unwrap().dim(0).unwrap(), 4);
     }
 
     #[test]

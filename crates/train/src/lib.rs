@@ -32,6 +32,7 @@ pub mod forward;
 pub mod gradients;
 pub mod initialise;
 pub mod ladder;
+mod lock;
 pub mod log;
 pub mod optimiser;
 mod parallel;

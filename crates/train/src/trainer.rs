@@ -9,11 +9,12 @@ use std::time::Instant;
 use candle_core::Tensor;
 use foveate_model::vlm::Vlm;
 
-use crate::checkpoint::{Checkpoints, State};
-use crate::evaluate::{Score, evaluate};
+use crate::checkpoint::{Checkpoints, Material, State};
+use crate::evaluate::{Score, Settings, evaluate, ready};
 use crate::features::FeatureCache;
 use crate::feed::{Feed, Part, Prepared};
 use crate::ladder::Rungs;
+use crate::lock::Lock;
 use crate::log::{Event, Log, Observer, StepReport};
 use crate::optimiser::{self, AdamW, Update};
 use crate::recipe::{Group, Recipe};
@@ -43,9 +44,12 @@ pub struct Trainer {
     student: Student,
     optimiser: AdamW,
     state: State,
+    /// The step of the last checkpoint.
+    saved: u64,
     folder: PathBuf,
     checkpoints: Checkpoints,
     threads: usize,
+    _lock: Lock,
 }
 
 /// The gradients of one step, by the name of the parameter.
@@ -63,10 +67,11 @@ pub struct Computed {
 
 impl Trainer {
     /// A run in `folder`: a new one, or with `resume` the one that is there, from its last checkpoint on. `threads` work on
-    /// the parts of a step at the same time; results do not depend on their number.
+    /// the parts of a step at the same time; results do not depend on their number. As long as this lives no other run can have
+    /// the folder.
     ///
     /// # Errors
-    /// A folder with another run or, with `resume`, a checkpoint that cannot be used.
+    /// A folder with another run or, with `resume`, a checkpoint that cannot be used; a dataset that cannot be opened.
     pub fn new(
         recipe: Recipe,
         student: Student,
@@ -74,14 +79,16 @@ impl Trainer {
         resume: bool,
         threads: usize,
     ) -> Result<Trainer> {
+        let lock = Lock::of(folder)?;
         let checkpoints = Checkpoints::open(&folder.join("checkpoints"))?;
-        let resumed = if resume { checkpoints.resume(&student, &recipe)? } else { None };
         if !resume && let Some(step) = checkpoints.steps()?.last() {
             let reason =
                 format!("holds a run of {step} steps; go on with it (resume), or choose another folder");
             return Err(TrainError::checkpoint(folder, reason));
         }
-        let (state, optimiser) = resumed.unwrap_or_else(|| {
+        let material = Material::of(&recipe, &student)?;
+        let resumed = if resume { checkpoints.resume(&student, &recipe, &material)? } else { None };
+        let (mut state, optimiser) = resumed.unwrap_or_else(|| {
             let state = State {
                 step: 0,
                 feed: BTreeMap::new(),
@@ -90,11 +97,22 @@ impl Trainer {
                 seconds: 0.0,
                 questions: 0,
                 recipe: recipe.clone(),
+                material: None,
             };
             (state, AdamW::default())
         });
-        let folder = folder.to_owned();
-        Ok(Trainer { recipe: Arc::new(recipe), student, optimiser, state, folder, checkpoints, threads })
+        state.material = Some(material);
+        Ok(Trainer {
+            recipe: Arc::new(recipe),
+            student,
+            optimiser,
+            saved: state.step,
+            state,
+            folder: folder.to_owned(),
+            checkpoints,
+            threads,
+            _lock: lock,
+        })
     }
 
     /// The model.
@@ -112,10 +130,12 @@ impl Trainer {
         (self.state.seconds, self.state.questions)
     }
 
-    /// Runs to the end, or until `interrupt` is set: then the step at hand is finished and the run is saved.
+    /// Runs to the end, or until `interrupt` is set: then the step at hand is finished, or an evaluation given up, and the run
+    /// is saved.
     ///
     /// # Errors
-    /// Whatever stops it; the last checkpoint is then whole.
+    /// Whatever stops it; the last checkpoint is then whole. Data that end a run, of training or of an evaluation, lose no
+    /// step.
     pub fn run(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let recipe = self.recipe.clone();
         let end = recipe.steps();
@@ -124,23 +144,30 @@ impl Trainer {
         let rungs = (0..recipe.stages.len())
             .map(|index| Rungs::of(&recipe, index, vlm.compressor(), vlm.grid()))
             .collect::<Result<Vec<_>>>()?;
+        ready(&recipe, &vlm)?;
         let mut log = Log::open(&self.folder, self.state.step)?;
         let feed = Feed::new(recipe.clone(), &self.student, self.state.feed.clone())?;
         let mut data = feed.ahead(self.state.step, end)?;
         let mut current: Option<InStage> = None;
         let mut recent: Vec<f64> = Vec::new();
-        let mut saved = self.state.step;
-        // A run that was killed while it evaluated: its last checkpoint is whole.
-        self.evaluate(&mut log, observer)?;
+        // A run that was stopped while it evaluated: its last checkpoint is whole.
+        if !self.evaluate(&mut log, observer, interrupt)? {
+            return Ok(Outcome::Interrupted { step: self.state.step });
+        }
         while let Some((index, within)) = recipe.stage_of(self.state.step) {
             let started = Instant::now();
             let stage = match current.take().filter(|stage| stage.index == index) {
                 Some(stage) => stage,
                 None => InStage::enter(&recipe, index, &self.student, &self.folder, &rungs[index])?,
             };
-            let prepared = data
-                .next()
-                .unwrap_or_else(|| Err(TrainError::field("data", "ended", "data for every step")))?;
+            let prepared = match data.next() {
+                Some(Ok(prepared)) => prepared,
+                ended => {
+                    self.save(observer)?;
+                    let early = || TrainError::DataThread("no step came".to_owned());
+                    return Err(ended.and_then(Result::err).unwrap_or_else(early));
+                }
+            };
             let waited = started.elapsed().as_secs_f64();
             let mut report = self.take(&stage, within, &prepared)?;
             current = Some(stage);
@@ -156,37 +183,62 @@ impl Trainer {
             let done = step == end;
             let interrupted = interrupt.load(Ordering::Relaxed);
             if done || interrupted || step.is_multiple_of(recipe.checkpoints.every) {
-                self.save()?;
-                saved = step;
-                observer.on(Event::Saved { step });
+                self.save(observer)?;
             }
             if interrupted && !done {
                 return Ok(Outcome::Interrupted { step });
             }
-            self.evaluate(&mut log, observer)?;
+            if !self.evaluate(&mut log, observer, interrupt)? {
+                return Ok(Outcome::Interrupted { step });
+            }
         }
-        debug_assert!(saved == self.state.step);
-        let scores = log.scores_at(end).unwrap_or_default().to_vec();
+        debug_assert!(self.saved == self.state.step);
+        let scores = log.scores_at(end, &Settings::of(&recipe)).unwrap_or_default().to_vec();
         Ok(Outcome::Finished(scores))
     }
 
-    /// The scores that are due after the steps done, unless the log has them already.
-    fn evaluate(&self, log: &mut Log, observer: &mut dyn Observer) -> Result<()> {
-        let (step, evaluation) = (self.state.step, &self.recipe.evaluation);
-        let every = evaluation.every > 0 && step.is_multiple_of(evaluation.every);
-        let due = evaluation.questions > 0 && step > 0 && (step == self.recipe.steps() || every);
-        if due && log.scores_at(step).is_none() {
-            let scores = evaluate(&self.recipe, &self.student, self.threads)?;
-            log.evaluation(step, &scores)?;
-            observer.on(Event::Evaluated { step, scores: &scores });
+    /// The scores that are due after the steps done. Whether the run may go on: where it may not, and where it cannot, the
+    /// steps so far are saved.
+    fn evaluate(
+        &mut self,
+        log: &mut Log,
+        observer: &mut dyn Observer,
+        interrupt: &AtomicBool,
+    ) -> Result<bool> {
+        let scored = self.score(log, observer, interrupt);
+        if !matches!(scored, Ok(true)) {
+            self.save(observer)?;
         }
-        Ok(())
+        scored
     }
 
-    fn save(&mut self) -> Result<()> {
+    /// The scores that are due, unless the log has them already; `false` where `interrupt` came before they were found.
+    fn score(&self, log: &mut Log, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<bool> {
+        let (step, evaluation) = (self.state.step, &self.recipe.evaluation);
+        let settings = Settings::of(&self.recipe);
+        let every = evaluation.every > 0 && step.is_multiple_of(evaluation.every);
+        let due = evaluation.questions > 0 && step > 0 && (step == self.recipe.steps() || every);
+        if due && log.scores_at(step, &settings).is_none() {
+            let found = evaluate(&self.recipe, &self.student, self.threads, interrupt)?;
+            let Some(found) = found else { return Ok(false) };
+            log.evaluation(step, &settings, &found)?;
+            observer.on(Event::Evaluated { step, scores: &found.scores, broken: &found.broken });
+        }
+        Ok(true)
+    }
+
+    /// Saves the steps that no checkpoint has yet.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.step;
+        if step == self.saved {
+            return Ok(());
+        }
         let updates = self.optimiser.moments().iter().map(|(name, moments)| (name.clone(), moments.steps));
         self.state.updates = updates.collect();
-        self.checkpoints.save(&self.student, &self.optimiser, &self.state, self.recipe.checkpoints.keep)
+        self.checkpoints.save(&self.student, &self.optimiser, &self.state, self.recipe.checkpoints.keep)?;
+        self.saved = step;
+        observer.on(Event::Saved { step });
+        Ok(())
     }
 
     /// One step: computes, judges, changes the weights unless the guard says no.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Args;
+use foveate_data::baseline::Report;
 use foveate_law::plot::Unit;
 use foveate_train::TrainError;
 use foveate_train::card;
@@ -33,9 +34,9 @@ use crate::text::table;
 ///
 /// The run lives in a folder: `log.jsonl` and an event file for TensorBoard, `checkpoints`, and at the end `model`, which
 /// every other command opens, with a model card in it. Ctrl-C, SIGTERM and a hang-up finish the step at hand, save the run and
-/// end with exit code 128 and the signal's number (130, 143, 129); whatever else stops it, --resume goes on from its last
-/// checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each stage, throws them away and prints
-/// FLOPs, memory and hours.
+/// end with exit code 128 and the signal's number (130, 143, 129), unless they are ignored, as nohup has it; whatever else stops
+/// it, --resume goes on from its last checkpoint and ends with the same weights, bit for bit. --dry-run takes three steps of each
+/// stage, throws them away and prints FLOPs, memory and hours.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file; see recipes/.
@@ -106,12 +107,14 @@ impl Arguments {
         let mut trainer = Trainer::new(recipe.clone(), student, &folder, self.resume, threads)?;
         let stop = Stop::listen();
         let mut progress = Progress::new(recipe.steps(), trainer.step());
+        progress.scores = !self.json;
         let ended = trainer.run(&mut progress, &stop.asked);
         progress.bar.finish_and_clear();
         let ended = ended?;
         let (seconds, questions) = trainer.spent();
         let (trained_parameters, parameters) = trainer.student().sizes();
         let interrupted = matches!(ended, Ended::Interrupted { .. });
+        let mut baselines = BTreeMap::new();
         let (model, scores) = match ended {
             Ended::Finished(scores) => {
                 let model = folder.join("model");
@@ -119,6 +122,7 @@ impl Arguments {
                 let families = families::export(&recipe, trainer.student(), &model, threads)?;
                 // A run that was over already scores nothing; the card that it wrote then knows more.
                 if !scores.is_empty() || !model.join("README.md").exists() {
+                    baselines = card::baselines(&recipe)?;
                     let facts = card::Facts {
                         recipe: &recipe,
                         text: &text,
@@ -128,7 +132,7 @@ impl Arguments {
                         questions,
                         threads,
                         scores: &scores,
-                        baselines: &card::baselines(&recipe)?,
+                        baselines: &baselines,
                         families: families.as_ref(),
                         program: concat!("foveate ", env!("CARGO_PKG_VERSION")),
                         commit: option_env!("FOVEATE_COMMIT"),
@@ -156,7 +160,7 @@ impl Arguments {
         if self.json {
             print_json(&document)?
         } else {
-            print(&told(&document))?
+            print(&told(&document, &baselines))?
         }
         if interrupted { Err(Failure::Stopped { signal: stop.signal() }) } else { Ok(()) }
     }
@@ -190,7 +194,8 @@ struct Stop {
 impl Stop {
     fn listen() -> Stop {
         let stop = Stop { asked: Arc::default(), number: Arc::default() };
-        for signal in SIGNALS {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        for signal in SIGNALS.into_iter().filter(|signal| !ignores(&status, *signal)) {
             // In this order when one comes. Without a handler it ends the program at once, and the last checkpoint is what
             // remains.
             _ = flag::register_conditional_default(signal, stop.asked.clone())
@@ -208,9 +213,18 @@ impl Stop {
     }
 }
 
-/// A bar on a terminal's standard error, above it a line for each evaluation.
+/// Whether the process with this `/proc/PID/status` ignores a signal: whoever started it wanted that, `nohup` for one.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A bar on a terminal's standard error, above it a line for each score; without a terminal the lines alone.
 pub(super) struct Progress {
     pub(super) bar: ProgressBar,
+    /// Whether scores are told.
+    scores: bool,
 }
 
 impl Progress {
@@ -221,7 +235,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}") {
             bar.set_style(style);
         }
-        Progress { bar }
+        Progress { bar, scores: true }
     }
 }
 
@@ -251,10 +265,13 @@ impl Observer for Progress {
                     self.say(format!("step {} skipped: {reason}", report.step));
                 }
             }
-            Event::Evaluated { step, scores } => {
-                for score in scores {
+            Event::Evaluated { step, scores, broken } => {
+                for broken in broken {
+                    self.say(format!("left out: {broken}"));
+                }
+                for score in scores.iter().filter(|_| self.scores) {
                     let (data, tokens, part) = (&score.data, score.visual_tokens, 100.0 * score.accuracy());
-                    self.bar.println(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
+                    self.say(format!("step {step}: {data} with {tokens} visual tokens {part:.1} %"));
                 }
             }
             _ => {}
@@ -262,7 +279,8 @@ impl Observer for Progress {
     }
 }
 
-fn told(document: &Document) -> String {
+/// The end of a run in words; `baselines` is by dataset what can be answered without looking.
+fn told(document: &Document, baselines: &BTreeMap<String, Report>) -> String {
     let Document { step, steps, questions, seconds, trained_parameters, parameters, .. } = document;
     let mut text = format!(
         "{}: {step} of {steps} steps, {questions} questions in {:.1} minutes; {trained_parameters} of {parameters} \
@@ -271,12 +289,15 @@ fn told(document: &Document) -> String {
         seconds / 60.0
     );
     if !document.scores.is_empty() {
+        let percent = |part: f64| format!("{:.1} %", 100.0 * part);
         let row = |row: &ScoreRow| {
-            let right = format!("{:.1} %", 100.0 * row.accuracy);
-            vec![row.data.clone(), row.visual_tokens.to_string(), right, row.questions.to_string()]
+            let blind = baselines.get(&row.data).map(|report| percent(report.overall.best()));
+            let (right, questions) = (percent(row.accuracy), row.questions.to_string());
+            let blind = blind.unwrap_or_else(|| "–".to_owned());
+            vec![row.data.clone(), row.visual_tokens.to_string(), right, blind, questions]
         };
         let rows: Vec<Vec<String>> = document.scores.iter().map(row).collect();
-        text += &table(&["data", "visual tokens", "right", "questions"], &rows, 1);
+        text += &table(&["data", "visual tokens", "right", "question only", "questions"], &rows, 1);
         text.push('\n');
     }
     text + &match &document.model {

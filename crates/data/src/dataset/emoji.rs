@@ -2,6 +2,7 @@
 //! `emoji.json`, images of 64 pixels in `img/SET/64/`, or sheets in `img/SET/sheets/` whose cells have a border of one
 //! pixel. Transparent pixels are painted over white.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -74,7 +75,10 @@ pub struct Emoji {
 
 impl Emoji {
     /// From the folder of the unpacked or installed package. Emoji that the set has no drawing of are left out, and so
-    /// are those of the `categories` given (such as "Flags"; see `categories.json` of the package).
+    /// are those of the categories `without` (such as "Flags"; see `categories.json` of the package).
+    ///
+    /// # Errors
+    /// A folder that is not laid out so; a category that there is not.
     pub fn open(
         path: &Path,
         set: EmojiSet,
@@ -85,12 +89,25 @@ impl Emoji {
         let index = files.first_of(&["emoji.json".to_owned(), "package/emoji.json".to_owned()])?;
         let folder = index.trim_end_matches("emoji.json").to_owned();
         let records = Records::open(&files, &index)?;
-        let kept = |index: &u32| match records.get::<Record>(*index as usize) {
-            Ok(record) => record.has(set) && !without.contains(&record.category.as_str()),
-            // Stays, to be counted as broken.
-            Err(_) => true,
-        };
-        let indices = (0..records.len() as u32).filter(kept).collect();
+        let mut categories = BTreeSet::new();
+        let mut indices = Vec::new();
+        for index in 0..records.len() as u32 {
+            let kept = match records.get::<Record>(index as usize) {
+                Ok(record) => {
+                    let kept = record.has(set) && !without.contains(&record.category.as_str());
+                    categories.insert(record.category);
+                    kept
+                }
+                // Stays, to be counted as broken.
+                Err(_) => true,
+            };
+            indices.extend(kept.then_some(index));
+        }
+        if let Some(unknown) = without.iter().find(|name| !categories.contains(**name)) {
+            let known = categories.into_iter().collect::<Vec<_>>().join(", ");
+            let reason = format!("has no category {unknown:?} to leave out; it has {known}");
+            return Err(DatasetError::Layout { path: path.to_path_buf(), reason });
+        }
         let root = format!("{folder}img/{}", set.name());
         let sheet = match images {
             EmojiImages::Files => None,

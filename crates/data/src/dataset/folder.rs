@@ -31,23 +31,45 @@ struct Record {
     image: String,
     group: Option<String>,
     questions: Option<Vec<Asked>>,
-    #[serde(flatten)]
-    one: Option<Asked>,
+    question: Option<String>,
+    answer: Option<Answer>,
+    /// Of all questions of the record that have none of their own.
+    skill: Option<String>,
+    family: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Asked {
     question: String,
-    answer: String,
+    answer: Answer,
     skill: Option<String>,
     family: Option<String>,
+}
+
+/// A text, or what other programs write for one.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an answer is a text, a number, true or false")]
+enum Answer {
+    Text(String),
+    Number(serde_json::Number),
+    Truth(bool),
+}
+
+impl Answer {
+    fn text(self) -> String {
+        match self {
+            Answer::Text(text) => text,
+            Answer::Number(number) => number.to_string(),
+            Answer::Truth(truth) => if truth { "yes" } else { "no" }.to_owned(),
+        }
+    }
 }
 
 impl Asked {
     fn read(self) -> Result<Question, crate::UnknownName> {
         let skill = self.skill.map_or(Ok(Skill::Open), |name| name.parse())?;
         let family = self.family.map_or(Ok(skill.family()), |name| name.parse())?;
-        Ok(Question { family, ..Question::new(self.question, self.answer, skill) })
+        Ok(Question { family, ..Question::new(self.question, self.answer.text(), skill) })
     }
 }
 
@@ -71,12 +93,27 @@ impl Source for Folder {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, SampleError> {
-        let Record { image, group, questions, one } = self.records.get(index)?;
-        let asked: Vec<Asked> = questions.into_iter().flatten().chain(one).collect();
-        if asked.is_empty() {
-            let reason =
-                "asks nothing; expected \"question\" and \"answer\", or a list \"questions\" of those";
-            return Err(self.records.wrong(index, reason));
+        let Record { image, group, questions, question, answer, skill, family } = self.records.get(index)?;
+        let mut asked: Vec<Asked> = questions.into_iter().flatten().collect();
+        match (question, answer) {
+            (Some(question), Some(answer)) => {
+                asked.push(Asked { question, answer, skill: None, family: None })
+            }
+            (None, None) if !asked.is_empty() => {}
+            (None, None) => {
+                let reason =
+                    "asks nothing; expected \"question\" and \"answer\", or a list \"questions\" of those";
+                return Err(self.records.wrong(index, reason));
+            }
+            (question, _) => {
+                let (has, lacks) =
+                    if question.is_some() { ("question", "answer") } else { ("answer", "question") };
+                return Err(self.records.wrong(index, format!("has {has:?} and no {lacks:?}")));
+            }
+        }
+        for asked in &mut asked {
+            asked.skill = asked.skill.take().or_else(|| skill.clone());
+            asked.family = asked.family.take().or_else(|| family.clone());
         }
         let questions = asked.into_iter().map(Asked::read).collect::<Result<_, _>>();
         let questions = questions.map_err(|error| self.records.wrong(index, error.to_string()))?;

@@ -15,7 +15,7 @@ use crate::stream::{SampleError, Source};
 
 const PLACEHOLDER: &str = "<image>";
 
-/// Conversations about images, or in text alone.
+/// Conversations about an image each, or in text alone.
 pub struct Llava {
     name: String,
     images: Arc<Files>,
@@ -71,6 +71,10 @@ impl Source for Llava {
                 format!("has {} turns; expected questions and answers in pairs", conversations.len());
             return Err(self.records.wrong(index, reason));
         }
+        let (places, images) = (places(&conversations), usize::from(image.is_some()));
+        if places > images {
+            return Err(self.records.wrong(index, format!("shows {places} images, and names {images}")));
+        }
         let mut questions = Vec::with_capacity(conversations.len() / 2);
         for pair in conversations.chunks_exact(2) {
             if (pair[0].from.as_str(), pair[1].from.as_str()) != ("human", "gpt") {
@@ -83,13 +87,19 @@ impl Source for Llava {
             let text = pair[0].value.replace(PLACEHOLDER, "");
             questions.push(Question::new(text.trim(), pair[1].value.trim(), Skill::Open));
         }
-        let name = self.records.place(index);
         Ok(Sample {
-            group: image.clone().unwrap_or_else(|| name.clone()),
-            name,
+            // What is said, wherever the file lies.
+            group: image.clone().unwrap_or_else(|| questions[0].text.clone()),
+            name: self.records.place(index),
             picture: image.map(|image| self.images.picture(&image, false)),
             questions,
             conversation: true,
         })
     }
+}
+
+/// Images that a conversation wants to show.
+fn places(conversations: &[Turn]) -> usize {
+    let people = conversations.iter().filter(|turn| turn.from == "human");
+    people.map(|turn| turn.value.matches(PLACEHOLDER).count()).sum()
 }

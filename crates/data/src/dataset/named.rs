@@ -1,6 +1,6 @@
 //! Datasets as recipes of training and plans of evaluation name them, and how they are opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,38 @@ pub enum ShownPart {
     HeldOut,
 }
 
+impl Kind {
+    /// Whether a sample may be in both: the same files, or pictures of one seed, however many there are and whatever is asked.
+    fn shares_samples(&self, other: &Kind) -> bool {
+        match (self, other) {
+            (
+                Kind::Scenes { split, seed, most_objects, .. },
+                Kind::Scenes { split: other_split, seed: other_seed, most_objects: other_most, .. },
+            ) => (split, seed, most_objects) == (other_split, other_seed, other_most),
+            (Kind::Texts { split, seed, .. }, Kind::Texts { split: other_split, seed: other_seed, .. }) => {
+                (split, seed) == (other_split, other_seed)
+            }
+            (Kind::Llava { json, .. }, Kind::Llava { json: other, .. }) => same_file(json, other),
+            (Kind::EasyVqa { path, split }, Kind::EasyVqa { path: other, split: other_split })
+            | (Kind::Nlvr { path, split }, Kind::Nlvr { path: other, split: other_split })
+            | (Kind::TextLines { path, split }, Kind::TextLines { path: other, split: other_split }) => {
+                split == other_split && same_file(path, other)
+            }
+            (Kind::Emoji { path, set, .. }, Kind::Emoji { path: other, set: other_set, .. }) => {
+                set == other_set && same_file(path, other)
+            }
+            (Kind::Folder { path }, Kind::Folder { path: other }) => same_file(path, other),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two paths lead to one place, as far as the disk can tell.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.components().collect());
+    place(one) == place(other)
+}
+
 impl DataSource {
     /// Whether it is there to measure on, not to learn from.
     pub fn held_out(&self) -> bool {
@@ -173,7 +205,7 @@ impl DataSource {
         let apart = sides.is_some_and(|(one, other)| {
             one.fraction == other.fraction && one.seed == other.seed && one.part != other.part
         });
-        self.kind == other.kind && !apart
+        self.kind.shares_samples(&other.kind) && !apart
     }
 
     /// Opens it. `questions` are asked about each generated picture.

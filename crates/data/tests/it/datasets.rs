@@ -247,6 +247,9 @@ fn emoji_from_files_and_from_a_sheet() {
     let rose = cells.sample(1).unwrap();
     assert_eq!((rose.questions[0].answer.as_str(), first_pixel(&rose)), ("rose", [10, 20, 30]));
     assert!(Emoji::open(folder.path(), EmojiSet::Twitter, from_sheet, &[]).is_err());
+    let misspelt =
+        Emoji::open(folder.path(), EmojiSet::Google, from_sheet, &["flags"]).err().unwrap().to_string();
+    assert!(misspelt.contains("no category \"flags\"") && misspelt.contains("Flags"), "{misspelt}");
     let outside = folder.path().join("img/google/sheets/20.png");
     RgbaImage::new(22, 22).save(outside).unwrap();
     let cells = Emoji::open(folder.path(), EmojiSet::Google, from_sheet, &[]).unwrap();
@@ -279,6 +282,69 @@ fn a_folder_with_records_of_ones_own() {
         found[2].as_ref().unwrap_err().contains("record 3: skill \"ocr\" is unknown; known are exist, count")
     );
     assert!(found[3].as_ref().unwrap_err().contains("record 4: asks nothing"));
+}
+
+#[test]
+fn answers_of_other_programs_and_halves_of_a_question() {
+    let folder = tempdir().unwrap();
+    png(&folder.path().join("a.png"), 4, [5, 5, 5, 255]);
+    let records = [
+        r#""question": "How many?", "answer": 2"#,
+        r#""question": "How much?", "answer": -0.5"#,
+        r#""question": "Is it?", "answer": true"#,
+        r#""questions": [{"question": "One?", "answer": "1"}], "question": "Two?", "answer": 2, "skill": "count""#,
+        r#""question": "Which?", "answer": ["a"]"#,
+        r#""question": "Which?""#,
+        r#""answer": "a""#,
+    ];
+    let lines = records.map(|record| format!("{{\"image\": \"a.png\", {record}}}"));
+    text(&folder.path().join("metadata.jsonl"), &lines.join("\n"));
+    let found = samples(&Folder::open(folder.path()).unwrap());
+    let asked = |nth: usize| asked(found[nth].as_ref().unwrap());
+    assert_eq!(asked(0), [("How many?", "2")]);
+    assert_eq!(asked(1), [("How much?", "-0.5")]);
+    assert_eq!(asked(2), [("Is it?", "yes")]);
+    assert_eq!(asked(3), [("One?", "1"), ("Two?", "2")]);
+    let skills = found[3].as_ref().unwrap().questions.iter().map(|question| question.skill);
+    assert!(skills.eq([Skill::Count; 2]), "the record's skill is that of its questions");
+    for (nth, told) in [
+        (4, "a text, a number, true or false"),
+        (5, "has \"question\" and no \"answer\""),
+        (6, "no \"question\""),
+    ] {
+        let error = found[nth].as_ref().unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn a_conversation_shows_no_image_that_it_does_not_name() {
+    let folder = tempdir().unwrap();
+    let record = |image: &str, said: &str| {
+        let answer = r#"{"from": "gpt", "value": "Red."}"#;
+        format!(r#"{{{image}"conversations": [{{"from": "human", "value": "{said}"}}, {answer}]}}"#)
+    };
+    let records = [
+        record("", r"<image>\nWhat colour is the bus?"),
+        record(r#""image": "a.png", "#, r"<image><image>\nWhich is it?"),
+        record(r#""image": "a.png", "#, "What is it?"),
+        record("", "What is red?"),
+    ];
+    let cut = |name: &str, order: [usize; 4]| {
+        let ordered: Vec<&str> = order.iter().map(|nth| records[*nth].as_str()).collect();
+        let path = folder.path().join(name);
+        text(&path, &format!("[{}]", ordered.join(", ")));
+        let found = samples(&Llava::open(&path, folder.path()).unwrap());
+        let groups: std::collections::BTreeSet<String> =
+            found.iter().filter_map(|sample| Some(sample.as_ref().ok()?.group.clone())).collect();
+        (found, groups)
+    };
+    let (found, groups) = cut("mix.json", [0, 1, 2, 3]);
+    assert!(found[0].as_ref().unwrap_err().contains("1: shows 1 images, and names 0"));
+    assert!(found[1].as_ref().unwrap_err().contains("2: shows 2 images, and names 1"));
+    assert!(found[2].as_ref().unwrap().picture.is_some() && found[3].as_ref().unwrap().picture.is_none());
+    // Cuts are made by group: wherever the file lies, whatever its order.
+    assert_eq!(groups, cut("elsewhere/other.json", [3, 2, 1, 0]).1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use events::{EventFile, Scalar, read_events};
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::Score;
+use crate::evaluate::{Evaluated, Score, Settings};
 use crate::recipe::Group;
 use crate::{Result, TrainError, atomic};
 
@@ -62,6 +62,8 @@ pub enum Event<'a> {
         step: u64,
         /// One for each dataset and number of visual tokens.
         scores: &'a [Score],
+        /// Why samples were left out.
+        broken: &'a [String],
     },
     /// The run was saved.
     Saved {
@@ -86,7 +88,22 @@ impl Observer for () {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Line<'a> {
     Step(std::borrow::Cow<'a, StepReport>),
-    Evaluation { step: u64, scores: std::borrow::Cow<'a, [Score]> },
+    Evaluation {
+        step: u64,
+        scores: std::borrow::Cow<'a, [Score]>,
+        /// Absent in logs of older programs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<Settings>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        broken: Vec<String>,
+    },
+}
+
+/// An evaluation that the log has.
+struct Noted {
+    step: u64,
+    settings: Option<Settings>,
+    scores: Vec<Score>,
 }
 
 /// The files of a run's log.
@@ -94,8 +111,8 @@ pub struct Log {
     path: PathBuf,
     lines: File,
     events: EventFile,
-    /// The last evaluation: after how many steps, and what it found.
-    evaluated: Option<(u64, Vec<Score>)>,
+    /// The last evaluation.
+    evaluated: Option<Noted>,
 }
 
 impl Log {
@@ -118,7 +135,9 @@ impl Log {
             let kept: String = text.lines().filter(is_before).flat_map(|line| [line, "\n"]).collect();
             atomic::replace_bytes(&path, kept.as_bytes())?;
             evaluated = kept.lines().rev().find_map(|line| match serde_json::from_str(line).ok()? {
-                Line::Evaluation { step, scores } => Some((step, scores.into_owned())),
+                Line::Evaluation { step, scores, settings, .. } => {
+                    Some(Noted { step, settings, scores: scores.into_owned() })
+                }
                 Line::Step(_) => None,
             });
         }
@@ -127,9 +146,11 @@ impl Log {
         Ok(Log { path, lines, events: EventFile::create(folder, step)?, evaluated })
     }
 
-    /// What an evaluation after `step` steps found, where it is the last that was noted.
-    pub fn scores_at(&self, step: u64) -> Option<&[Score]> {
-        self.evaluated.as_ref().filter(|(of, _)| *of == step).map(|(_, scores)| scores.as_slice())
+    /// What an evaluation after `step` steps found, where it is the last that was noted and, as far as is known, had these
+    /// settings.
+    pub fn scores_at(&self, step: u64, settings: &Settings) -> Option<&[Score]> {
+        let noted = self.evaluated.as_ref().filter(|noted| noted.step == step)?;
+        noted.settings.as_ref().is_none_or(|of| of == settings).then_some(noted.scores.as_slice())
     }
 
     /// Notes a step.
@@ -151,9 +172,15 @@ impl Log {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn evaluation(&mut self, step: u64, scores: &[Score]) -> Result<()> {
-        self.line(&Line::Evaluation { step, scores: std::borrow::Cow::Borrowed(scores) })?;
-        self.evaluated = Some((step, scores.to_vec()));
+    pub fn evaluation(&mut self, step: u64, settings: &Settings, found: &Evaluated) -> Result<()> {
+        let Evaluated { scores, broken } = found;
+        self.line(&Line::Evaluation {
+            step,
+            scores: std::borrow::Cow::Borrowed(scores.as_slice()),
+            settings: Some(settings.clone()),
+            broken: broken.clone(),
+        })?;
+        self.evaluated = Some(Noted { step, settings: Some(settings.clone()), scores: scores.clone() });
         let scalar = |score: &Score| {
             let place = format!("{}/{} tokens", score.data, score.visual_tokens);
             [(format!("accuracy/{place}"), score.accuracy()), (format!("loss/{place}"), score.loss)]

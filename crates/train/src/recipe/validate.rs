@@ -103,6 +103,10 @@ impl Recipe {
                 let field = format!("data.{name}.side");
                 check(&field, side, (32..=4096).contains(&side), "32 to 4096 pixels")?;
             }
+            if let Kind::Scenes { questions: Some(0), captions: false, .. } = source.kind {
+                let allowed = "1 or more where there are no captions: nothing else is asked";
+                return Err(TrainError::field(format!("data.{name}.questions"), 0, allowed));
+            }
             if let Kind::Scenes { most_objects, captions, .. } = source.kind {
                 let field = format!("data.{name}.most_objects");
                 check(&field, most_objects, (1..=8).contains(&most_objects), "1 to 8")?;

@@ -12,7 +12,7 @@ use tokenizers::Tokenizer;
 
 use super::Student;
 use crate::recipe::{Group, ImageSteps};
-use crate::tokenizer::{END_TOKEN, IMAGE_TOKEN};
+use crate::tokenizer::IMAGE_TOKEN;
 use crate::{Result, TrainError, atomic};
 
 /// How numbers are stored.
@@ -81,21 +81,27 @@ impl Student {
     }
 }
 
-/// The files of a tokenizer of our own.
+/// The files of the tokenizer of a language model from scratch, whose answers end with `end`.
 pub(super) fn tokenizer_json(
     tokenizer: &Tokenizer,
+    end: Option<&str>,
     template: &str,
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<()> {
     let text = tokenizer.to_string(true).map_err(|error| TrainError::Tokenizer(error.to_string()))?;
     files.insert("tokenizer.json".to_owned(), text.into_bytes());
-    let config = json!({
+    let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": END_TOKEN,
-        "image_token": IMAGE_TOKEN,
         "chat_template": template,
         "clean_up_tokenization_spaces": false,
     });
+    // A word that the tokenizer does not know would be added to it by whoever reads this.
+    let known = tokenizer.token_to_id(IMAGE_TOKEN).map(|_| IMAGE_TOKEN);
+    for (name, token) in [("eos_token", end), ("image_token", known)] {
+        if let Some(token) = token {
+            config[name] = token.into();
+        }
+    }
     files.insert("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes());
     Ok(())
 }

@@ -146,6 +146,15 @@ fn open_gguf(path: &Path, dtype: Dtype) -> Result<Published> {
     })
 }
 
+/// What ends an answer of a language model from scratch, as its tokenizer writes it; `None` where it knows no such token.
+pub(super) fn end_text(table: &toml::Table, tokenizer: &Tokenizer) -> Option<String> {
+    let Some(given) = table.get("eos_token_id") else {
+        return tokenizer.token_to_id(END_TOKEN).map(|_| END_TOKEN.to_owned());
+    };
+    let first = given.as_array().map_or(Some(given), |several| several.first());
+    tokenizer.id_to_token(u32::try_from(first?.as_integer()?).ok()?)
+}
+
 /// A language model whose weights start from `seed`.
 pub(super) fn fresh(
     table: &toml::Table,

@@ -12,7 +12,6 @@ use super::export::{processor_json, tokenizer_json};
 use super::network::{Network, Trained};
 use super::{Resolver, Student, language, tower};
 use crate::recipe::{Recipe, Source, Tokens};
-use crate::tokenizer::END_TOKEN;
 use crate::{Result, TrainError};
 
 pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tokenizer>) -> Result<Student> {
@@ -46,12 +45,16 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     if let Some(published) = &mut published {
         published.reworded(given.as_deref(), parts.template.as_deref(), &tokenizer)?;
     }
+    let end = match &parts.language {
+        Source::Fresh(table) => language::end_text(table, &tokenizer),
+        Source::From(_) => None,
+    };
     let template = match (&parts.template, published.as_mut()) {
         (_, Some(published)) => published.template.take().ok_or_else(|| {
             TrainError::field("parts.template", "missing", "needed: the language model has none")
         })?,
         (Some(source), None) => {
-            let special = BTreeMap::from([("eos_token".to_owned(), END_TOKEN.to_owned())]);
+            let special = end.iter().map(|end| ("eos_token".to_owned(), end.clone())).collect();
             ChatTemplate::from_jinja("parts.template", source, special)?
         }
         (None, None) => return Err(TrainError::field("parts.template", "missing", "needed")),
@@ -63,7 +66,8 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
             (published.config, published.part, published.end_token)
         }
         (None, Source::Fresh(table)) => {
-            tokenizer_json(&tokenizer, parts.template.as_deref().unwrap_or_default(), &mut files)?;
+            let template = parts.template.as_deref().unwrap_or_default();
+            tokenizer_json(&tokenizer, end.as_deref(), template, &mut files)?;
             let (config, part) = language::fresh(table, recipe.seed, vocabulary, &tokenizer)?;
             (config, part, None)
         }

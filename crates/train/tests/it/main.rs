@@ -1,8 +1,10 @@
 //! Training as a whole: tiny models, real runs.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod evaluation;
 mod families;
 mod frozen;
+mod going_on;
 mod halves;
 mod parts;
 mod patches;

@@ -44,6 +44,24 @@ fn student(recipe: &Recipe) -> Student {
     Student::new(recipe, &|word| Ok(fixture(word))).unwrap()
 }
 
+/// A language model from scratch that takes over the words of another one.
+#[test]
+fn a_given_tokenizer_says_what_ends_an_answer_and_where_pictures_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for (tokenizer, image) in [("llava-1.5", Some("<image>")), ("compressed-quecc", None)] {
+        let given = format!("parts.tokenizer={{ from = '{tokenizer}' }}");
+        let changes = [given.as_str(), "parts.language.fresh.eos_token_id=2"];
+        let student = student(&halves::recipe(folder.path(), &changes));
+        assert_eq!(student.end_token, 2);
+        let out = folder.path().join(tokenizer);
+        student.save(&out, Storage::F32, Scope::Whole).unwrap();
+        let config = std::fs::read_to_string(out.join("tokenizer_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["eos_token"], "</s>");
+        assert_eq!(config.get("image_token").and_then(|token| token.as_str()), image);
+    }
+}
+
 fn apart(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
 }

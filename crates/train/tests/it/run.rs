@@ -191,6 +191,10 @@ fn an_interrupted_run_saves_itself_and_a_folder_holds_one_run() {
     let mut trainer = Trainer::new(recipe.clone(), halves::student(&recipe), &run, false, 1).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(true)).unwrap();
     assert_eq!(outcome, Outcome::Interrupted { step: 1 });
+    // As long as it is there nobody else writes to its folder.
+    let beside = Trainer::new(recipe.clone(), halves::student(&recipe), &run, true, 1);
+    assert!(beside.err().unwrap().to_string().contains("another run is at work there"));
+    drop(trainer);
     let again = Trainer::new(recipe.clone(), halves::student(&recipe), &run, false, 1);
     assert!(again.err().unwrap().to_string().contains("holds a run of 1 steps"));
     let other = halves::recipe(folder.path(), &["seed=4"]);
@@ -201,5 +205,5 @@ fn an_interrupted_run_saves_itself_and_a_folder_holds_one_run() {
     assert_eq!(resumed.step(), 1);
     resumed.run(&mut (), &AtomicBool::new(false)).unwrap();
     assert_eq!(resumed.step(), 12);
-    evaluate(&recipe, resumed.student(), 1).unwrap();
+    evaluate(&recipe, resumed.student(), 1, &AtomicBool::new(false)).unwrap();
 }
