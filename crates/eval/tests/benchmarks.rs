@@ -425,6 +425,7 @@ fn pictures_inside_of_parquet_are_read_when_they_are_looked_at() {
 
     // By whatever it was written with: pandas takes Snappy, Polars zstd.
     let plain = std::fs::read(&path).unwrap();
+    let expected = [0, 1, 3].map(|nth| (nth, task.items[nth].pictures[0].image().unwrap()));
     for by in [
         Compression::SNAPPY,
         Compression::ZSTD(ZstdLevel::default()),
@@ -438,9 +439,8 @@ fn pictures_inside_of_parquet_are_read_when_they_are_looked_at() {
         for (found, item) in again.items.iter().zip(&task.items) {
             assert_eq!((&found.question, &found.expected), (&item.question, &item.expected), "{by}");
         }
-        for nth in [0, 1, 3] {
-            let [found, expected] = [&again, &task].map(|task| task.items[nth].pictures[0].image().unwrap());
-            assert_eq!(found.as_rgb(), expected.as_rgb(), "{by}");
+        for (nth, picture) in &expected {
+            assert_eq!(again.items[*nth].pictures[0].image().unwrap().as_rgb(), picture.as_rgb(), "{by}");
         }
     }
 

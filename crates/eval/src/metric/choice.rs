@@ -25,7 +25,7 @@ pub fn chosen(answer: &str, options: &[String]) -> Option<usize> {
     let (bare, normal) = (answer.trim(), normalise(answer));
     let is = |option: &String| !bare.is_empty() && option.trim() == bare;
     let same = |option: &String| !normal.is_empty() && normalise(option) == normal;
-    letter_alone(bare, options.len())
+    letter_alone(answer, options.len())
         .or_else(|| only(options, is))
         .or_else(|| only(options, same))
         .or_else(|| by_letter(answer, options.len()))
@@ -33,19 +33,18 @@ pub fn chosen(answer: &str, options: &[String]) -> Option<usize> {
 }
 
 /// The option of an answer that is one letter; options may be letters themselves, and questions ask for the letter in front.
-fn letter_alone(bare: &str, options: usize) -> Option<usize> {
-    let mut characters = bare.chars();
-    let (Some(only), None) = (characters.next(), characters.next()) else { return None };
-    let option = (only.to_ascii_uppercase() as usize).checked_sub('A' as usize)?;
-    (option < options.min(26)).then_some(option)
+fn letter_alone(answer: &str, options: usize) -> Option<usize> {
+    match words(answer).as_slice() {
+        [word] => word.option(options),
+        _ => None,
+    }
 }
 
 fn by_letter(answer: &str, options: usize) -> Option<usize> {
     let words: Vec<Word> = words(answer);
     let first = words.first()?;
-    // "A cat is shown" begins with an article, "A" and "A." with a letter.
-    let alone = words.len() == 1;
-    if let Some(option) = first.option(options).filter(|_| alone || first.marked) {
+    // "A cat is shown" begins with an article, "A. cat" with a letter.
+    if let Some(option) = first.option(options).filter(|_| first.marked) {
         return Some(option);
     }
     let behind = words.windows(3).find(|three| {
@@ -71,7 +70,10 @@ struct Word {
 
 impl Word {
     fn option(&self, options: usize) -> Option<usize> {
-        letter_alone(&self.text, options)
+        let mut characters = self.text.chars();
+        let (Some(only), None) = (characters.next(), characters.next()) else { return None };
+        let option = (only.to_ascii_uppercase() as usize).checked_sub('A' as usize)?;
+        (option < options.min(26)).then_some(option)
     }
 }
 
