@@ -31,7 +31,8 @@ pub fn measured(folders: &[PathBuf], compressor: &str, run: Option<&str>) -> Res
             files.extend(journal::read_folder(folder)?);
             continue;
         }
-        let (sweep, answers) = (Folder::at(folder), Answers::open(&Folder::at(folder))?);
+        let sweep = Folder::at(folder);
+        let answers = Answers::open(&sweep)?;
         for cell in answers.cells()? {
             let (header, samples) = answers.of(&cell)?;
             files.push((sweep.samples(&cell), header, samples));

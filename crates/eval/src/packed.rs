@@ -70,13 +70,14 @@ impl Answers {
     /// A cell without samples; a file that cannot be read.
     pub fn of(&self, cell: &str) -> Result<Content> {
         let path = self.folder.samples(cell);
-        let own = path.is_file().then(|| journal::read(&path));
-        match (self.packed.get(cell), own) {
-            (Some(packed), None) => Ok(packed.clone()),
-            (Some(packed), Some(own)) => own.map(|own| if own.1.is_empty() { packed.clone() } else { own }),
-            (None, Some(own)) => own,
-            (None, None) => journal::read(&path),
+        let Some(packed) = self.packed.get(cell) else { return journal::read(&path) };
+        if path.is_file() {
+            let own = journal::read(&path)?;
+            if !own.1.is_empty() {
+                return Ok(own);
+            }
         }
+        Ok(packed.clone())
     }
 
     /// The cells that have samples, packed or not.
