@@ -12,7 +12,7 @@ export interface Model {
     context: number;
     compressor: string | null;
     ladder: Ladder | null;
-    image_size: number | null;
+    image_size: number | [number, number] | null;
   };
 }
 

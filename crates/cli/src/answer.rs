@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 use foveate_compress::Method;
-use foveate_law::cost::{Dtype, Workload};
+use foveate_law::cost::{Dtype, ImageSize, Workload};
 use foveate_model::generate::{Finish, GenerateOptions, Generated, Session};
 use serde::Serialize;
 
@@ -20,8 +20,8 @@ pub(crate) struct Answer {
     answer: String,
     model: String,
     pub(crate) compressor: Method,
-    /// Side of the pictures that the tower reads, in pixels; `null` for a model without sight.
-    pub(crate) image_size: Option<usize>,
+    /// The pictures that the tower reads, in pixels; `null` for a model without sight.
+    pub(crate) image_size: Option<ImageSize>,
     /// Positions that stand for images.
     pub(crate) visual_tokens: usize,
     /// All other positions of the prompt.

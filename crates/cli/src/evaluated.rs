@@ -215,7 +215,7 @@ fn likeliest(
 fn side(model: &Model, budget: Option<Budget>) -> Result<usize, Failure> {
     let tower = model.seeing()?.vlm().tower().config();
     let patch = tower.dimensions("vision tower").patch;
-    let most = tower.image_size() / patch;
+    let most = tower.grid().rows.min(tower.grid().columns);
     let root = match budget {
         Some(Budget::Tokens(tokens)) => (1..=most).find(|root| root * root == tokens),
         _ => None,

@@ -61,7 +61,7 @@ fn half_a_billion_parameters_over_fifty_one_tokens_cost_a_twentieth_of_a_teraflo
 #[test]
 fn every_stage_of_a_small_model_by_hand() {
     let (mut tower, mut llm) = clip_and("vicuna-7b");
-    (tower.image_size, tower.patch, tower.hidden, tower.heads) = (4, 2, 4, 2);
+    (tower.image_size, tower.patch, tower.hidden, tower.heads) = (4.into(), 2, 4, 2);
     (tower.intermediate, tower.layers) = (8, 2);
     (llm.vocab, llm.hidden, llm.intermediate, llm.layers) = (10, 4, 8, 1);
     (llm.heads, llm.kv_heads, llm.head_dim) = (2, 1, 2);

@@ -176,6 +176,7 @@ fn taken(parts: &Parts) -> Vec<(&'static str, &str)> {
     if let Some(Tokens::From(word)) = &parts.tokenizer {
         taken.push(("tokenizer", word));
     }
+    taken.extend(parts.start.as_ref().map(|word| ("compressor, projector and adapters", word.as_str())));
     taken
 }
 

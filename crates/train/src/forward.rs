@@ -228,6 +228,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
 
+    use foveate_model::vision::ImageSize;
+
     use super::*;
     use crate::encode::Slot;
 
@@ -237,10 +239,10 @@ mod tests {
     }
 
     fn pixels(vlm: &Vlm, pictures: usize) -> Tensor {
-        let side = vlm.tower().config().image_size();
-        let count = pictures * 3 * side * side;
+        let ImageSize { height, width } = vlm.tower().config().image_size();
+        let count = pictures * 3 * height * width;
         let values: Vec<f32> = (0..count).map(|at| ((at * 37 % 101) as f32) / 50.0 - 1.0).collect();
-        Tensor::from_vec(values, (pictures, 3, side, side), &Device::Cpu).unwrap()
+        Tensor::from_vec(values, (pictures, 3, height, width), &Device::Cpu).unwrap()
     }
 
     fn example(picture: usize, question: &[u32], answer: &[u32]) -> Example {

@@ -126,8 +126,13 @@ pub(super) fn measured(model: &Model) -> Result<Meter, Failure> {
         let fewest =
             offered.into_iter().filter(|tokens| vlm.check_budget(Budget::Tokens(*tokens)).is_ok()).min();
         let budget = fewest.map_or(Budget::Adaptive, Budget::Tokens);
-        let side = u32::try_from(vlm.tower().config().image_size()).unwrap_or(1).max(1);
-        let seen = model.look(&[Image::filled(side, side, [127; 3])], QUESTION, Some(budget))?;
+        let size = vlm.tower().config().image_size();
+        let length = |pixels: usize| u32::try_from(pixels).unwrap_or(1).max(1);
+        let seen = model.look(
+            &[Image::filled(length(size.width), length(size.height), [127; 3])],
+            QUESTION,
+            Some(budget),
+        )?;
         let rows: Vec<_> = seen.iter().map(|seen| seen.view.rows.clone()).collect();
         let asked = model.prompt(&one_question(None, QUESTION), &rows)?;
         let options = GenerateOptions {

@@ -274,7 +274,7 @@ fn decode_image(subject: &Subject) -> Result<Duration, Failure> {
     });
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Jpeg).map_err(failed)?;
-    let side = subject.tower.as_ref().map_or(224, |tower| tower.config().image_size());
+    let side = subject.tower.as_ref().map_or(224, |tower| tower.config().image_size().height);
     let preprocessor = Preprocessor::clip(u32::try_from(side).unwrap_or(u32::MAX));
     let started = std::time::Instant::now();
     let image = decode_bytes("a made-up photo", bytes.get_ref(), &Limits::default())?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use clap::Args;
 use foveate_compress::{Budget, Method};
 use foveate_data::image::Image;
+use foveate_law::cost::ImageSize;
 use foveate_law::plot::Unit;
 use foveate_model::generate::{GenerateOptions, Session};
 use indicatif::ProgressBar;
@@ -121,12 +122,17 @@ impl Arguments {
     }
 }
 
+/// The side of a square, else height and width.
+fn pixels(size: ImageSize) -> String {
+    size.side().map_or_else(|| size.to_string(), |side| side.to_string())
+}
+
 fn table(answers: &[Answer]) -> String {
     let milliseconds = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
     let row = |answer: &Answer| {
         let ms = &answer.ms;
         let stages = [ms.tower, ms.query, ms.compress, ms.project, ms.prefill, ms.first_token];
-        let size = answer.image_size.map_or_else(String::new, |size| size.to_string());
+        let size = answer.image_size.map_or_else(String::new, pixels);
         let mut cells = vec![answer.compressor.to_string(), size, answer.visual_tokens.to_string()];
         cells.extend(stages.map(milliseconds));
         cells.push(ms.decode_per_token.map_or_else(|| "–".to_owned(), milliseconds));

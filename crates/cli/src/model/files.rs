@@ -220,7 +220,7 @@ impl Place {
                 let preprocessor = Preprocessor {
                     mean: encoder.mean,
                     std: encoder.standard_deviation,
-                    pad_to_square: true,
+                    pad_to: Some(Size::square(1)),
                     ..Preprocessor::clip(side)
                 };
                 template = template.or_else(|| Some(ChatTemplate::vicuna_v1()));
@@ -263,9 +263,10 @@ fn is_original(vlm: &Vlm) -> bool {
     vlm.config().pad_to_square.is_some()
 }
 
+/// CLIP's towers read squares; of anything else the height.
 fn side(vlm: &Vlm) -> u32 {
     // Sizes of configurations are at most 2^20.
-    u32::try_from(vlm.tower().config().image_size()).unwrap_or(u32::MAX)
+    u32::try_from(vlm.tower().config().image_size().height).unwrap_or(u32::MAX)
 }
 
 /// The image processor: that of the folder, else that of the tower, else CLIP's; what the model's own configuration
@@ -293,7 +294,7 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
 /// The image processor with what the model's configuration says about padding and tiles.
 pub(super) fn fitted(mut preprocessor: Preprocessor, config: &VlmConfig) -> Preprocessor {
     if let Some(pad) = config.pad_to_square {
-        preprocessor.pad_to_square = pad;
+        preprocessor.pad_to = pad.then_some(Size::square(1));
     }
     preprocessor.tiling = match &config.layout {
         ImageLayout::Single => None,

@@ -45,11 +45,8 @@ impl Preprocessor {
     /// ```
     pub fn frames(&self, original: Size) -> Vec<Frame> {
         let Some(pinpoints) = &self.tiling else {
-            let square = Size::square(original.height.max(original.width));
-            return match self.pad_to_square {
-                true => vec![padded(original, square).part(self.cropped(square))],
-                false => vec![self.cropped(original)],
-            };
+            let canvas = self.canvas(original);
+            return vec![padded(original, canvas).part(self.cropped(canvas))];
         };
         let side = match self.resize {
             Some(Target::ShortestEdge(edge)) => edge,
@@ -126,12 +123,16 @@ mod tests {
             tiling: Some(vec![Size::new(64, 128), Size::square(128), Size::new(192, 64)]),
             ..Preprocessor::clip(64)
         };
-        let padded = Preprocessor { pad_to_square: true, ..Preprocessor::clip(64) };
+        let padded = Preprocessor { pad_to: Some(Size::square(1)), ..Preprocessor::clip(64) };
+        let wide = Size::new(120, 240);
+        let rectangle =
+            Preprocessor { pad_to: Some(wide), resize: Some(Target::Exact(wide)), ..Preprocessor::siglip(1) };
         let all = [
             Preprocessor::clip(64),
             Preprocessor::siglip(64),
             Preprocessor::dinov2(),
             padded,
+            rectangle,
             smaller,
             tiled,
         ];

@@ -47,8 +47,8 @@ impl Target {
 /// An image processor: which steps it takes. Public fields, so that one step can be changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocessor {
-    /// Pads to a square with the mean colour before anything else (LLaVA-1.5).
-    pub pad_to_square: bool,
+    /// Pads with the mean colour to the aspect of this size before anything else: a square for LLaVA-1.5.
+    pub pad_to: Option<Size>,
     /// Resizes to this.
     pub resize: Option<Target>,
     /// The filter of every resize.
@@ -93,7 +93,7 @@ impl Preprocessor {
     /// CLIP (`CLIPImageProcessor`) for a tower of `side` x `side` pixels: 224 or 336 for the published ones.
     pub fn clip(side: u32) -> Preprocessor {
         Preprocessor {
-            pad_to_square: false,
+            pad_to: None,
             resize: Some(Target::ShortestEdge(side)),
             filter: Filter::Bicubic,
             order: PassOrder::Pillow13,
@@ -160,7 +160,7 @@ impl Preprocessor {
 
     /// LLaVA-1.5: padded to a square with CLIP's mean colour, then CLIP at 336.
     pub fn llava_1_5() -> Preprocessor {
-        Preprocessor { pad_to_square: true, ..Preprocessor::clip(336) }
+        Preprocessor { pad_to: Some(Size::square(1)), ..Preprocessor::clip(336) }
     }
 
     /// LLaVA-NeXT (1.6): CLIP at 336 over the image and over the tiles of its best resolution.
@@ -175,19 +175,33 @@ impl Preprocessor {
         let original = image.size();
         let tables = self.tables();
         let Some(pinpoints) = &self.tiling else {
-            let tile = if self.pad_to_square && original.height != original.width {
-                let square = Size::square(original.height.max(original.width));
-                bounded("padding to a square", square, original)?;
+            let canvas = self.canvas(original);
+            let tile = if canvas == original {
+                self.tile(image, &tables)?
+            } else {
+                bounded("padding", canvas, original)?;
                 // `int(mean * 255)`: cut, not rounded.
                 let colour = self.mean.map(|mean| (mean * 255.0) as u8);
-                self.tile(&pad_centred(image, square, colour), &tables)?
-            } else {
-                self.tile(image, &tables)?
+                self.tile(&pad_centred(image, canvas, colour), &tables)?
             };
             return Ok(Processed { tiles: vec![tile], original, layout: Layout::Single });
         };
         let (tiles, layout) = self.tiles(image, pinpoints, &tables)?;
         Ok(Processed { tiles, original, layout: Layout::AnyResolution(layout) })
+    }
+
+    /// The smallest size of the aspect that is padded to which an image of size `original` fits in; that size itself where
+    /// nothing is padded.
+    pub(super) fn canvas(&self, original: Size) -> Size {
+        let Some(aspect) = self.pad_to.filter(|aspect| aspect.area() > 0) else { return original };
+        let across = |length: u32, times: u32, over: u32| {
+            let exact = (u64::from(length) * u64::from(times)).div_ceil(u64::from(over));
+            u32::try_from(exact).unwrap_or(u32::MAX)
+        };
+        Size {
+            height: original.height.max(across(original.width, aspect.height, aspect.width)),
+            width: original.width.max(across(original.height, aspect.width, aspect.height)),
+        }
     }
 
     /// The whole image squeezed to a square, then the tiles of the best resolution.
@@ -326,6 +340,22 @@ mod tests {
     }
 
     #[test]
+    fn padding_keeps_the_aspect_in_a_rectangle() {
+        let wide = Preprocessor { pad_to: Some(Size::new(84, 336)), ..Preprocessor::siglip(1) };
+        // By hand: four times as wide as high, nothing cut, rounded up.
+        for (from, canvas) in [
+            (Size::new(32, 128), Size::new(32, 128)),
+            (Size::new(32, 100), Size::new(32, 128)),
+            (Size::new(32, 130), Size::new(33, 130)),
+            (Size::new(7, 2), Size::new(7, 28)),
+        ] {
+            assert_eq!(wide.canvas(from), canvas);
+            assert_eq!(Preprocessor::llava_1_5().canvas(from), Size::square(from.height.max(from.width)));
+            assert_eq!(Preprocessor::clip(9).canvas(from), from);
+        }
+    }
+
+    #[test]
     fn a_strip_cannot_ask_for_gigabytes() {
         let strip = Image::filled(65_535, 1, [1, 2, 3]);
         // Only the window that the crop keeps is computed.
@@ -334,7 +364,7 @@ mod tests {
         let error = Preprocessor::llava_1_5().apply(&strip).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "padding to a square makes 65535 x 65535 = 4294836225 pixels of an image of 65535 x 1, at most 134217728 \
+            "padding makes 65535 x 65535 = 4294836225 pixels of an image of 65535 x 1, at most 134217728 \
              are allowed"
         );
         let whole = Preprocessor { crop: None, ..Preprocessor::clip(336) };

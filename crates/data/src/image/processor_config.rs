@@ -1,4 +1,5 @@
-//! `preprocessor_config.json`: which processor, and its fields, with that class's defaults for those left out.
+//! `preprocessor_config.json`: which processor, and its fields, with that class's defaults for those left out. One is of
+//! our own, for models that foveate trained: SigLIP's whose `do_pad` keeps the aspect, in whatever rectangle `size` is.
 //!
 //! transformers 5 writes the same fields under `image_processor` in `processor_config.json`; both are read.
 
@@ -12,7 +13,7 @@ use super::error::PreprocessError;
 use super::preprocess::{CLIP_MEAN, CLIP_STD, Preprocessor, Target};
 use super::resize::Filter;
 
-/// A processor class of transformers.
+/// A processor class of transformers, or ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Clip,
@@ -20,14 +21,23 @@ enum Class {
     Bit,
     Llava,
     LlavaNext,
+    Foveate,
 }
 
-const CLASSES: [(&str, Class); 5] = [
+impl Class {
+    /// Whether `size` is a height and a width, and nothing is cropped.
+    fn squeezes(self) -> bool {
+        matches!(self, Class::Siglip | Class::Foveate)
+    }
+}
+
+const CLASSES: [(&str, Class); 6] = [
     ("CLIPImageProcessor", Class::Clip),
     ("SiglipImageProcessor", Class::Siglip),
     ("BitImageProcessor", Class::Bit),
     ("LlavaImageProcessor", Class::Llava),
     ("LlavaNextImageProcessor", Class::LlavaNext),
+    ("FoveateImageProcessor", Class::Foveate),
 ];
 
 /// Largest side that a configuration may ask for.
@@ -97,7 +107,7 @@ impl Reader<'_> {
     fn preprocessor(&self, fields: Fields) -> Result<Preprocessor, PreprocessError> {
         let class = self.class(&fields)?;
         let default = match class {
-            Class::Siglip => Preprocessor::siglip(224),
+            Class::Siglip | Class::Foveate => Preprocessor::siglip(224),
             Class::Bit => Preprocessor { mean: CLIP_MEAN, std: CLIP_STD, ..Preprocessor::clip(224) },
             Class::Clip | Class::Llava => Preprocessor::clip(224),
             Class::LlavaNext => {
@@ -110,9 +120,16 @@ impl Reader<'_> {
             resize = Some(self.target(class, size)?);
         }
         let mut crop = default.crop;
-        if let (Some(size), true) = (&fields.crop_size, class != Class::Siglip) {
+        if let (Some(size), true) = (&fields.crop_size, !class.squeezes()) {
             crop = Some(self.exact("crop_size", size)?);
         }
+        let pads = fields.do_pad.unwrap_or(false);
+        let pad_to = match (class, resize) {
+            (Class::Llava, _) => Some(Size::square(1)),
+            (Class::Foveate, Some(Target::Exact(size))) => Some(size),
+            // In LLaVA-NeXT `do_pad` only fills up a batch.
+            _ => None,
+        };
         let tiling = match (&fields.image_grid_pinpoints, class) {
             (Some(pinpoints), Class::LlavaNext) => Some(self.pinpoints(pinpoints)?),
             _ => default.tiling,
@@ -122,8 +139,7 @@ impl Reader<'_> {
             return Err(self.field("image_std", format!("{std:?}"), "numbers other than 0"));
         }
         Ok(Preprocessor {
-            // In LLaVA-NeXT `do_pad` only fills up a batch.
-            pad_to_square: class == Class::Llava && fields.do_pad.unwrap_or(false),
+            pad_to: pad_to.filter(|_| pads),
             resize: resize.filter(|_| fields.do_resize.unwrap_or(true)),
             filter: self.filter(fields.resample.as_ref())?,
             order: default.order,
@@ -159,9 +175,9 @@ impl Reader<'_> {
         value.as_i64().and_then(Filter::from_pillow).ok_or_else(|| self.field("resample", value, allowed))
     }
 
-    /// `size`: a number means the shorter edge, except for SigLIP, which knows only height and width.
+    /// `size`: a number means the shorter edge, except for those that know only height and width.
     fn target(&self, class: Class, size: &Value) -> Result<Target, PreprocessError> {
-        if class != Class::Siglip {
+        if !class.squeezes() {
             let edge =
                 size.get("shortest_edge").filter(|_| size.as_object().is_some_and(|map| map.len() == 1));
             if let Some(edge) = edge.or(Some(size).filter(|size| size.is_number())) {

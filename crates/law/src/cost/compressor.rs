@@ -89,6 +89,7 @@ impl Ladder {
 impl fmt::Display for Ladder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rungs(rungs) if rungs.is_empty() => f.write_str("nothing on this grid"),
             Self::Rungs(rungs) => {
                 let list: Vec<String> = rungs.iter().map(usize::to_string).collect();
                 f.write_str(&list.join(", "))
@@ -121,18 +122,21 @@ impl Compressor {
         !matches!(self, Self::TokenPacker | Self::Mqt)
     }
 
-    /// The numbers of visual tokens it offers on this tower. M3 halves the grid as long as that is exact, at most
-    /// three times, and ends with one token: sides 24, 12, 6, 3, 1 for a 24 × 24 grid. PruMerge keeps V − 1 patches,
-    /// VisionZip the class token, max(1, ⌊V/6⌋) contextual tokens and at least one dominant patch.
+    /// The numbers of visual tokens it offers on this tower. M3, which knows squares alone, halves the grid as long as
+    /// that is exact, at most three times, and ends with one token: sides 24, 12, 6, 3, 1 for a 24 × 24 grid. PruMerge
+    /// keeps V − 1 patches, VisionZip the class token, max(1, ⌊V/6⌋) contextual tokens and at least one dominant patch.
     pub fn ladder(self, tower: &TowerDimensions) -> Ladder {
         let patches = tower.patches();
         match self {
             Self::QueCC | Self::TokenPacker | Self::AveragePooling => Ladder::Rungs(tower.ladder()),
             Self::Mqt => Ladder::Range(1, MQT_QUERIES),
             Self::M3 => {
-                let grid = tower.grid();
+                let (rows, columns) = tower.grid();
+                if rows != columns {
+                    return Ladder::Rungs(Vec::new());
+                }
                 let mut sides: Vec<usize> =
-                    (0..4).filter(|k| grid.is_multiple_of(1 << k)).map(|k| grid >> k).collect();
+                    (0..4).filter(|k| rows.is_multiple_of(1 << k)).map(|k| rows >> k).collect();
                 sides.push(1);
                 sides.dedup();
                 Ladder::Rungs(sides.into_iter().map(|side| side.saturating_mul(side)).collect())

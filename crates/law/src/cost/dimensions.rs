@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{CostError, within},
+    image_size::ImageSize,
     work::Work,
 };
 
@@ -20,12 +21,13 @@ pub struct TowerDimensions {
     /// Other names it answers to, such as its repository.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Side of the square input image in pixels. Pixels beyond the last whole patch are not looked at.
-    pub image_size: usize,
-    /// Side in pixels of the image for which the stored table of positions was made, where it differs from
-    /// `image_size` (DINOv2 stores 518 and interpolates).
+    /// The input image in pixels: the side of a square, or `[height, width]`. Pixels beyond the last whole patch are not
+    /// looked at.
+    pub image_size: ImageSize,
+    /// The image for which the stored table of positions was made, where it differs from `image_size` (DINOv2 stores 518
+    /// and interpolates).
     #[serde(default)]
-    pub position_image_size: Option<usize>,
+    pub position_image_size: Option<ImageSize>,
     /// Side of a patch in pixels.
     pub patch: usize,
     /// Colour channels of the image.
@@ -79,14 +81,15 @@ fn three() -> usize {
 }
 
 impl TowerDimensions {
-    /// Patches along one side, g.
-    pub fn grid(&self) -> usize {
-        self.image_size.checked_div(self.patch).unwrap_or(0)
+    /// Patches from top to bottom and from left to right; twice g for a square.
+    pub fn grid(&self) -> (usize, usize) {
+        self.image_size.grid(self.patch)
     }
 
-    /// Patch tokens, g².
+    /// Patch tokens, g² for a square.
     pub fn patches(&self) -> usize {
-        self.grid().saturating_mul(self.grid())
+        let (rows, columns) = self.grid();
+        rows.saturating_mul(columns)
     }
 
     /// Tokens that the blocks read: patches, class token and registers.
@@ -94,7 +97,8 @@ impl TowerDimensions {
         self.patches().saturating_add(usize::from(self.class_token)).saturating_add(self.register_tokens)
     }
 
-    /// The ladder of visual tokens, (g/k)² for every k that divides g, largest first.
+    /// The ladder of visual tokens, (g/k)² for every k that divides g, largest first. Of a rectangle both sides are divided
+    /// by k.
     ///
     /// ```
     /// use foveate_law::cost::Catalogue;
@@ -103,10 +107,11 @@ impl TowerDimensions {
     /// # Ok::<(), foveate_law::cost::CostError>(())
     /// ```
     pub fn ladder(&self) -> Vec<usize> {
-        let grid = self.grid();
-        let small: Vec<usize> =
-            (1..=grid.isqrt()).filter(|k| grid.is_multiple_of(*k)).flat_map(|k| [k, grid / k]).collect();
-        let mut rungs: Vec<usize> = small.into_iter().map(|side| side.saturating_mul(side)).collect();
+        let (rows, columns) = self.grid();
+        let shared = greatest_common_divisor(rows, columns);
+        let windows =
+            (1..=shared.isqrt()).filter(|k| shared.is_multiple_of(*k)).flat_map(|k| [k, shared / k]);
+        let mut rungs: Vec<usize> = windows.map(|k| (rows / k).saturating_mul(columns / k)).collect();
         rungs.sort_unstable_by(|a, b| b.cmp(a));
         rungs.dedup();
         rungs
@@ -123,10 +128,8 @@ impl TowerDimensions {
         let bias = f64::from(u8::from(self.biases));
         let flag = |on: bool| f64::from(u8::from(on));
         let positions = {
-            let grid =
-                self.position_image_size.unwrap_or(self.image_size).checked_div(self.patch).unwrap_or(0)
-                    as f64;
-            grid * grid + flag(self.class_token)
+            let (rows, columns) = self.position_image_size.unwrap_or(self.image_size).grid(self.patch);
+            rows as f64 * columns as f64 + flag(self.class_token)
         };
         let patch = self.patch_inputs() * d + flag(self.patch_bias) * d;
         let extra_tokens = (flag(self.class_token) + self.register_tokens as f64) * d;
@@ -144,9 +147,9 @@ impl TowerDimensions {
     ///
     /// # Errors
     /// When the size is smaller than a patch or absurdly large.
-    pub fn with_image_size(&self, pixels: usize) -> Result<Self, CostError> {
+    pub fn with_image_size(&self, size: impl Into<ImageSize>) -> Result<Self, CostError> {
         let position_image_size = Some(self.position_image_size.unwrap_or(self.image_size));
-        let resized = Self { image_size: pixels, position_image_size, ..self.clone() };
+        let resized = Self { image_size: size.into(), position_image_size, ..self.clone() };
         resized.validate()?;
         Ok(resized)
     }
@@ -160,10 +163,12 @@ impl TowerDimensions {
         check_name(name)?;
         within(name, "patch", self.patch, 1..=1024)?;
         let sizes = self.patch..=(1024 * self.patch).min(16_384);
-        within(name, "image_size", self.image_size, sizes.clone())?;
-        if let Some(size) = self.position_image_size {
-            within(name, "position_image_size", size, sizes)?;
-        }
+        let both = |field, size: ImageSize| {
+            within(name, field, size.height, sizes.clone())?;
+            within(name, field, size.width, sizes.clone())
+        };
+        both("image_size", self.image_size)?;
+        self.position_image_size.map_or(Ok(()), |size| both("position_image_size", size))?;
         within(name, "channels", self.channels, 1..=1024)?;
         within(name, "hidden", self.hidden, 1..=1 << 20)?;
         within(name, "intermediate", self.intermediate, 1..=1 << 22)?;
@@ -205,6 +210,10 @@ impl TowerDimensions {
     }
 }
 
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 /// Refuses names that cannot be typed or printed.
 pub(crate) fn check_name(name: &str) -> Result<(), CostError> {
     // Look-ups compare letters and digits only: without one, a name would answer to every other such name.
@@ -228,7 +237,7 @@ mod tests {
         TowerDimensions {
             name: "tiny".to_owned(),
             aliases: Vec::new(),
-            image_size: 4,
+            image_size: 4.into(),
             position_image_size: None,
             patch: 2,
             channels: 3,
@@ -253,7 +262,7 @@ mod tests {
     #[test]
     fn tiny_tower_by_hand() {
         let tower = tiny();
-        assert_eq!((tower.grid(), tower.patches(), tower.tokens()), (2, 4, 5));
+        assert_eq!((tower.grid(), tower.patches(), tower.tokens()), ((2, 2), 4, 5));
         assert_eq!(tower.ladder(), [4, 1]);
         // Patches: 4 × 12 × 4 multiply-adds; a block: 5 × (4·16 + 2·32) and twice 25 pairs × 4 channels.
         let patches = 2.0 * 4.0 * 12.0 * 4.0;
@@ -262,6 +271,15 @@ mod tests {
         assert_eq!(tower.work(2).flops, patches + 2.0 * block);
         // Patch 48, positions 20, class 4, two norms 16, two blocks of 80 + (32 + 8 + 32 + 4) + 16.
         assert_eq!(tower.parameters(), 48 + 20 + 4 + 16 + 2 * (80 + 76 + 16));
+    }
+
+    #[test]
+    fn windows_divide_both_sides_of_a_rectangle() {
+        let tower = tiny().with_image_size(ImageSize::new(12, 48)).unwrap();
+        assert_eq!((tower.grid(), tower.patches()), ((6, 24), 144));
+        assert_eq!(tower.ladder(), [144, 36, 16, 4]);
+        assert_eq!(tower.work(1).flops, tiny().with_image_size(24).unwrap().work(1).flops);
+        assert!(tiny().with_image_size(ImageSize::new(12, 1)).is_err());
     }
 
     #[test]
@@ -276,7 +294,7 @@ mod tests {
         assert_eq!(count(|t| t.register_tokens = 3), 12);
         assert_eq!(count(|t| t.patch_bias = true), 4);
         assert_eq!(count(|t| t.gated = true), 2 * (32 + 8));
-        assert_eq!(count(|t| t.position_image_size = Some(8)), 12 * 4);
+        assert_eq!(count(|t| t.position_image_size = Some(8.into())), 12 * 4);
         assert_eq!(count(|t| t.pooling_head = true), 4 + 80 + 8 + 76);
     }
 
@@ -289,22 +307,22 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         };
         refused(|t| t.patch = 0, "`tiny`: patch = 0 is not allowed; it must lie in 1..=1024");
-        refused(|t| t.image_size = 1, "image_size = 1 is not allowed; it must lie in 2..=2048");
+        refused(|t| t.image_size = 1.into(), "image_size = 1 is not allowed; it must lie in 2..=2048");
         refused(|t| t.hidden = 0, "hidden = 0");
         refused(|t| t.layers = usize::MAX, "layers = 18446744073709551615");
         refused(|t| t.heads = 3, "heads = 3 is not allowed; it must divide hidden = 4");
         refused(|t| t.name = "a\nb".to_owned(), "printable");
         assert!(tiny().validate().is_ok());
         assert!(tiny().with_image_size(0).is_err());
-        assert_eq!(tiny().with_image_size(9).unwrap().grid(), 4);
+        assert_eq!(tiny().with_image_size(9).unwrap().grid(), (4, 4));
         assert_eq!(tiny().with_image_size(8).unwrap().parameters(), tiny().parameters());
     }
 
     #[test]
     fn unchecked_extremes_do_not_panic() {
         let mut tower = tiny();
-        (tower.patch, tower.image_size, tower.hidden) = (0, usize::MAX, usize::MAX);
-        assert_eq!(tower.grid(), 0);
+        (tower.patch, tower.image_size, tower.hidden) = (0, usize::MAX.into(), usize::MAX);
+        assert_eq!(tower.grid(), (0, 0));
         assert!(tower.ladder().is_empty());
         tower.patch = usize::MAX / 3;
         assert_eq!(tower.parameters(), u64::MAX);

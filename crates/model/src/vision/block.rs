@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, Tensor};
 
-use super::{BlockIndex, HiddenState, Queries, VisionStates, Wanted};
+use super::{BlockIndex, HiddenState, ImageSize, Queries, VisionStates, Wanted};
 use crate::error::{LARGEST_SIZE, MOST_BLOCKS};
 use crate::nn::{Activation, Heads, LayerNorm, Linear, Sight, Stacked, softmax};
 use crate::weights::Weights;
@@ -209,14 +209,15 @@ pub(super) fn walk(blocks: &[Block], start: Tensor, wanted: &Wanted<'_>) -> Resu
 pub(super) fn validate(
     shape: &BlockShape,
     blocks: usize,
-    image_size: usize,
+    image_size: ImageSize,
     patch_size: usize,
 ) -> Result<()> {
     let sizes = [
         ("hidden_size", shape.width),
         ("intermediate_size", shape.hidden),
         ("num_attention_heads", shape.heads),
-        ("image_size", image_size),
+        ("image_size", image_size.height),
+        ("image_size", image_size.width),
         ("patch_size", patch_size),
     ];
     for (field, value) in sizes {
@@ -227,7 +228,7 @@ pub(super) fn validate(
         let expected = format!("must divide hidden_size = {}", shape.width);
         return Err(ModelError::config("num_attention_heads", shape.heads, expected));
     }
-    if image_size < patch_size {
+    if image_size.height.min(image_size.width) < patch_size {
         let expected = format!("must be at least patch_size = {patch_size}");
         return Err(ModelError::config("image_size", image_size, expected));
     }

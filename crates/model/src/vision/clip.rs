@@ -9,8 +9,8 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockNames, BlockShape, validate, walk};
-use super::patches::{Grid, PatchEmbedding, resize_behind};
-use super::{VisionOutput, Wanted, expect_grid};
+use super::patches::{PatchEmbedding, patch_grid, resize_behind};
+use super::{ImageSize, VisionOutput, Wanted, expect_grid};
 use crate::Result;
 use crate::nn::{Activation, LayerNorm};
 use crate::weights::Weights;
@@ -27,8 +27,8 @@ pub struct ClipConfig {
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
-    /// Side of the input image, in pixels.
-    pub image_size: usize,
+    /// The input image, in pixels: a side, or height and width.
+    pub image_size: ImageSize,
     /// Side of a patch, in pixels.
     pub patch_size: usize,
     /// Activation of the MLP.
@@ -44,7 +44,7 @@ impl Default for ClipConfig {
             intermediate_size: 3072,
             num_hidden_layers: 12,
             num_attention_heads: 12,
-            image_size: 224,
+            image_size: 224.into(),
             patch_size: 32,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
@@ -60,7 +60,7 @@ impl ClipConfig {
             intermediate_size: 4096,
             num_hidden_layers: 24,
             num_attention_heads: 16,
-            image_size: 336,
+            image_size: 336.into(),
             patch_size: 14,
             ..Self::default()
         }
@@ -115,7 +115,8 @@ impl Clip {
         config.validate()?;
         let weights = weights.pp("vision_model");
         let embeddings = weights.pp("embeddings");
-        let (width, side) = (config.hidden_size, config.image_size / config.patch_size);
+        let width = config.hidden_size;
+        let patches = patch_grid(config.image_size, config.patch_size).patches();
         let layers = weights.pp("encoder.layers");
         Ok(Self {
             class: embeddings.get(width, "class_embedding")?,
@@ -125,7 +126,7 @@ impl Clip {
                 config.patch_size,
                 false,
             )?,
-            positions: embeddings.get((side * side + 1, width), "position_embedding.weight")?,
+            positions: embeddings.get((patches + 1, width), "position_embedding.weight")?,
             pre_norm: LayerNorm::load(&weights.pp("pre_layrnorm"), width, config.layer_norm_eps)?,
             blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
@@ -142,10 +143,10 @@ impl Clip {
     }
 
     /// See [`VisionTower::resized`](super::VisionTower::resized).
-    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+    pub(super) fn resized(&self, image_size: ImageSize) -> Result<Self> {
         let config = ClipConfig { image_size, ..self.config.clone() };
         config.validate()?;
-        let grid = |config: &ClipConfig| Grid::square(config.image_size / config.patch_size);
+        let grid = |config: &ClipConfig| patch_grid(config.image_size, config.patch_size);
         let positions = resize_behind(&self.positions, 1, grid(&self.config), grid(&config))?;
         Ok(Self { positions, config, ..self.clone() })
     }

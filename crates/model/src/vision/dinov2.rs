@@ -10,8 +10,8 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockNames, BlockShape, validate, walk};
-use super::patches::{Grid, PatchEmbedding, resize_behind};
-use super::{VisionOutput, Wanted};
+use super::patches::{Grid, PatchEmbedding, patch_grid, resize_behind};
+use super::{ImageSize, VisionOutput, Wanted};
 use crate::nn::Activation;
 use crate::weights::Weights;
 use crate::{ModelError, Result};
@@ -28,8 +28,8 @@ pub struct Dinov2Config {
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
-    /// Side of the images that the position table was trained for, in pixels.
-    pub image_size: usize,
+    /// The images that the position table is for, in pixels: a side, or height and width.
+    pub image_size: ImageSize,
     /// Side of a patch, in pixels.
     pub patch_size: usize,
     /// Activation of the MLP.
@@ -49,7 +49,7 @@ impl Default for Dinov2Config {
             mlp_ratio: 4,
             num_hidden_layers: 12,
             num_attention_heads: 12,
-            image_size: 224,
+            image_size: 224.into(),
             patch_size: 14,
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-6,
@@ -62,7 +62,7 @@ impl Default for Dinov2Config {
 impl Dinov2Config {
     /// DINOv2-S/14 with the position table of 518 pixels: 37 × 37 patches of width 384.
     pub fn small() -> Self {
-        Self { hidden_size: 384, num_attention_heads: 6, image_size: 518, ..Self::default() }
+        Self { hidden_size: 384, num_attention_heads: 6, image_size: 518.into(), ..Self::default() }
     }
 
     /// Reads the dimensions off the tensors, for files without a configuration (ONNX). What shapes cannot tell is as
@@ -103,7 +103,7 @@ impl Dinov2Config {
             mlp_ratio,
             num_hidden_layers: blocks.count(),
             num_attention_heads: width / 64,
-            image_size: side * patch,
+            image_size: (side * patch).into(),
             patch_size: patch,
             ..Self::default()
         };
@@ -163,13 +163,14 @@ impl Dinov2 {
     pub fn load(config: Dinov2Config, weights: &Weights) -> Result<Self> {
         config.validate()?;
         let embeddings = weights.pp("embeddings");
-        let (width, side) = (config.hidden_size, config.image_size / config.patch_size);
+        let width = config.hidden_size;
+        let patches = patch_grid(config.image_size, config.patch_size).patches();
         let projection = embeddings.pp("patch_embeddings.projection");
         let layers = weights.pp("encoder.layer");
         Ok(Self {
             class: embeddings.get((1, 1, width), "cls_token")?,
             patches: PatchEmbedding::load(&projection, width, config.patch_size, true)?,
-            positions: embeddings.get((1, side * side + 1, width), "position_embeddings")?,
+            positions: embeddings.get((1, patches + 1, width), "position_embeddings")?,
             blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
         })
@@ -185,10 +186,10 @@ impl Dinov2 {
     }
 
     /// See [`VisionTower::resized`](super::VisionTower::resized).
-    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+    pub(super) fn resized(&self, image_size: ImageSize) -> Result<Self> {
         let config = Dinov2Config { image_size, ..self.config.clone() };
         config.validate()?;
-        let positions = self.positions_for(Grid::square(image_size / config.patch_size))?;
+        let positions = self.positions_for(patch_grid(image_size, config.patch_size))?;
         Ok(Self { positions, config, ..self.clone() })
     }
 
@@ -207,7 +208,7 @@ impl Dinov2 {
 
     /// `[1, 1 + patches, d]`: the class token's position is kept, the others are resized.
     fn positions_for(&self, grid: Grid) -> Result<Tensor> {
-        let trained = Grid::square(self.config.image_size / self.config.patch_size);
+        let trained = patch_grid(self.config.image_size, self.config.patch_size);
         if grid == trained {
             return Ok(self.positions.clone());
         }

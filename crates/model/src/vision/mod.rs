@@ -19,7 +19,9 @@ use block::Block;
 pub use block::BlockAttention;
 pub use clip::{Clip, ClipConfig};
 pub use dinov2::{Dinov2, Dinov2Config};
+pub use foveate_law::cost::ImageSize;
 pub use patches::Grid;
+use patches::patch_grid;
 pub use siglip::{Siglip, SiglipConfig};
 pub use state::{BlockIndex, HiddenState};
 
@@ -151,8 +153,8 @@ impl VisionConfig {
         }
     }
 
-    /// The side of the square input image, in pixels.
-    pub fn image_size(&self) -> usize {
+    /// The input image, in pixels.
+    pub fn image_size(&self) -> ImageSize {
         match self {
             Self::Clip(config) => config.image_size,
             Self::Siglip(config) => config.image_size,
@@ -189,7 +191,7 @@ impl VisionConfig {
 
     /// The patch grid of an image of [`image_size`](Self::image_size).
     pub fn grid(&self) -> Grid {
-        Grid::square(self.image_size() / self.patch_size())
+        patch_grid(self.image_size(), self.patch_size())
     }
 
     /// Whether the states start with a class token.
@@ -262,13 +264,14 @@ impl VisionTower {
         }
     }
 
-    /// The same tower for square images of `image_size` pixels: its position table is resized bicubically, as DINOv2 does
+    /// The same tower for images of another size in pixels: its position table is resized bicubically, as DINOv2 does
     /// by itself and transformers with `interpolate_pos_encoding`. No tower was trained so; it is what plain down-scaling
     /// of the image costs and gives.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a size below one patch or absurdly large.
-    pub fn resized(&self, image_size: usize) -> Result<Self> {
+    pub fn resized(&self, image_size: impl Into<ImageSize>) -> Result<Self> {
+        let image_size = image_size.into();
         Ok(match self {
             Self::Clip(tower) => Self::Clip(tower.resized(image_size)?),
             Self::Siglip(tower) => Self::Siglip(tower.resized(image_size)?),
@@ -297,12 +300,13 @@ impl VisionTower {
 }
 
 /// Refuses a grid other than the trained one, for towers that do not resize their position table.
-fn expect_grid(pixels: &Tensor, found: Grid, image_size: usize, patch_size: usize) -> Result<()> {
-    if found == Grid::square(image_size / patch_size) {
+fn expect_grid(pixels: &Tensor, found: Grid, image_size: ImageSize, patch_size: usize) -> Result<()> {
+    if found == patch_grid(image_size, patch_size) {
         return Ok(());
     }
+    let ImageSize { height, width } = image_size;
     Err(ModelError::Pixels {
         found: pixels.dims().to_vec(),
-        expected: format!("[batch, 3, {image_size}, {image_size}]"),
+        expected: format!("[batch, 3, {height}, {width}]"),
     })
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 pub use foveate_compress::Grid;
+use foveate_law::cost::ImageSize;
 
 use crate::nn::Linear;
 use crate::weights::{Kept, Weights};
@@ -41,6 +42,12 @@ impl PatchEmbedding {
             .reshape((b, rows * columns, channels * p * p))?; // [b, patches, 3·p·p]
         Ok((self.projection.forward(&windows)?, grid)) // [b, patches, d]
     }
+}
+
+/// The whole patches of an image.
+pub(super) fn patch_grid(image_size: ImageSize, patch: usize) -> Grid {
+    let (rows, columns) = image_size.grid(patch);
+    Grid { rows, columns }
 }
 
 fn grid_of_pixels(pixels: &Tensor, patch: usize) -> Result<Grid> {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockShape, validate, walk};
 use super::clip::NAMES;
-use super::patches::{Grid, PatchEmbedding, resize_positions};
-use super::{VisionOutput, Wanted, expect_grid};
+use super::patches::{PatchEmbedding, patch_grid, resize_positions};
+use super::{ImageSize, VisionOutput, Wanted, expect_grid};
 use crate::Result;
 use crate::nn::Activation;
 use crate::weights::Weights;
@@ -27,8 +27,8 @@ pub struct SiglipConfig {
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
-    /// Side of the input image, in pixels.
-    pub image_size: usize,
+    /// The input image, in pixels: a side, or height and width.
+    pub image_size: ImageSize,
     /// Side of a patch, in pixels.
     pub patch_size: usize,
     /// Activation of the MLP.
@@ -44,7 +44,7 @@ impl Default for SiglipConfig {
             intermediate_size: 3072,
             num_hidden_layers: 12,
             num_attention_heads: 12,
-            image_size: 224,
+            image_size: 224.into(),
             patch_size: 16,
             hidden_act: Activation::GeluTanh,
             layer_norm_eps: 1e-6,
@@ -60,7 +60,7 @@ impl SiglipConfig {
             intermediate_size: 4304,
             num_hidden_layers: 27,
             num_attention_heads: 16,
-            image_size: 384,
+            image_size: 384.into(),
             patch_size: 14,
             ..Self::default()
         }
@@ -99,11 +99,12 @@ impl Siglip {
         config.validate()?;
         let weights = weights.pp("vision_model");
         let embeddings = weights.pp("embeddings");
-        let (width, side) = (config.hidden_size, config.image_size / config.patch_size);
+        let width = config.hidden_size;
+        let patches = patch_grid(config.image_size, config.patch_size).patches();
         let layers = weights.pp("encoder.layers");
         Ok(Self {
             patches: PatchEmbedding::load(&embeddings.pp("patch_embedding"), width, config.patch_size, true)?,
-            positions: embeddings.get((side * side, width), "position_embedding.weight")?,
+            positions: embeddings.get((patches, width), "position_embedding.weight")?,
             blocks: Block::load_all(&layers, config.num_hidden_layers, config.shape(), &NAMES)?,
             config,
         })
@@ -119,10 +120,10 @@ impl Siglip {
     }
 
     /// See [`VisionTower::resized`](super::VisionTower::resized).
-    pub(super) fn resized(&self, image_size: usize) -> Result<Self> {
+    pub(super) fn resized(&self, image_size: ImageSize) -> Result<Self> {
         let config = SiglipConfig { image_size, ..self.config.clone() };
         config.validate()?;
-        let grid = |config: &SiglipConfig| Grid::square(config.image_size / config.patch_size);
+        let grid = |config: &SiglipConfig| patch_grid(config.image_size, config.patch_size);
         let positions = resize_positions(&self.positions, grid(&self.config), grid(&config))?;
         Ok(Self { positions, config, ..self.clone() })
     }

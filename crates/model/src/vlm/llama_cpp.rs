@@ -68,7 +68,7 @@ impl From<&ImageEncoderConfig> for ClipConfig {
             intermediate_size: stored.feed_forward,
             num_hidden_layers: stored.layers,
             num_attention_heads: stored.heads,
-            image_size: stored.image,
+            image_size: stored.image.into(),
             patch_size: stored.patch,
             hidden_act: match stored.activation {
                 gguf::Activation::QuickGelu => Activation::QuickGelu,

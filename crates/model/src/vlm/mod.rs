@@ -65,7 +65,9 @@ pub use viewer::{AskedVector, Caches, CachesStatistics, Gaze, PerStage, View, Vi
 use crate::checkpoint::{harmless_in_decoder, harmless_in_tower, read_config, refuse_unused};
 use crate::generate::{Part, Prompt};
 use crate::llm::Decoder;
-use crate::vision::{BlockIndex, Grid, HiddenState, VisionConfig, VisionOutput, VisionTower, Wanted};
+use crate::vision::{
+    BlockIndex, Grid, HiddenState, ImageSize, VisionConfig, VisionOutput, VisionTower, Wanted,
+};
 use crate::weights::Weights;
 use crate::{Dtype, ModelError, Result};
 
@@ -239,12 +241,12 @@ impl Vlm {
         &self.config
     }
 
-    /// The same model for images of `image_size` × `image_size` pixels, see [`VisionTower::resized`]: the baseline that
-    /// makes visual tokens fewer by down-scaling the image. A grid of n × n patches is `n * patch_size` pixels.
+    /// The same model for images of another size in pixels, see [`VisionTower::resized`]: the baseline that makes visual
+    /// tokens fewer by down-scaling the image. A grid of n × n patches is a side of `n * patch_size` pixels.
     ///
     /// # Errors
     /// A size that the tower cannot have; [`ModelError::Compressor`] for a compressor that does not go with the grid.
-    pub fn with_image_size(mut self, image_size: usize) -> Result<Self> {
+    pub fn with_image_size(mut self, image_size: impl Into<ImageSize>) -> Result<Self> {
         self.tower = self.tower.resized(image_size)?;
         self.config.vision = Some(self.tower.config());
         // Caches must not take one for the other.

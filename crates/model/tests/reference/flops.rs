@@ -171,7 +171,8 @@ fn compression_costs_little_of_the_tower() {
 #[test]
 fn compressors_of_full_size_run_what_their_formulae_say() {
     let (tower, llm) = large();
-    let (d, grid) = (tower.hidden, Grid::square(tower.grid()));
+    let (rows, columns) = tower.grid();
+    let (d, grid) = (tower.hidden, Grid::new(rows, columns));
     let fresh = Fresh::new(1, Device::Cpu);
     let tensor = |shape: &[usize]| {
         // Values do not matter here, but equal ones would be ties.

@@ -113,7 +113,7 @@ fn dinov2_dimensions_can_be_read_off_the_tensors() {
         weights.rename(|name| (name == "encoder.layer.0.mlp.fc1.weight").then(|| "elsewhere".to_owned()));
     let message = Dinov2Config::from_shapes(&wide).unwrap_err().to_string();
     assert!(message.contains("encoder.layer.0.mlp.fc1.weight") && message.contains("missing"), "{message}");
-    assert_eq!(stored.image_size, 42);
+    assert_eq!(stored.image_size, 42.into());
 }
 
 #[test]

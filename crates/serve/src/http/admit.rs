@@ -187,8 +187,10 @@ pub(crate) async fn warm_up(app: &App) -> Answer<()> {
             .filter(|tokens| vlm.check_budget((*tokens).into()).is_ok())
             .min();
         let budget = rung.map_or(Budget::Adaptive, Budget::Tokens);
-        let side = u32::try_from(vlm.tower().config().image_size()).unwrap_or(1).max(1);
-        let pixels = app.backend.prepare(&Image::filled(side, side, [127; 3]))?;
+        let size = vlm.tower().config().image_size();
+        let length = |pixels: usize| u32::try_from(pixels).unwrap_or(1).max(1);
+        let pixels =
+            app.backend.prepare(&Image::filled(length(size.width), length(size.height), [127; 3]))?;
         let question = match vlm.compressor().reads_question() {
             true => Some(app.backend.question(QUESTION)?),
             false => None,

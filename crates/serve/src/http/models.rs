@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use foveate_law::cost::ImageSize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -38,8 +39,9 @@ struct ModelDetails {
     compressor: Option<String>,
     /// The visual tokens on offer.
     ladder: Option<LadderDocument>,
-    /// Side of the pictures that the tower reads, in pixels.
-    image_size: Option<usize>,
+    /// The pictures that the tower reads, in pixels: the side of a square, or height and width.
+    #[schema(value_type = Option<serde_json::Value>)]
+    image_size: Option<ImageSize>,
 }
 
 fn document(app: &AppState) -> ModelDocument {

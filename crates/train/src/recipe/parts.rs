@@ -3,7 +3,7 @@
 use foveate_compress::CompressorConfig;
 use foveate_data::image::{PreprocessError, Preprocessor, Size, Target};
 use foveate_model::Dtype;
-use foveate_model::vision::HiddenState;
+use foveate_model::vision::{HiddenState, ImageSize};
 use serde::{Deserialize, Serialize};
 
 /// The parts of the model.
@@ -16,8 +16,11 @@ pub struct Parts {
     pub language: Source,
     /// The tokenizer, which goes with the language model; absent for the one in the language model's folder.
     pub tokenizer: Option<Tokens>,
-    /// The compressor, as checkpoints describe it. Its weights always start fresh.
+    /// The compressor, as checkpoints describe it.
     pub compressor: CompressorConfig,
+    /// The model whose compressor, projector and adapters, where it has some, these start at, MODEL as on the command line:
+    /// what an earlier run wrote, with the same compressor or one of more windows. Absent for a fresh start.
+    pub start: Option<String>,
     /// The hidden state that the compressor's tokens are made of.
     #[serde(default = "second_last")]
     pub feature_state: HiddenState,
@@ -73,12 +76,12 @@ pub struct TokenizerShape {
 pub struct ImageSteps {
     /// Whose.
     pub preset: ImagePreset,
-    /// Side of the square picture that the tower reads, in pixels.
-    pub side: u32,
-    /// Whether a picture is padded to a square first, so that nothing of it is cropped or squeezed.
+    /// What the tower reads, in pixels: the side of a square, or `[height, width]`.
+    pub side: ImageSize,
+    /// Whether a picture is padded to the aspect of what the tower reads first, so that nothing of it is cropped or squeezed.
     #[serde(default)]
-    pub pad_to_square: bool,
-    /// Whether a picture is squeezed to a square, whatever its aspect, where the preset would crop it.
+    pub pad: bool,
+    /// Whether a picture is squeezed to what the tower reads, whatever its aspect, where the preset would crop it.
     #[serde(default)]
     pub squeeze: bool,
 }
@@ -101,19 +104,33 @@ impl ImageSteps {
     /// # Errors
     /// Never for a side that [`Recipe::parse`](super::Recipe::parse) lets pass.
     pub fn preprocessor(&self) -> Result<Preprocessor, PreprocessError> {
+        let size = self.size();
         let mut made = match self.preset {
-            ImagePreset::Siglip => Preprocessor::siglip(self.side),
-            ImagePreset::Clip => Preprocessor::clip(self.side),
+            ImagePreset::Siglip => Preprocessor::siglip(size.height),
+            ImagePreset::Clip => Preprocessor::clip(size.height),
             ImagePreset::Dinov2 => {
                 let Preprocessor { mean, std, .. } = Preprocessor::dinov2();
-                Preprocessor { mean, std, ..Preprocessor::clip(self.side) }
+                Preprocessor { mean, std, ..Preprocessor::clip(size.height) }
             }
         };
-        if self.squeeze {
-            made.resize = Some(Target::Exact(Size::square(self.side)));
+        // What was padded to its aspect needs no crop.
+        if self.squeezes() {
+            made.resize = Some(Target::Exact(size));
             made.crop = None;
         }
-        Ok(Preprocessor { pad_to_square: self.pad_to_square, ..made })
+        made.pad_to = self.pad.then_some(size);
+        Ok(made)
+    }
+
+    /// Whether a picture is resized to what the tower reads as it is, without a crop.
+    pub(crate) fn squeezes(&self) -> bool {
+        self.squeeze || self.preset == ImagePreset::Siglip || (self.pad && self.side.side().is_none())
+    }
+
+    /// The same as [`side`](Self::side); lengths beyond `u32`, which no recipe lets pass, saturate.
+    pub(crate) fn size(&self) -> Size {
+        let length = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        Size::new(length(self.side.height), length(self.side.width))
     }
 }
 

@@ -59,8 +59,12 @@ impl Recipe {
     }
 
     fn validate_parts(&self) -> Result<()> {
-        let side = self.parts.image.side;
-        check("parts.image.side", side, (8..=4096).contains(&side), "8 to 4096 pixels")?;
+        let image = &self.parts.image;
+        let sizes = 8..=4096;
+        let inside = sizes.contains(&image.side.height) && sizes.contains(&image.side.width);
+        check("parts.image.side", image.side, inside, "8 to 4096 pixels")?;
+        let fits = image.side.side().is_some() || image.pad || image.squeezes();
+        check("parts.image.side", image.side, fits, "a rectangle with `pad` or `squeeze` beside it")?;
         let from_scratch = matches!(self.parts.language, Source::Fresh(_));
         if from_scratch && self.parts.tokenizer.is_none() {
             return Err(TrainError::field(
@@ -146,6 +150,8 @@ impl Recipe {
                     stage.rates.len() == 2 && both.iter().all(|group| stage.rates.contains_key(group));
                 let found = stage.rates.keys().map(|group| group.name()).collect::<Vec<_>>().join(", ");
                 check(&field("rates"), found, groups, "tower and patches, where patches are learnt")?;
+                let side = self.parts.image.side;
+                check("parts.image.side", side, side.side().is_some(), "a square where patches are learnt")?;
                 stage.mix.keys().try_for_each(|name| {
                     let kind = self.data.get(name).map(|source| &source.kind);
                     let generated = matches!(kind, Some(Kind::Scenes { .. } | Kind::Texts { .. }));

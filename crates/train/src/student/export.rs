@@ -108,8 +108,8 @@ pub(super) fn tokenizer_json(
 
 /// `preprocessor_config.json` for the steps of a recipe.
 pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) -> Vec<u8> {
-    let side = steps.side;
-    let square = json!({"height": side, "width": side});
+    let size = steps.size();
+    let exact = json!({"height": size.height, "width": size.width});
     let mut json = json!({
         "do_resize": true,
         "resample": 3,
@@ -119,20 +119,22 @@ pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) ->
         "image_mean": preprocessor.mean,
         "image_std": preprocessor.std,
     });
-    match (preprocessor.crop, steps.pad_to_square) {
-        (None, false) => {
-            json["image_processor_type"] = "SiglipImageProcessor".into();
-            json["size"] = square;
-        }
-        (_, pad) => {
-            // LLaVA's is CLIP's with the padding in front.
-            let class = if pad { "LlavaImageProcessor" } else { "CLIPImageProcessor" };
-            json["image_processor_type"] = class.into();
-            json["do_pad"] = pad.into();
-            json["size"] = json!({"shortest_edge": side});
-            json["do_center_crop"] = true.into();
-            json["crop_size"] = square;
-        }
+    // No other program pads to a rectangle.
+    let (class, exactly) = match (preprocessor.crop, steps.pad, steps.side.side()) {
+        (_, true, None) => ("FoveateImageProcessor", true),
+        (None, false, _) => ("SiglipImageProcessor", true),
+        // LLaVA's is CLIP's with the padding in front.
+        (_, true, Some(_)) => ("LlavaImageProcessor", false),
+        (Some(_), false, _) => ("CLIPImageProcessor", false),
+    };
+    json["image_processor_type"] = class.into();
+    json["do_pad"] = steps.pad.into();
+    if exactly {
+        json["size"] = exact;
+    } else {
+        json["size"] = json!({"shortest_edge": size.height});
+        json["do_center_crop"] = true.into();
+        json["crop_size"] = exact;
     }
     format!("{json:#}\n").into_bytes()
 }
@@ -142,22 +144,29 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::recipe::ImagePreset;
+    use foveate_data::image::Image;
+    use foveate_model::vision::ImageSize;
 
     #[test]
     fn image_steps_are_read_back_as_they_were() {
+        let levels = (0..3 * 50 * 131).map(|at| (at * 37 % 251) as u8).collect();
+        let picture = Image::from_rgb(131, 50, levels).unwrap();
         for preset in [ImagePreset::Siglip, ImagePreset::Clip, ImagePreset::Dinov2] {
-            for (pad_to_square, squeeze) in [(false, false), (false, true), (true, false), (true, true)] {
-                let steps = ImageSteps { preset, side: 168, pad_to_square, squeeze };
-                let made = steps.preprocessor().unwrap();
-                let text = String::from_utf8(processor_json(&steps, &made)).unwrap();
-                let read = Preprocessor::from_json("preprocessor_config.json", &text).unwrap();
-                // A square that was padded is squeezed and cropped alike.
-                if pad_to_square && made.crop.is_none() {
-                    assert_eq!((read.mean, read.std, read.pad_to_square), (made.mean, made.std, true));
-                } else {
-                    assert_eq!(read, made, "{steps:?}");
+            for (pad, squeeze) in [(false, false), (false, true), (true, false), (true, true)] {
+                let rectangle = ImageSize::new(84, 336);
+                for side in [168.into(), rectangle] {
+                    let steps = ImageSteps { preset, side, pad, squeeze };
+                    if side == rectangle && !pad && !steps.squeezes() {
+                        continue;
+                    }
+                    let made = steps.preprocessor().unwrap();
+                    let text = String::from_utf8(processor_json(&steps, &made)).unwrap();
+                    let read = Preprocessor::from_json("preprocessor_config.json", &text).unwrap();
+                    // It is the pixels that count: a square that was padded is squeezed and cropped alike.
+                    assert_eq!(read.apply(&picture).unwrap(), made.apply(&picture).unwrap(), "{steps:?}");
+                    let tile = &made.apply(&picture).unwrap().tiles[0];
+                    assert_eq!((tile.height, tile.width), (side.height, side.width));
                 }
-                assert_eq!(made.crop.is_none(), squeeze || preset == ImagePreset::Siglip);
             }
         }
     }

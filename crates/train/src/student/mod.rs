@@ -5,6 +5,7 @@ mod language;
 mod network;
 mod parts;
 mod positions;
+mod start;
 mod tower;
 
 use std::collections::BTreeMap;

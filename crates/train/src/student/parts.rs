@@ -10,8 +10,8 @@ use tokenizers::Tokenizer;
 
 use super::export::{processor_json, tokenizer_json};
 use super::network::{Network, Trained};
-use super::{Resolver, Student, language, tower};
-use crate::recipe::{Recipe, Source, Tokens};
+use super::{Resolver, Student, language, start, tower};
+use crate::recipe::{Group, Recipe, Source, Tokens};
 use crate::{Result, TrainError};
 
 pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tokenizer>) -> Result<Student> {
@@ -76,7 +76,7 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     let (vision_config, tower) = match &parts.tower {
         Source::From(word) => {
             let path = located("tower", word)?;
-            let (config, part) = tower::open(word, &path, parts.image.side as usize, parts.dtype)?;
+            let (config, part) = tower::open(word, &path, parts.image.side, parts.dtype)?;
             let json = serde_json::to_value(&config);
             let json = json.map_err(|error| TrainError::Part {
                 part: "tower",
@@ -119,7 +119,12 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
 
     let compressor = parts.compressor.clone();
     let trained = Trained { groups: &recipe.trained_groups(), lora: recipe.lora.as_ref(), seed: recipe.seed };
-    let network = Network::new(config, &compressor, tower, language, trained)?;
+    let mut network = Network::new(config, &compressor, tower, language, trained)?;
+    if let Some(word) = &parts.start {
+        let folder = located("start", word)?;
+        let lora = recipe.lora.as_ref().filter(|_| trained.groups.contains(&Group::Adapters));
+        start::take(&mut network, &folder, &json, lora)?;
+    }
     Ok(Student { network, json, compressor, tokenizer, template, preprocessor, end_token, files })
 }
 

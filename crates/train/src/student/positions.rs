@@ -5,26 +5,27 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 use foveate_model::Weights;
-use foveate_model::vision::{ClipConfig, Dinov2Config, SiglipConfig, VisionConfig};
+use foveate_model::vision::{ClipConfig, Dinov2Config, Grid, ImageSize, SiglipConfig, VisionConfig};
 
 use crate::{Result, TrainError};
 
-/// Resizes the table of positions of a tower's `weights` from the grid of `config` to that of images of `side` pixels,
+/// Resizes the table of positions of a tower's `weights` from the grid of `config` to that of images of `size` pixels,
 /// and returns the configuration for these: bicubic with a = −0.75, half-pixel centres, border clamped, as
 /// [`VisionTower::resized`](foveate_model::vision::VisionTower::resized). `shapes` are those of the tower's tensors. Also
 /// returns the name of the table if it was changed.
 pub(super) fn resize(
     config: VisionConfig,
-    side: usize,
+    size: ImageSize,
     weights: Weights,
     shapes: &mut [(String, Vec<usize>)],
 ) -> Result<(VisionConfig, Weights, Vec<String>)> {
     let patch = config.patch_size();
-    if side == 0 || !side.is_multiple_of(patch) {
+    let fits = |length: usize| length > 0 && length.is_multiple_of(patch);
+    if !fits(size.height) || !fits(size.width) {
         let allowed = format!("a multiple of the tower's patch of {patch} pixels");
-        return Err(TrainError::field("parts.image.side", side, allowed));
+        return Err(TrainError::field("parts.image.side", size, allowed));
     }
-    let (from, to) = (config.grid().rows, side / patch);
+    let (from, to) = (config.grid(), Grid::new(size.height / patch, size.width / patch));
     let name = match config {
         VisionConfig::Dinov2(_) => "embeddings.position_embeddings",
         _ => "vision_model.embeddings.position_embedding.weight",
@@ -35,33 +36,35 @@ pub(super) fn resize(
         let table = weights.get(shape.as_slice(), name)?;
         let rank = shape.len();
         let (rows, width) = (shape[rank - 2], shape[rank - 1]);
-        let extra = rows.saturating_sub(from * from);
+        let extra = rows.saturating_sub(from.patches());
         let values = table.flatten_all()?.to_vec1::<f32>()?;
         let mut resized = values[..extra * width].to_vec();
         resized.extend(bicubic(&values[extra * width..], from, to, width));
-        shape[rank - 2] = extra + to * to;
+        shape[rank - 2] = extra + to.patches();
         let table = Tensor::from_vec(resized, shape.as_slice(), table.device())?;
         weights = weights.with_tensors(HashMap::from([(name.to_owned(), table)]));
         changed.push(name.to_owned());
     }
     let config = match config {
-        VisionConfig::Clip(config) => VisionConfig::Clip(ClipConfig { image_size: side, ..config }),
-        VisionConfig::Siglip(config) => VisionConfig::Siglip(SiglipConfig { image_size: side, ..config }),
-        VisionConfig::Dinov2(config) => VisionConfig::Dinov2(Dinov2Config { image_size: side, ..config }),
+        VisionConfig::Clip(config) => VisionConfig::Clip(ClipConfig { image_size: size, ..config }),
+        VisionConfig::Siglip(config) => VisionConfig::Siglip(SiglipConfig { image_size: size, ..config }),
+        VisionConfig::Dinov2(config) => VisionConfig::Dinov2(Dinov2Config { image_size: size, ..config }),
         other => other,
     };
     Ok((config, weights, changed))
 }
 
-/// A table `[from · from, width]` as `[to · to, width]`.
-fn bicubic(table: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
-    let taps: Vec<[(usize, f64); 4]> = (0..to).map(|at| taps(at, from, to)).collect();
-    let mut out = Vec::with_capacity(to * to * width);
-    for down in &taps {
-        for across in &taps {
+/// A table of the patches of one grid, `[patches, width]`, as that of another.
+fn bicubic(table: &[f32], from: Grid, to: Grid, width: usize) -> Vec<f32> {
+    let along = |from, to| (0..to).map(move |at| taps(at, from, to)).collect::<Vec<_>>();
+    let (rows, columns) = (along(from.rows, to.rows), along(from.columns, to.columns));
+    let mut out = Vec::with_capacity(to.patches() * width);
+    for down in &rows {
+        for across in &columns {
             for channel in 0..width {
-                let value =
-                    |row: usize, column: usize| f64::from(table[(row * from + column) * width + channel]);
+                let value = |row: usize, column: usize| {
+                    f64::from(table[(row * from.columns + column) * width + channel])
+                };
                 let cell = down.iter().map(|(row, weight)| {
                     weight * across.iter().map(|(column, weight)| weight * value(*row, *column)).sum::<f64>()
                 });

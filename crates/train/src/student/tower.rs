@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use foveate_model::vision::{Dinov2Config, VisionConfig, VisionTower};
+use foveate_model::vision::{Dinov2Config, ImageSize, VisionConfig, VisionTower};
 use foveate_model::vlm::tower_weights;
 use foveate_model::{Dtype, Weights};
 use serde_json::Value;
@@ -14,8 +14,8 @@ use super::positions;
 use crate::initialise::Start;
 use crate::{Result, TrainError};
 
-/// Opens a tower for pictures of `side` pixels. Its matrices are kept as `dtype` where they are frozen.
-pub(super) fn open(word: &str, path: &Path, side: usize, dtype: Dtype) -> Result<(VisionConfig, Part)> {
+/// Opens a tower for pictures of `size` pixels. Its matrices are kept as `dtype` where they are frozen.
+pub(super) fn open(word: &str, path: &Path, size: ImageSize, dtype: Dtype) -> Result<(VisionConfig, Part)> {
     let weights = tower_weights(path)?;
     let config = if path.is_dir() {
         VisionConfig::from_json(&read_json(&path.join("config.json"))?.to_string())?
@@ -28,7 +28,7 @@ pub(super) fn open(word: &str, path: &Path, side: usize, dtype: Dtype) -> Result
     let needed = weights.names().into_iter().filter(|name| !unused.contains(name));
     let mut shapes: Vec<(String, Vec<usize>)> =
         needed.filter_map(|name| weights.shape(&name).map(|shape| (name, shape.into_dims()))).collect();
-    let (config, weights, changed) = positions::resize(config, side, weights, &mut shapes)?;
+    let (config, weights, changed) = positions::resize(config, size, weights, &mut shapes)?;
     let origin = Some(Origin { word: word.to_owned(), path: path.to_owned(), changed });
     Ok((config, Part { weights, shapes, origin, dtype }))
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor};
 use foveate_model::Weights;
-use foveate_model::vision::{HiddenState, VisionTower, Wanted};
+use foveate_model::vision::{HiddenState, ImageSize, VisionTower, Wanted};
 use foveate_model::vlm::{Vlm, VlmConfig};
 use foveate_train::recipe::{Group, Recipe};
 use foveate_train::student::{Scope, Storage, Student};
@@ -68,19 +68,37 @@ fn apart(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn a_tower_is_taken_over_for_another_image_size() {
+    resized(&[], 28, 28);
+    // Twice as wide as high: windows of 2 patches, none of 4.
+    let wide = "parts.image={ preset = 'dinov2', side = [28, 56], pad = true }";
+    let ladder = "stages.0.ladder=[[8, 1.0]]";
+    resized(&[wide, ladder], 28, 56);
     let folder = tempfile::tempdir().unwrap();
-    let student = student(&recipe(folder.path(), &[]));
+    let refused = |change: &str| {
+        let text = toml::to_string(&halves::recipe(folder.path(), &[])).unwrap();
+        Recipe::parse("wide.toml", &text, &[change]).unwrap_err().to_string()
+    };
+    let cropped = refused("parts.image={ preset = 'dinov2', side = [28, 56] }");
+    assert!(cropped.contains("28 x 56") && cropped.contains("`pad` or `squeeze`"), "{cropped}");
+    let low = refused("parts.image={ preset = 'siglip', side = [4, 56] }");
+    assert!(low.contains("4 x 56") && low.contains("8 to 4096"), "{low}");
+}
+
+fn resized(changes: &[&str], height: usize, width: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let student = student(&recipe(folder.path(), changes));
     let vlm = student.vlm(&[]).unwrap();
-    assert_eq!((vlm.grid().rows, vlm.grid().patches()), (4, 16));
+    assert_eq!((vlm.grid().rows, vlm.grid().columns), (height / 7, width / 7));
     let weights = Weights::open(&fixture("dinov2")).unwrap();
     let published = VisionTower::load(vlm.tower().config(), &weights);
     assert!(published.is_err(), "the stored table is for 6 x 6 patches");
     let config = foveate_model::vision::VisionConfig::from_json(
         &std::fs::read_to_string(fixture("dinov2").join("config.json")).unwrap(),
     );
-    let resized = VisionTower::load(config.unwrap(), &weights).unwrap().resized(28).unwrap();
-    let values: Vec<f32> = (0..3 * 28 * 28).map(|at| (at % 37) as f32 / 20.0 - 1.0).collect();
-    let pixels = Tensor::from_vec(values, (1, 3, 28, 28), &Device::Cpu).unwrap();
+    let resized =
+        VisionTower::load(config.unwrap(), &weights).unwrap().resized(ImageSize::new(height, width)).unwrap();
+    let values: Vec<f32> = (0..3 * height * width).map(|at| (at % 37) as f32 / 20.0 - 1.0).collect();
+    let pixels = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).unwrap();
     let states = [HiddenState::new(0), HiddenState::from_end(1)];
     let run = |tower: &VisionTower| tower.forward(&pixels, &Wanted::states(&states)).unwrap().states;
     for (own, expected) in run(vlm.tower()).iter().zip(run(&resized)) {
@@ -128,6 +146,48 @@ fn adapters_change_the_language_model_and_nothing_else_is_touched() {
 }
 
 #[test]
+fn a_run_goes_on_from_the_model_of_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = ["stages.0.rates={ compressor = 1e-3, projector = 1e-3 }"];
+    let first = recipe(folder.path(), &bare);
+    let mut trainer =
+        Trainer::new(first.clone(), student(&first), &folder.path().join("first"), false, 2).unwrap();
+    trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    let model = folder.path().join("model");
+    trainer.student().save(&model, Storage::F32, Scope::Trained).unwrap();
+
+    let start = format!("parts.start='{}'", model.display());
+    let from = |changes: &[&str]| {
+        let changes: Vec<&str> = [start.as_str()].iter().chain(changes).copied().collect();
+        let found = |word: &str| Ok(if Path::new(word).exists() { word.into() } else { fixture(word) });
+        Student::new(&recipe(folder.path(), &changes), &found)
+    };
+    let values = |student: &Student, name: &str| student.parameters()[name].variable.as_tensor().clone();
+    // Another seed: what is equal is taken over. Adapters, which that model has none of, start fresh.
+    let second = from(&["seed=7"]).unwrap();
+    for (name, parameter) in trainer.student().parameters() {
+        assert_eq!(apart(parameter.variable.as_tensor(), &values(&second, name)), 0.0, "{name}");
+    }
+    let fresh = student(&recipe(folder.path(), &["seed=7"]));
+    let b = "language_model.model.layers.1.self_attn.q_proj.lora_B.weight";
+    assert_eq!(apart(&values(&second, b), &values(&fresh, b)), 0.0);
+
+    // With adapters: fewer windows are no matter, another scale and no place for them are.
+    second.parameters()[b].variable.set(&values(&fresh, b).ones_like().unwrap()).unwrap();
+    second.save(&model, Storage::F32, Scope::Trained).unwrap();
+    let fewer = "parts.compressor.filters={ elastic = [2] }";
+    let third = from(&[fewer, "stages.0.ladder=[[4, 1.0]]"]).unwrap();
+    assert_eq!(apart(&values(&third, b), &values(&second, b)), 0.0);
+    let refused = |changes: &[&str]| from(changes).err().unwrap().to_string();
+    assert_eq!(refused(&["lora.alpha=3.0"]), "recipe: `lora.alpha` is 3, allowed is 4, as in `parts.start`");
+    assert!(refused(&bare).contains("`parts.start` is one with adapters"), "{}", refused(&bare));
+    let heads = refused(&["parts.compressor.heads=2"]);
+    assert!(heads.contains("`parts.start`") && heads.contains("\"heads\":2"), "{heads}");
+    let more = refused(&["parts.compressor.filters={ elastic = [1, 2, 4] }", "lora.rank=2"]);
+    assert!(more.contains("compressor."), "{more}");
+}
+
+#[test]
 fn parts_that_cannot_be_had_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), &["parts.image.side=30"]);
@@ -135,7 +195,7 @@ fn parts_that_cannot_be_had_are_named() {
         |recipe: &Recipe| Student::new(recipe, &|word| Ok(fixture(word))).err().unwrap().to_string();
     assert!(
         refused(&recipe)
-            .contains("`parts.image.side` is 30, allowed is a multiple of the tower's patch of 7")
+            .contains("`parts.image.side` is 30 x 30, allowed is a multiple of the tower's patch of 7")
     );
     let missing = Student::new(&recipe, &|word| Err(format!("no {word} here"))).err().unwrap().to_string();
     assert_eq!(missing, "part `language` from `llama-tied`: no llama-tied here");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use foveate_compress::{Budget, CompressorConfig, Filters, Method, QueCCConfig};
-use foveate_law::cost::{Catalogue, Stage, Workload};
+use foveate_law::cost::{Catalogue, ImageSize, Stage, Workload};
 use foveate_model::Dtype;
 use foveate_model::llm::{Decoder, DecoderConfig};
 use foveate_model::vision::{VisionConfig, VisionTower};
@@ -90,11 +90,11 @@ impl Subject {
     /// One image of the tower's size: a slope over each channel, since the values do not change the work.
     pub(super) fn image(&self) -> Result<Option<Image>, Failure> {
         let Some(tower) = &self.tower else { return Ok(None) };
-        let side = tower.config().image_size();
+        let ImageSize { height, width } = tower.config().image_size();
         let numbers: Vec<f32> =
-            (0..3 * side * side).map(|i| (i % (side + 7)) as f32 / side as f32 - 0.5).collect();
+            (0..3 * height * width).map(|i| (i % (width + 7)) as f32 / width as f32 - 0.5).collect();
         let pixels =
-            Tensor::from_vec(numbers, (3, side, side), &Device::Cpu).map_err(Failure::calculation)?;
+            Tensor::from_vec(numbers, (3, height, width), &Device::Cpu).map_err(Failure::calculation)?;
         Ok(Some(Image::Single(pixels)))
     }
 
@@ -127,8 +127,7 @@ fn joined(
 ) -> Result<Vlm, Failure> {
     let compressor = match method {
         Method::QueCC => {
-            let side = vision.grid().rows;
-            let sides = (1..=side).filter(|window| side.is_multiple_of(*window)).collect();
+            let sides = vision.grid().window_sides();
             Some(CarriedCompressor::Configured(CompressorConfig::QueCC(QueCCConfig {
                 filters: Filters::Elastic(sides),
                 ..QueCCConfig::single(vision.width(), text.width, 1)

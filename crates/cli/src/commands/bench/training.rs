@@ -159,9 +159,9 @@ fn shapes(model: &str, image_size: usize) -> Result<(VisionConfig, DecoderConfig
         return Err(Failure::user(format!("image_size is {image_size}, allowed is {allowed}")));
     }
     match &mut vision {
-        VisionConfig::Clip(config) => config.image_size = image_size,
-        VisionConfig::Siglip(config) => config.image_size = image_size,
-        VisionConfig::Dinov2(config) => config.image_size = image_size,
+        VisionConfig::Clip(config) => config.image_size = image_size.into(),
+        VisionConfig::Siglip(config) => config.image_size = image_size.into(),
+        VisionConfig::Dinov2(config) => config.image_size = image_size.into(),
         _ => return Err(Failure::user(format!("{tower}: images of one size alone"))),
     }
     Ok((vision, DecoderConfig::of_dimensions(catalogue.llm(llm)?)?))

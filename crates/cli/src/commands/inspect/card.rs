@@ -40,15 +40,8 @@ pub(super) fn card(report: &Report) -> String {
         let class = if of.class_token { " and a class token" } else { "" };
         sections.push(format!(
             "vision tower: {} blocks of width {} ({} feed-forward), {} heads\n  \
-             {} x {} pixels in patches of {}: {} patches{class}",
-            of.blocks,
-            of.width,
-            of.feed_forward,
-            of.heads,
-            of.image_size,
-            of.image_size,
-            of.patch,
-            of.patches,
+             {} pixels in patches of {}: {} patches{class}",
+            of.blocks, of.width, of.feed_forward, of.heads, of.image_size, of.patch, of.patches,
         ));
     }
     if let Some(of) = &report.image {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use foveate_compress::{Budget, Method};
-use foveate_law::cost::{Dtype, LlmDimensions, Stage, StageCost, TowerDimensions, Workload};
+use foveate_law::cost::{Dtype, ImageSize, LlmDimensions, Stage, StageCost, TowerDimensions, Workload};
 use foveate_model::vision::Grid;
 use foveate_model::vlm::{ImageLayout, Tiling, VisualCost, VlmConfig};
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub(crate) struct Language {
 
 #[derive(Serialize)]
 pub(crate) struct Tower {
-    pub(crate) image_size: usize,
+    pub(crate) image_size: ImageSize,
     pub(crate) patch: usize,
     pub(crate) patches: usize,
     pub(crate) width: usize,
@@ -175,7 +175,7 @@ impl Report {
                         offer: if identity { list.join(", ") } else { image.ladder().to_string() },
                         compressor: image.compressor().method(),
                         ladder: offered,
-                        tiles: most_tiles(&config, tower.image_size).1,
+                        tiles: most_tiles(&config, tower.image_size.height).1,
                         visual_tokens: report.cost.first().map_or(0, |cost| cost.visual_tokens),
                         hidden_states: config.feature_states.iter().map(|state| i64::from(*state)).collect(),
                         blocks_run: image.blocks_needed()?,
@@ -196,7 +196,7 @@ fn ladder(
     workload: &Workload,
 ) -> Result<Vec<QuestionCost>, Failure> {
     let tower = image.tower();
-    let (tiling, tiles) = most_tiles(config, tower.image_size);
+    let (tiling, tiles) = most_tiles(config, tower.image_size.height);
     let (method, blocks) = (image.compressor().method(), image.blocks_needed()?);
     let offered: Vec<usize> = match method {
         // Pooling, whose own work counts for nothing; all rows first, with a class token where it is read.
