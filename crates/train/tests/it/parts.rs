@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor};
+use foveate_data::image::{Image, Preprocessor};
 use foveate_model::Weights;
 use foveate_model::vision::{HiddenState, ImageSize, VisionTower, Wanted};
 use foveate_model::vlm::{Vlm, VlmConfig};
@@ -104,6 +105,16 @@ fn resized(changes: &[&str], height: usize, width: usize) {
     for (own, expected) in run(vlm.tower()).iter().zip(run(&resized)) {
         assert!(apart(own, &expected) < 1e-5, "{}", apart(own, &expected));
     }
+
+    // What is written is read as the same model of the same pictures.
+    let out = folder.path().join("out");
+    student.save(&out, Storage::F32, Scope::Whole).unwrap();
+    let config = VlmConfig::from_json(&std::fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    let read = Vlm::load(config, &Weights::open(&out).unwrap()).unwrap();
+    assert_eq!((read.grid(), read.ladder()), (vlm.grid(), vlm.ladder()));
+    let picture = Image::filled(40, 30, [7; 3]);
+    let tile = &Preprocessor::from_folder(&out).unwrap().apply(&picture).unwrap().tiles[0];
+    assert_eq!((tile.height, tile.width), (height, width));
 }
 
 #[test]
