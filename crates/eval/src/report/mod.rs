@@ -7,6 +7,7 @@ mod laws;
 mod measured;
 mod page;
 mod systems;
+mod tables;
 
 use std::collections::BTreeSet;
 
@@ -22,7 +23,7 @@ use crate::packed::Answers;
 use crate::results::Row;
 use crate::sweep::Folder;
 use crate::task::CONTROL;
-use crate::{EvalError, Figures, Result};
+use crate::{EvalError, Result};
 
 /// Draws a law with its measurements as an SVG document.
 pub type Draw<'a> = dyn Fn(&Table, &Assessment) -> Result<String> + 'a;
@@ -61,11 +62,11 @@ pub fn report(folder: &Folder, title: &str, draw: &Draw<'_>) -> Result<Page> {
     for law in &laws {
         blocks.extend(law_section(law, draw)?);
     }
-    blocks.extend(frontier("FLOPs of a question", "GFLOP", &rows, |row| row.flops / 1e9));
-    blocks.extend(frontier("Milliseconds of a question", "ms", &rows, |row| row.ms));
+    blocks.extend(tables::frontier("FLOPs of a question", "GFLOP", &rows, |row| row.flops / 1e9));
+    blocks.extend(tables::frontier("Milliseconds of a question", "ms", &rows, |row| row.ms));
     blocks.extend(systems::section(&compared));
     blocks.extend(control);
-    blocks.extend(skills(&answers, &rows)?);
+    blocks.extend(tables::skills(&answers, &rows)?);
     blocks.extend(environment(folder)?);
     Ok(Page { title: title.to_owned(), blocks })
 }
@@ -146,85 +147,6 @@ fn compared(of: &Comparison) -> String {
         held(of.product.holdout_rmse),
         held(sum.holdout_rmse),
     )
-}
-
-/// The cells that no other beats at the same or a lower cost, for each task.
-fn frontier(what: &str, unit: &str, rows: &[Row], cost: impl Fn(&Row) -> f64) -> Vec<Block> {
-    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
-    let mut lines = Vec::new();
-    for task in tasks {
-        let mut own: Vec<&Row> = rows.iter().filter(|row| row.task == task).collect();
-        own.sort_by(|one, other| cost(one).total_cmp(&cost(other)).then(one.error.total_cmp(&other.error)));
-        let mut least = f64::INFINITY;
-        for row in own {
-            if row.error < least {
-                least = row.error;
-                lines.push(vec![
-                    task.to_owned(),
-                    row.run.clone(),
-                    foveate_law::plan::count(row.params as f64),
-                    row.compressor.clone(),
-                    row.visual_tokens.to_string(),
-                    format!("{:.3}", cost(row)),
-                    score(row),
-                ]);
-            }
-        }
-    }
-    let header = ["task", "model", "N", "compressor", "V", unit, "score %"].map(str::to_owned).into();
-    vec![
-        Block::Heading(format!("Best for the cost: {what}")),
-        Block::Text("Cells whose error nothing measured beats at the same or a lower cost.".into()),
-        Block::Table { header, rows: lines },
-    ]
-}
-
-fn score(row: &Row) -> String {
-    format!("{:.1} ({:.1} to {:.1})", 100.0 * row.score, 100.0 * row.score_low, 100.0 * row.score_high)
-}
-
-/// For each task a table of models and numbers of tokens against skills.
-fn skills(answers: &Answers, rows: &[Row]) -> Result<Vec<Block>> {
-    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
-    let mut blocks = Vec::new();
-    for task in tasks {
-        let mut measured: Vec<(&Row, Figures)> = Vec::new();
-        for row in rows.iter().filter(|row| row.task == task) {
-            let (header, samples) = answers.of(&row.cell)?;
-            measured.extend(
-                Figures::new(header.metric, &samples, crate::run::SEED).map(|figures| (row, figures)),
-            );
-        }
-        let names: BTreeSet<&String> =
-            measured.iter().flat_map(|(_, figures)| figures.skills.keys()).collect();
-        let also: BTreeSet<&String> = measured.iter().flat_map(|(_, figures)| figures.also.keys()).collect();
-        let mut header: Vec<String> =
-            ["model", "compressor", "V", "questions", "score %"].map(str::to_owned).into();
-        // One skill alone is the score again.
-        let names: Vec<&&String> = names.iter().filter(|_| names.len() > 1).collect();
-        header.extend(names.iter().map(|name| format!("{name} %")));
-        header.extend(also.iter().map(|name| (**name).clone()));
-        let lines = measured.iter().map(|(row, figures)| {
-            let mut line = vec![
-                row.run.clone(),
-                row.compressor.clone(),
-                row.visual_tokens.to_string(),
-                row.n.to_string(),
-                score(row),
-            ];
-            line.extend(names.iter().map(|name| {
-                let skill = figures.skills.get(**name);
-                skill.map_or("–".into(), |skill| format!("{:.1}", 100.0 * skill.score.value))
-            }));
-            line.extend(also.iter().map(|name| {
-                figures.also.get(*name).map_or("–".into(), |figure| format!("{:.3}", figure.value))
-            }));
-            line
-        });
-        let rows: Vec<Vec<String>> = lines.collect();
-        blocks.extend([Block::Heading(format!("Task: {task}")), Block::Table { header, rows }]);
-    }
-    Ok(blocks)
 }
 
 fn environment(folder: &Folder) -> Result<Vec<Block>> {
