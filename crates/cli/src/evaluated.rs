@@ -215,7 +215,14 @@ fn likeliest(
 fn side(model: &Model, budget: Option<Budget>) -> Result<usize, Failure> {
     let tower = model.seeing()?.vlm().tower().config();
     let patch = tower.dimensions("vision tower").patch;
-    let most = tower.grid().rows.min(tower.grid().columns);
+    if tower.grid().rows != tower.grid().columns {
+        let size = tower.image_size();
+        return Err(Failure::user(format!(
+            "{DOWN_SCALING} knows square pictures alone; {} reads {size} pixels",
+            model.name
+        )));
+    }
+    let most = tower.grid().rows;
     let root = match budget {
         Some(Budget::Tokens(tokens)) => (1..=most).find(|root| root * root == tokens),
         _ => None,

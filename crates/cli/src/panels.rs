@@ -12,9 +12,9 @@ const DIMMED: f32 = 0.3;
 /// How much of the image shows through where the token looks, beside amber.
 const SHOWN: f32 = 0.6;
 const GAP: u32 = 8;
-/// Side of the image itself.
+/// Longer side of the image itself.
 const IMAGE: u32 = 336;
-/// Sides of the copies: as large as the number of them allows.
+/// Longer sides of the copies: as large as the number of them allows.
 const PANELS_ACROSS: u32 = 1344;
 const SMALLEST: u32 = 56;
 
@@ -49,39 +49,46 @@ fn one(looks: &Looks<'_>) -> RgbImage {
     let count = u32::try_from(looks.weights.len()).unwrap_or(u32::MAX).max(1);
     let across = (1..=count).find(|across| across * across >= count).unwrap_or(count);
     let down = count.div_ceil(across);
-    let side = (PANELS_ACROSS / across).clamp(SMALLEST, IMAGE);
-    let width = GAP + IMAGE + 2 * GAP + across * (side + GAP);
-    let height = 2 * GAP + IMAGE.max(down * (side + GAP) - GAP);
+    let whole = scaled(looks.picture, IMAGE);
+    let small = scaled(looks.picture, (PANELS_ACROSS / across).clamp(SMALLEST, IMAGE));
+    let width = GAP + whole.width() + 2 * GAP + across * (small.width() + GAP);
+    let height = 2 * GAP + whole.height().max(down * (small.height() + GAP) - GAP);
     let mut page = RgbImage::from_pixel(width, height, PAPER);
-    let whole = resize(looks.picture, IMAGE, IMAGE, FilterType::CatmullRom);
     image::imageops::replace(&mut page, &whole, i64::from(GAP), i64::from(GAP));
-    let small = resize(looks.picture, side, side, FilterType::CatmullRom);
     for (token, weights) in looks.weights.iter().enumerate() {
         let token = u32::try_from(token).unwrap_or(0);
         let mut panel = lit(&small, weights, looks);
         if let Some(Some(patch)) = looks.kept.and_then(|kept| kept.get(token as usize)) {
             outline(&mut panel, *patch, looks);
         }
-        let left = GAP + IMAGE + 2 * GAP + token % across * (side + GAP);
-        let top = GAP + token / across * (side + GAP);
+        let left = GAP + whole.width() + 2 * GAP + token % across * (small.width() + GAP);
+        let top = GAP + token / across * (small.height() + GAP);
         image::imageops::replace(&mut page, &panel, i64::from(left), i64::from(top));
     }
     page
 }
 
-/// The patch that a pixel of a panel belongs to.
-fn patch_at(x: u32, y: u32, side: u32, looks: &Looks<'_>) -> usize {
-    let along = |at: u32, patches: usize| at as usize * patches / side.max(1) as usize;
-    along(y, looks.rows) * looks.columns + along(x, looks.columns)
+/// The picture with a longer side of so many pixels.
+fn scaled(picture: &RgbImage, longer: u32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let most = width.max(height).max(1);
+    let along = |side: u32| (longer * side / most).max(1);
+    resize(picture, along(width), along(height), FilterType::CatmullRom)
+}
+
+/// The patch that a pixel of a panel of this size belongs to.
+fn patch_at(x: u32, y: u32, (width, height): (u32, u32), looks: &Looks<'_>) -> usize {
+    let along = |at: u32, patches: usize, side: u32| at as usize * patches / side.max(1) as usize;
+    along(y, looks.rows, height) * looks.columns + along(x, looks.columns, width)
 }
 
 /// The picture, dark but for what a token looks at.
 fn lit(picture: &RgbImage, weights: &[f32], looks: &Looks<'_>) -> RgbImage {
     let most = weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let mut panel = picture.clone();
-    let side = panel.width();
+    let size = panel.dimensions();
     for (x, y, pixel) in panel.enumerate_pixels_mut() {
-        let weight = weights.get(patch_at(x, y, side, looks)).copied().unwrap_or(0.0);
+        let weight = weights.get(patch_at(x, y, size, looks)).copied().unwrap_or(0.0);
         // The root lifts what is small beside one large weight.
         let share = (weight.max(0.0) / most).sqrt();
         let [r, g, b] = pixel.0.map(f32::from);
@@ -95,10 +102,10 @@ fn lit(picture: &RgbImage, weights: &[f32], looks: &Looks<'_>) -> RgbImage {
 }
 
 fn outline(panel: &mut RgbImage, patch: usize, looks: &Looks<'_>) {
-    let side = panel.width();
+    let size = panel.dimensions();
     let inside = |x: i64, y: i64| {
-        let within = |at: i64| u32::try_from(at).ok().filter(|at| *at < side);
-        matches!((within(x), within(y)), (Some(x), Some(y)) if patch_at(x, y, side, looks) == patch)
+        let within = |at: i64, side: u32| u32::try_from(at).ok().filter(|at| *at < side);
+        matches!((within(x, size.0), within(y, size.1)), (Some(x), Some(y)) if patch_at(x, y, size, looks) == patch)
     };
     let edge = |x: i64, y: i64| {
         let near = [(-1, 0), (1, 0), (0, -1), (0, 1)];
@@ -134,6 +141,23 @@ mod tests {
             }
         }
         assert_eq!(page.get_pixel(GAP + 5, GAP + 5).0, [100; 3], "the image itself is left as it is");
+    }
+
+    #[test]
+    fn a_wide_picture_stays_wide() {
+        let picture = RgbImage::from_pixel(96, 24, Rgb([100; 3]));
+        // One token that looks at the last of 1 x 4 patches.
+        let weights = vec![vec![0.0, 0.0, 0.0, 1.0]];
+        let looks =
+            Looks { picture: &picture, rows: 1, columns: 4, weights: &weights, kept: Some(&[Some(3)]) };
+        let page = draw(&[looks]);
+        assert_eq!(page.dimensions(), (GAP + IMAGE + 2 * GAP + IMAGE + GAP, 2 * GAP + IMAGE / 4));
+        let at = |patch: u32| {
+            let left = GAP + IMAGE + 2 * GAP + patch * IMAGE / 4 + IMAGE / 8;
+            page.get_pixel(left, GAP + IMAGE / 8).0
+        };
+        assert!((0..3).all(|patch| at(patch)[0] == at(patch)[2]) && at(3)[0] > 120, "{:?}", at(3));
+        assert_eq!(page.get_pixel(GAP + IMAGE + 2 * GAP + IMAGE - 1, GAP).0, OUTLINE.0);
     }
 
     #[test]

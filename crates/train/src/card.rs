@@ -9,7 +9,7 @@ use std::path::Path;
 
 use foveate_data::Question;
 use foveate_data::baseline::{QuestionOnly, Report};
-use foveate_model::vlm::{FamilyHead, FittedHead};
+use foveate_model::vlm::{FamilyHead, FittedHead, FrozenPart};
 use serde_json::json;
 
 use crate::evaluate::{Count, Score};
@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub scores: &'a [Score],
     /// By dataset, what can be answered without looking; those that are known.
     pub baselines: &'a BTreeMap<String, Report>,
+    /// The weights that compressor, projector and adapters went on from, where they did not start fresh.
+    pub start: Option<&'a FrozenPart>,
     /// The guess of a question's family, where there is one.
     pub families: Option<&'a FamilyHead>,
     /// Name and version of the program.
@@ -268,6 +270,15 @@ fn made(facts: &Facts<'_>) -> String {
         seconds / 60.0,
         if *threads == 1 { "" } else { "s" },
     );
+    if let Some(start) = facts.start {
+        let word = start.from.as_deref().unwrap_or(&start.file);
+        _ = write!(
+            text,
+            " It went on from the model in `{word}`, an earlier run whose card says what that one learnt from and how long; its \
+             weights have the SHA-256 `{}`.",
+            start.sha256
+        );
+    }
     if !facts.overrides.is_empty() {
         text += " Changed on the command line:\n";
     }
@@ -394,6 +405,7 @@ mod tests {
             threads: 2,
             scores: &[score(1, 20), score(16, 40)],
             baselines: &baselines(&recipe).unwrap(),
+            start: None,
             families: None,
             program: "foveate 1.2.3",
             commit: Some("abcdef"),

@@ -54,6 +54,10 @@ pub struct Material {
     pub tokenizer: String,
     /// Samples of each dataset that a stage learns from.
     pub samples: BTreeMap<String, usize>,
+    /// SHA-256 of the weights that it started from, where it did not start fresh: what of them is not trained is in no
+    /// checkpoint.
+    #[serde(default)]
+    pub start: Option<String>,
 }
 
 impl Material {
@@ -71,7 +75,8 @@ impl Material {
                 samples.insert(name.clone(), data.open(recipe.questions)?.len());
             }
         }
-        Ok(Material { tokenizer: digest.iter().map(|byte| format!("{byte:02x}")).collect(), samples })
+        let tokenizer = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Material { tokenizer, samples, start: student.start().map(|start| start.sha256.clone()) })
     }
 
     /// What is not as it was when a run began.
@@ -89,7 +94,14 @@ impl Material {
                 )
             })
         };
-        other.or_else(tokenizer)
+        let start = || {
+            let digest = |of: &Option<String>| of.clone().unwrap_or_else(|| "none".to_owned());
+            (self.start != began.start).then(|| {
+                let (now, then) = (digest(&self.start), digest(&began.start));
+                format!("parts.start has weights of the SHA-256 {now}, the run began with {then}")
+            })
+        };
+        other.or_else(tokenizer).or_else(start)
     }
 }
 

@@ -133,6 +133,7 @@ impl Arguments {
                         threads,
                         scores: &scores,
                         baselines: &baselines,
+                        start: trainer.student().start(),
                         families: families.as_ref(),
                         program: concat!("foveate ", env!("CARGO_PKG_VERSION")),
                         commit: option_env!("FOVEATE_COMMIT"),

@@ -220,7 +220,7 @@ impl Place {
                 let preprocessor = Preprocessor {
                     mean: encoder.mean,
                     std: encoder.standard_deviation,
-                    pad_to: Some(Size::square(1)),
+                    pad_to_square: true,
                     ..Preprocessor::clip(side)
                 };
                 template = template.or_else(|| Some(ChatTemplate::vicuna_v1()));
@@ -294,7 +294,7 @@ fn preprocessor(folder: &Path, tower: Option<&Path>, vlm: &Vlm) -> Result<Prepro
 /// The image processor with what the model's configuration says about padding and tiles.
 pub(super) fn fitted(mut preprocessor: Preprocessor, config: &VlmConfig) -> Preprocessor {
     if let Some(pad) = config.pad_to_square {
-        preprocessor.pad_to = pad.then_some(Size::square(1));
+        preprocessor.pad_to_square = pad;
     }
     preprocessor.tiling = match &config.layout {
         ImageLayout::Single => None,

@@ -3,6 +3,9 @@
 use super::resize::Window;
 use super::{Image, Size};
 
+/// What the references put around an image that is smaller than its crop.
+pub(super) const BLACK: [u8; 3] = [0; 3];
+
 /// What a centre crop keeps along one side, and where it lands when the crop is the larger one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
@@ -52,9 +55,9 @@ impl CentreCrop {
         (place(self.window.top, self.top), place(self.window.left, self.left))
     }
 
-    /// The cropped image, from its window; black where the image was smaller than the crop.
-    pub(super) fn finish(&self, window: Image) -> Image {
-        if window.size == self.crop { window } else { paste(&window, self.crop, self.top, self.left, [0; 3]) }
+    /// The cropped image, from its window; of one colour where the image was smaller than the crop.
+    pub(super) fn finish(&self, window: Image, colour: [u8; 3]) -> Image {
+        if window.size == self.crop { window } else { paste(&window, self.crop, self.top, self.left, colour) }
     }
 }
 

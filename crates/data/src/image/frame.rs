@@ -45,12 +45,15 @@ impl Preprocessor {
     /// ```
     pub fn frames(&self, original: Size) -> Vec<Frame> {
         let Some(pinpoints) = &self.tiling else {
-            let canvas = self.canvas(original);
-            return vec![padded(original, canvas).part(self.cropped(canvas))];
+            let square = Size::square(original.height.max(original.width));
+            return match self.pad_to_square {
+                true => vec![padded(original, square).part(self.cropped(square))],
+                false => vec![self.cropped(original)],
+            };
         };
         let side = match self.resize {
             Some(Target::ShortestEdge(edge)) => edge,
-            Some(Target::Exact(size)) => size.height.min(size.width),
+            Some(Target::Exact(size) | Target::Inside(size)) => size.height.min(size.width),
             None => 0,
         };
         let tile = self.crop.map_or(side, |crop| crop.height);
@@ -77,7 +80,7 @@ impl Preprocessor {
     /// What resizing and cropping keep of a picture, in shares of it.
     fn cropped(&self, from: Size) -> Frame {
         let target = self.resize.map_or(from, |target| target.of(from));
-        let crop = self.crop.unwrap_or(target);
+        let crop = self.kept(target);
         if target.area() == 0 || crop.area() == 0 {
             return Frame::WHOLE;
         }
@@ -123,16 +126,15 @@ mod tests {
             tiling: Some(vec![Size::new(64, 128), Size::square(128), Size::new(192, 64)]),
             ..Preprocessor::clip(64)
         };
-        let padded = Preprocessor { pad_to: Some(Size::square(1)), ..Preprocessor::clip(64) };
-        let wide = Size::new(120, 240);
-        let rectangle =
-            Preprocessor { pad_to: Some(wide), resize: Some(Target::Exact(wide)), ..Preprocessor::siglip(1) };
+        let padded = Preprocessor { pad_to_square: true, ..Preprocessor::clip(64) };
+        let inside =
+            Preprocessor { resize: Some(Target::Inside(Size::new(120, 240))), ..Preprocessor::siglip(1) };
         let all = [
             Preprocessor::clip(64),
             Preprocessor::siglip(64),
             Preprocessor::dinov2(),
             padded,
-            rectangle,
+            inside,
             smaller,
             tiled,
         ];

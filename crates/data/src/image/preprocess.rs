@@ -4,7 +4,7 @@
 //! This follows the slow processors, which resize with Pillow; the "fast" ones resample tensors and differ by a level.
 
 use super::anyres::{AnyResolution, fit_inside, select_best_resolution};
-use super::crop::{CentreCrop, cut, pad_centred};
+use super::crop::{BLACK, CentreCrop, cut, pad_centred};
 use super::error::PreprocessError;
 use super::resize::{Filter, PassOrder, Resampler};
 use super::{Image, Pixels, Size};
@@ -27,6 +27,8 @@ pub enum Target {
     ShortestEdge(u32),
     /// This size, whatever the aspect.
     Exact(Size),
+    /// As large as fits into this size with its aspect; what is left of it on both sides gets the mean colour.
+    Inside(Size),
 }
 
 impl Target {
@@ -34,6 +36,7 @@ impl Target {
     pub fn of(self, from: Size) -> Size {
         match self {
             Target::Exact(size) => size,
+            Target::Inside(size) => fit_inside(from, size),
             Target::ShortestEdge(edge) => {
                 let (short, long) = (from.height.min(from.width), from.height.max(from.width));
                 let long = u64::from(edge) * u64::from(long) / u64::from(short);
@@ -47,8 +50,8 @@ impl Target {
 /// An image processor: which steps it takes. Public fields, so that one step can be changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocessor {
-    /// Pads with the mean colour to the aspect of this size before anything else: a square for LLaVA-1.5.
-    pub pad_to: Option<Size>,
+    /// Pads to a square with the mean colour before anything else (LLaVA-1.5).
+    pub pad_to_square: bool,
     /// Resizes to this.
     pub resize: Option<Target>,
     /// The filter of every resize.
@@ -93,7 +96,7 @@ impl Preprocessor {
     /// CLIP (`CLIPImageProcessor`) for a tower of `side` x `side` pixels: 224 or 336 for the published ones.
     pub fn clip(side: u32) -> Preprocessor {
         Preprocessor {
-            pad_to: None,
+            pad_to_square: false,
             resize: Some(Target::ShortestEdge(side)),
             filter: Filter::Bicubic,
             order: PassOrder::Pillow13,
@@ -129,7 +132,7 @@ impl Preprocessor {
     /// ```
     pub fn with_side(mut self, side: u32) -> Option<Preprocessor> {
         let exact = match self.resize {
-            Some(Target::Exact(size)) => Some(size),
+            Some(Target::Exact(size) | Target::Inside(size)) => Some(size),
             _ => None,
         };
         let now = self.crop.or(exact).filter(|size| size.height == size.width && self.tiling.is_none())?;
@@ -137,11 +140,11 @@ impl Preprocessor {
             let exact = u64::from(length) * u64::from(side);
             u32::try_from((exact + u64::from(now.height) / 2) / u64::from(now.height.max(1))).ok()
         };
+        let both = |size: Size| Some(Size::new(scaled(size.height)?, scaled(size.width)?));
         self.resize = match self.resize {
             Some(Target::ShortestEdge(edge)) => Some(Target::ShortestEdge(scaled(edge)?)),
-            Some(Target::Exact(size)) => {
-                Some(Target::Exact(Size::new(scaled(size.height)?, scaled(size.width)?)))
-            }
+            Some(Target::Exact(size)) => Some(Target::Exact(both(size)?)),
+            Some(Target::Inside(size)) => Some(Target::Inside(both(size)?)),
             None => return None,
         };
         self.crop = self.crop.map(|_| Size::square(side));
@@ -160,7 +163,7 @@ impl Preprocessor {
 
     /// LLaVA-1.5: padded to a square with CLIP's mean colour, then CLIP at 336.
     pub fn llava_1_5() -> Preprocessor {
-        Preprocessor { pad_to: Some(Size::square(1)), ..Preprocessor::clip(336) }
+        Preprocessor { pad_to_square: true, ..Preprocessor::clip(336) }
     }
 
     /// LLaVA-NeXT (1.6): CLIP at 336 over the image and over the tiles of its best resolution.
@@ -175,33 +178,17 @@ impl Preprocessor {
         let original = image.size();
         let tables = self.tables();
         let Some(pinpoints) = &self.tiling else {
-            let canvas = self.canvas(original);
-            let tile = if canvas == original {
-                self.tile(image, &tables)?
+            let tile = if self.pad_to_square && original.height != original.width {
+                let square = Size::square(original.height.max(original.width));
+                bounded("padding to a square", square, original)?;
+                self.tile(&pad_centred(image, square, self.mean_colour()), &tables)?
             } else {
-                bounded("padding", canvas, original)?;
-                // `int(mean * 255)`: cut, not rounded.
-                let colour = self.mean.map(|mean| (mean * 255.0) as u8);
-                self.tile(&pad_centred(image, canvas, colour), &tables)?
+                self.tile(image, &tables)?
             };
             return Ok(Processed { tiles: vec![tile], original, layout: Layout::Single });
         };
         let (tiles, layout) = self.tiles(image, pinpoints, &tables)?;
         Ok(Processed { tiles, original, layout: Layout::AnyResolution(layout) })
-    }
-
-    /// The smallest size of the aspect that is padded to which an image of size `original` fits in; that size itself where
-    /// nothing is padded.
-    pub(super) fn canvas(&self, original: Size) -> Size {
-        let Some(aspect) = self.pad_to.filter(|aspect| aspect.area() > 0) else { return original };
-        let across = |length: u32, times: u32, over: u32| {
-            let exact = (u64::from(length) * u64::from(times)).div_ceil(u64::from(over));
-            u32::try_from(exact).unwrap_or(u32::MAX)
-        };
-        Size {
-            height: original.height.max(across(original.width, aspect.height, aspect.width)),
-            width: original.width.max(across(original.height, aspect.width, aspect.height)),
-        }
     }
 
     /// The whole image squeezed to a square, then the tiles of the best resolution.
@@ -223,7 +210,7 @@ impl Preprocessor {
         })?;
         let side = match self.resize {
             Some(Target::ShortestEdge(edge)) => edge,
-            Some(Target::Exact(size)) => size.height.min(size.width),
+            Some(Target::Exact(size) | Target::Inside(size)) => size.height.min(size.width),
             None => return Err(field("do_resize", "false".to_owned(), "true when images are tiled")),
         };
         let tile_side = self.crop.map_or(side, |crop| crop.height);
@@ -257,7 +244,7 @@ impl Preprocessor {
     fn tile(&self, image: &Image, tables: &Tables) -> Result<Pixels, PreprocessError> {
         let original = image.size();
         let target = self.resize.map_or(original, |target| target.of(original));
-        let crop = self.crop.unwrap_or(target);
+        let crop = self.kept(target);
         if target.area() == 0 || crop.area() == 0 {
             let size = if crop.area() == 0 { crop } else { target };
             return Err(PreprocessError::EmptyTarget {
@@ -268,8 +255,24 @@ impl Preprocessor {
             });
         }
         bounded("resizing", crop, original)?;
+        let colour = if matches!(self.resize, Some(Target::Inside(_))) { self.mean_colour() } else { BLACK };
         let crop = CentreCrop::new(target, crop);
-        Ok(tables.apply(&crop.finish(self.resampler().resize_window(image, target, crop.window))))
+        let window = self.resampler().resize_window(image, target, crop.window);
+        Ok(tables.apply(&crop.finish(window, colour)))
+    }
+
+    /// What is kept of an image that was resized to `target`, in its middle: the canvas around it where that is larger.
+    pub(super) fn kept(&self, target: Size) -> Size {
+        match (self.crop, self.resize) {
+            (Some(crop), _) => crop,
+            (None, Some(Target::Inside(canvas))) => canvas,
+            (None, _) => target,
+        }
+    }
+
+    /// `int(mean * 255)` of the reference: cut, not rounded.
+    fn mean_colour(&self) -> [u8; 3] {
+        self.mean.map(|mean| (mean * 255.0) as u8)
     }
 
     fn resampler(&self) -> Resampler {
@@ -340,19 +343,31 @@ mod tests {
     }
 
     #[test]
-    fn padding_keeps_the_aspect_in_a_rectangle() {
-        let wide = Preprocessor { pad_to: Some(Size::new(84, 336)), ..Preprocessor::siglip(1) };
-        // By hand: four times as wide as high, nothing cut, rounded up.
-        for (from, canvas) in [
-            (Size::new(32, 128), Size::new(32, 128)),
-            (Size::new(32, 100), Size::new(32, 128)),
-            (Size::new(32, 130), Size::new(33, 130)),
-            (Size::new(7, 2), Size::new(7, 28)),
+    fn an_aspect_is_kept_inside_of_a_rectangle() {
+        let inside = |size: Size| Target::Inside(size);
+        let wide = Preprocessor { resize: Some(inside(Size::new(84, 336))), ..Preprocessor::siglip(1) };
+        // By hand: a line of 32 x 64 becomes 84 x 168, in the middle of 336; a longer one fills the width.
+        for (from, fitted, first) in [
+            (Size::new(32, 64), Size::new(84, 168), (0, 84)),
+            (Size::new(32, 256), Size::new(42, 336), (21, 0)),
         ] {
-            assert_eq!(wide.canvas(from), canvas);
-            assert_eq!(Preprocessor::llava_1_5().canvas(from), Size::square(from.height.max(from.width)));
-            assert_eq!(Preprocessor::clip(9).canvas(from), from);
+            assert_eq!(wide.resize.unwrap().of(from), fitted);
+            let pixels = &wide.apply(&Image::filled(from.width, from.height, [255; 3])).unwrap().tiles[0];
+            assert_eq!((pixels.height, pixels.width), (84, 336));
+            // White is 1, and the mean colour, 127 of 255, nearly 0.
+            let row = |y: usize| &pixels.data[y * 336..(y + 1) * 336];
+            let white = row(first.0).iter().filter(|value| **value == 1.0).count();
+            assert_eq!((white, row(first.0)[first.1]), (fitted.width as usize, 1.0));
+            let (above, beside) = (first.0.checked_sub(1).map(|y| row(y)[200]), first.1.checked_sub(1));
+            let grey = above.or(beside.map(|x| row(first.0)[x])).unwrap();
+            assert!((grey - (2.0 * 127.0 / 255.0 - 1.0)).abs() < 1e-6, "{grey}");
         }
+        // However large or long a picture is, nothing larger than the result is made of it.
+        let tall = Image::filled(1, 65_535, [9; 3]);
+        assert_eq!(wide.apply(&tall).unwrap().tiles[0].width, 336);
+        let smaller = Preprocessor { resize: Some(inside(Size::square(84))), ..wide.clone() };
+        assert_eq!(smaller.with_side(42).unwrap().resize, Some(inside(Size::square(42))));
+        assert!(wide.with_side(42).is_none());
     }
 
     #[test]
@@ -364,7 +379,7 @@ mod tests {
         let error = Preprocessor::llava_1_5().apply(&strip).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "padding makes 65535 x 65535 = 4294836225 pixels of an image of 65535 x 1, at most 134217728 \
+            "padding to a square makes 65535 x 65535 = 4294836225 pixels of an image of 65535 x 1, at most 134217728 \
              are allowed"
         );
         let whole = Preprocessor { crop: None, ..Preprocessor::clip(336) };

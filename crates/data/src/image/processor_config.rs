@@ -1,5 +1,5 @@
 //! `preprocessor_config.json`: which processor, and its fields, with that class's defaults for those left out. One is of
-//! our own, for models that foveate trained: SigLIP's whose `do_pad` keeps the aspect, in whatever rectangle `size` is.
+//! our own, for models that foveate trained: as SigLIP's, but a picture keeps its aspect inside of `size`.
 //!
 //! transformers 5 writes the same fields under `image_processor` in `processor_config.json`; both are read.
 
@@ -25,9 +25,9 @@ enum Class {
 }
 
 impl Class {
-    /// Whether `size` is a height and a width, and nothing is cropped.
-    fn squeezes(self) -> bool {
-        matches!(self, Class::Siglip | Class::Foveate)
+    /// Whether a number as `size` is the shorter edge, and `crop_size` counts.
+    fn crops(self) -> bool {
+        !matches!(self, Class::Siglip | Class::Foveate)
     }
 }
 
@@ -107,7 +107,10 @@ impl Reader<'_> {
     fn preprocessor(&self, fields: Fields) -> Result<Preprocessor, PreprocessError> {
         let class = self.class(&fields)?;
         let default = match class {
-            Class::Siglip | Class::Foveate => Preprocessor::siglip(224),
+            Class::Siglip => Preprocessor::siglip(224),
+            Class::Foveate => {
+                Preprocessor { resize: Some(Target::Inside(Size::square(224))), ..Preprocessor::siglip(224) }
+            }
             Class::Bit => Preprocessor { mean: CLIP_MEAN, std: CLIP_STD, ..Preprocessor::clip(224) },
             Class::Clip | Class::Llava => Preprocessor::clip(224),
             Class::LlavaNext => {
@@ -120,16 +123,9 @@ impl Reader<'_> {
             resize = Some(self.target(class, size)?);
         }
         let mut crop = default.crop;
-        if let (Some(size), true) = (&fields.crop_size, !class.squeezes()) {
+        if let (Some(size), true) = (&fields.crop_size, class.crops()) {
             crop = Some(self.exact("crop_size", size)?);
         }
-        let pads = fields.do_pad.unwrap_or(false);
-        let pad_to = match (class, resize) {
-            (Class::Llava, _) => Some(Size::square(1)),
-            (Class::Foveate, Some(Target::Exact(size))) => Some(size),
-            // In LLaVA-NeXT `do_pad` only fills up a batch.
-            _ => None,
-        };
         let tiling = match (&fields.image_grid_pinpoints, class) {
             (Some(pinpoints), Class::LlavaNext) => Some(self.pinpoints(pinpoints)?),
             _ => default.tiling,
@@ -139,7 +135,8 @@ impl Reader<'_> {
             return Err(self.field("image_std", format!("{std:?}"), "numbers other than 0"));
         }
         Ok(Preprocessor {
-            pad_to: pad_to.filter(|_| pads),
+            // In LLaVA-NeXT `do_pad` only fills up a batch.
+            pad_to_square: class == Class::Llava && fields.do_pad.unwrap_or(false),
             resize: resize.filter(|_| fields.do_resize.unwrap_or(true)),
             filter: self.filter(fields.resample.as_ref())?,
             order: default.order,
@@ -177,14 +174,15 @@ impl Reader<'_> {
 
     /// `size`: a number means the shorter edge, except for those that know only height and width.
     fn target(&self, class: Class, size: &Value) -> Result<Target, PreprocessError> {
-        if !class.squeezes() {
+        if class.crops() {
             let edge =
                 size.get("shortest_edge").filter(|_| size.as_object().is_some_and(|map| map.len() == 1));
             if let Some(edge) = edge.or(Some(size).filter(|size| size.is_number())) {
                 return self.side("size", edge).map(Target::ShortestEdge);
             }
         }
-        self.exact("size", size).map(Target::Exact)
+        let size = self.exact("size", size)?;
+        Ok(if class == Class::Foveate { Target::Inside(size) } else { Target::Exact(size) })
     }
 
     /// `{"height", "width"}`, `[height, width]`, or the side of a square.

@@ -62,8 +62,9 @@ pub fn report(folder: &Folder, title: &str, draw: &Draw<'_>) -> Result<Page> {
     for law in &laws {
         blocks.extend(law_section(law, draw)?);
     }
-    blocks.extend(tables::frontier("FLOPs of a question", "GFLOP", &rows, |row| row.flops / 1e9));
-    blocks.extend(tables::frontier("Milliseconds of a question", "ms", &rows, |row| row.ms));
+    let (flops, ms) = ("FLOPs of a question", "Milliseconds of a question");
+    blocks.extend(tables::frontier(&answers, flops, "GFLOP", &rows, |row| row.flops / 1e9)?);
+    blocks.extend(tables::frontier(&answers, ms, "ms", &rows, |row| row.ms)?);
     blocks.extend(systems::section(&compared));
     blocks.extend(control);
     blocks.extend(tables::skills(&answers, &rows)?);

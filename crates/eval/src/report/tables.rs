@@ -5,11 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Block;
 use crate::packed::Answers;
 use crate::results::Row;
-use crate::statistics::seeds::reach;
-use crate::{Figures, Result};
-
-/// The quantile of the normal distribution that leaves 2.5 % above it.
-const Z: f64 = 1.959_964;
+use crate::statistics::seeds::{Pair, over_seeds};
+use crate::{Figures, Result, units};
 
 /// All seeds of a model with a way to make its visual tokens, on one task.
 struct Line<'a> {
@@ -42,55 +39,78 @@ impl<'a> Line<'a> {
         mean(self.rows.iter().map(|row| of(row)))
     }
 
-    /// The mean score with its interval. All seeds answered the same questions, so that what these leave open does not
-    /// become less with more seeds.
-    fn score(&self) -> String {
+    /// The mean score with its interval, over seeds and groups of questions where there are several seeds.
+    fn score(&self, answers: &Answers) -> Result<String> {
+        let mean = self.mean(|row| row.score);
         let [low, high] = match self.rows[..] {
             [row] => [row.score_low, row.score_high],
-            _ => {
-                let scores: Vec<f64> = self.rows.iter().map(|row| row.score).collect();
-                let half = reach(&scores).hypot(Z * self.mean(|row| row.error_se));
-                [-half, half].map(|end| (self.mean(|row| row.score) + end).clamp(0.0, 1.0))
-            }
+            _ => self.over_seeds(answers)?.map_or([f64::NAN; 2], |ends| ends.map(|end| mean + end)),
         };
-        format!("{:.1} ({:.1} to {:.1})", 100.0 * self.mean(|row| row.score), 100.0 * low, 100.0 * high)
+        let [low, high] = [low, high].map(|end| 100.0 * end.clamp(0.0, 1.0));
+        Ok(format!("{:.1} ({low:.1} to {high:.1})", 100.0 * mean))
+    }
+
+    /// How far the ends of the interval lie from the mean; `None` where nothing was judged.
+    fn over_seeds(&self, answers: &Answers) -> Result<Option<[f64; 2]>> {
+        let mut read = Vec::new();
+        for row in &self.rows {
+            read.push((row.seed, answers.of(&row.cell)?));
+        }
+        let pairs = read.iter().flat_map(|(seed, (header, samples))| {
+            let units = units(header.metric, samples).into_values();
+            units.map(|unit| Pair { seed: *seed, group: unit.group, one: unit.score, other: 0.0 })
+        });
+        Ok(over_seeds(pairs, 0).map(|found| found.interval.map(|end| end - found.difference)))
     }
 }
 
 /// What no other way beats at the same or a lower cost, for each task.
-pub(super) fn frontier(what: &str, unit: &str, rows: &[Row], cost: impl Fn(&Row) -> f64) -> Vec<Block> {
+pub(super) fn frontier(
+    answers: &Answers,
+    what: &str,
+    unit: &str,
+    rows: &[Row],
+    cost: impl Fn(&Row) -> f64,
+) -> Result<Vec<Block>> {
     let mut table = Vec::new();
     for (task, lines) in Line::all(rows) {
-        let mut own: Vec<(f64, f64, Line<'_>)> =
-            lines.into_iter().map(|line| (line.mean(&cost), line.mean(|row| row.error), line)).collect();
-        let mut least = f64::INFINITY;
-        own.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
-        for (cost, error, line) in own {
-            if error < least {
-                least = error;
-                let row = line.first();
-                table.push(vec![
-                    task.to_owned(),
-                    row.model.clone(),
-                    foveate_law::plan::count(row.params as f64),
-                    row.compressor.clone(),
-                    row.visual_tokens.to_string(),
-                    line.rows.len().to_string(),
-                    format!("{cost:.3}"),
-                    line.score(),
-                ]);
-            }
+        for (cost, line) in unbeaten(lines, &cost) {
+            let row = line.first();
+            table.push(vec![
+                task.to_owned(),
+                row.model.clone(),
+                foveate_law::plan::count(row.params as f64),
+                row.compressor.clone(),
+                row.visual_tokens.to_string(),
+                line.rows.len().to_string(),
+                format!("{cost:.3}"),
+                line.score(answers)?,
+            ]);
         }
     }
     let header =
         ["task", "model", "N", "compressor", "V", "seeds", unit, "score %"].map(str::to_owned).into();
-    vec![
+    Ok(vec![
         Block::Heading(format!("Best for the cost: {what}")),
         Block::Text(
             "Means over seeds whose error nothing measured beats at the same or a lower cost.".into(),
         ),
         Block::Table { header, rows: table },
-    ]
+    ])
+}
+
+/// The lines whose mean error no other has at the same or a lower mean cost, the cheapest first, with their costs.
+fn unbeaten<'a>(lines: Vec<Line<'a>>, cost: impl Fn(&Row) -> f64) -> Vec<(f64, Line<'a>)> {
+    let mut own: Vec<(f64, f64, Line<'_>)> =
+        lines.into_iter().map(|line| (line.mean(&cost), line.mean(|row| row.error), line)).collect();
+    own.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    let mut least = f64::INFINITY;
+    let better = own.into_iter().filter(|(_, error, _)| {
+        let better = *error < least;
+        least = least.min(*error);
+        better
+    });
+    better.map(|(cost, _, line)| (cost, line)).collect()
 }
 
 /// For each task a table of models and numbers of tokens against skills, means over seeds.
@@ -116,7 +136,8 @@ pub(super) fn skills(answers: &Answers, rows: &[Row]) -> Result<Vec<Block>> {
             names.into_iter().filter(|_| all().any(|one| one.skills.len() > 1)).collect();
         header.extend(names.iter().map(|name| format!("{name} %")));
         header.extend(also.iter().map(|name| (**name).clone()));
-        let table = measured.iter().map(|(line, figures)| {
+        let mut table = Vec::new();
+        for (line, figures) in &measured {
             let row = line.first();
             let mut cells = vec![
                 row.model.clone(),
@@ -124,7 +145,7 @@ pub(super) fn skills(answers: &Answers, rows: &[Row]) -> Result<Vec<Block>> {
                 row.visual_tokens.to_string(),
                 line.rows.len().to_string(),
                 row.n.to_string(),
-                line.score(),
+                line.score(answers)?,
             ];
             cells.extend(names.iter().map(|name| {
                 let skills = figures.iter().filter_map(|one| one.skills.get(*name));
@@ -134,10 +155,9 @@ pub(super) fn skills(answers: &Answers, rows: &[Row]) -> Result<Vec<Block>> {
                 let others = figures.iter().filter_map(|one| one.also.get(*name));
                 shown(others.map(|figure| figure.value).collect(), 3)
             }));
-            cells
-        });
-        let rows = table.collect();
-        blocks.extend([Block::Heading(format!("Task: {task}")), Block::Table { header, rows }]);
+            table.push(cells);
+        }
+        blocks.extend([Block::Heading(format!("Task: {task}")), Block::Table { header, rows: table }]);
     }
     Ok(blocks)
 }
@@ -181,14 +201,6 @@ mod tests {
         }
     }
 
-    fn table(rows: &[Row]) -> Vec<Vec<String>> {
-        let blocks = frontier("FLOPs", "GFLOP", rows, |row| row.flops);
-        blocks
-            .into_iter()
-            .find_map(|block| if let Block::Table { rows, .. } = block { Some(rows) } else { None })
-            .unwrap_or_default()
-    }
-
     #[test]
     fn a_lucky_seed_is_not_a_better_model() {
         let rows = [
@@ -199,11 +211,10 @@ mod tests {
             row("dear", 2, 0.40, 2.0),
             row("dearest", 1, 0.55, 3.0),
         ];
-        let table = table(&rows);
-        let models: Vec<&str> = table.iter().map(|line| line[1].as_str()).collect();
-        assert_eq!(models, ["cheap", "dearest"]);
-        // By hand: 12.706 · sqrt(2 · 0.01² / 1 / 2) = 0.12706 of the seeds, 1.96 · 0.03 = 0.0588 of the questions.
-        assert_eq!((table[0][5].as_str(), table[0][7].as_str()), ("2", "51.0 (37.0 to 65.0)"));
-        assert_eq!((table[1][5].as_str(), table[1][7].as_str()), ("1", "55.0 (50.0 to 60.0)"));
+        let lines = Line::all(&rows).remove("scenes").unwrap_or_default();
+        let best = unbeaten(lines, |row| row.flops);
+        let told: Vec<_> =
+            best.iter().map(|(cost, line)| (*cost, line.first().model.as_str(), line.rows.len())).collect();
+        assert_eq!(told, [(1.0, "cheap", 2), (3.0, "dearest", 1)]);
     }
 }

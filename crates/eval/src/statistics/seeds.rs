@@ -114,19 +114,18 @@ pub fn over_seeds<'a>(pairs: impl IntoIterator<Item = Pair<'a>>, draw: u64) -> O
         (weight > 0.0).then(|| sum / weight)
     });
     let [low, high] = percentile_interval(&values.collect::<Vec<f64>>(), LEVEL)?;
-    let reach = reach(&seeds.values().copied().collect::<Vec<f64>>());
+    let reach = student(&seeds, difference);
     let interval = [low.min(difference - reach), high.max(difference + reach)];
     Some(OverSeeds { n: pairs.len(), difference, interval, seeds })
 }
 
-/// Half the width of Student's 95 % interval of the mean of `values`; 0 for one value, which says nothing of others.
-pub(crate) fn reach(values: &[f64]) -> f64 {
-    let free = values.len().saturating_sub(1);
+/// Half the width of Student's 95 % interval of the mean over seeds; 0 for one seed, which says nothing of others.
+fn student(seeds: &BTreeMap<u64, f64>, mean: f64) -> f64 {
+    let free = seeds.len().saturating_sub(1);
     let Some(last) = free.checked_sub(1) else { return 0.0 };
     let quantile = QUANTILES[last.min(QUANTILES.len() - 1)];
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let squares: f64 = values.iter().map(|own| (own - mean).powi(2)).sum();
-    quantile * (squares / free as f64 / values.len() as f64).sqrt()
+    let squares: f64 = seeds.values().map(|own| (own - mean).powi(2)).sum();
+    quantile * (squares / free as f64 / seeds.len() as f64).sqrt()
 }
 
 /// The 97.5 % quantiles of Student's distribution for 1, 2, … degrees of freedom; more have the last, which is too wide by a

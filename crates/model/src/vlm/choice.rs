@@ -144,9 +144,12 @@ impl Vlm {
             && rungs.is_empty()
         {
             let (grid, sides) = (self.grid(), self.grid().window_sides());
-            return refuse(format!(
-                "its windows do not divide a grid of {grid}: possible sides are {sides:?}"
-            ));
+            return refuse(match self.compressor.method() {
+                Method::M3 if grid.rows != grid.columns => {
+                    format!("it halves squares, and the grid is {grid}")
+                }
+                _ => format!("its windows do not divide a grid of {grid}: possible sides are {sides:?}"),
+            });
         }
         Ok(())
     }

@@ -78,8 +78,8 @@ pub struct ImageSteps {
     pub preset: ImagePreset,
     /// What the tower reads, in pixels: the side of a square, or `[height, width]`.
     pub side: ImageSize,
-    /// Whether a picture is padded to the aspect of what the tower reads first, so that nothing of it is cropped or squeezed.
-    #[serde(default)]
+    /// Whether a picture keeps its aspect and is padded to what the tower reads, so that nothing of it is cropped or squeezed.
+    #[serde(default, alias = "pad_to_square")]
     pub pad: bool,
     /// Whether a picture is squeezed to what the tower reads, whatever its aspect, where the preset would crop it.
     #[serde(default)]
@@ -105,6 +105,7 @@ impl ImageSteps {
     /// Never for a side that [`Recipe::parse`](super::Recipe::parse) lets pass.
     pub fn preprocessor(&self) -> Result<Preprocessor, PreprocessError> {
         let size = self.size();
+        let square = self.side.side().is_some();
         let mut made = match self.preset {
             ImagePreset::Siglip => Preprocessor::siglip(size.height),
             ImagePreset::Clip => Preprocessor::clip(size.height),
@@ -113,18 +114,22 @@ impl ImageSteps {
                 Preprocessor { mean, std, ..Preprocessor::clip(size.height) }
             }
         };
-        // What was padded to its aspect needs no crop.
         if self.squeezes() {
             made.resize = Some(Target::Exact(size));
             made.crop = None;
         }
-        made.pad_to = self.pad.then_some(size);
+        if self.pad && !square {
+            made.resize = Some(Target::Inside(size));
+            made.crop = None;
+        }
+        // As LLaVA pads, before anything else.
+        made.pad_to_square = self.pad && square;
         Ok(made)
     }
 
-    /// Whether a picture is resized to what the tower reads as it is, without a crop.
+    /// Whether a picture that is not padded is resized to what the tower reads whatever its aspect.
     pub(crate) fn squeezes(&self) -> bool {
-        self.squeeze || self.preset == ImagePreset::Siglip || (self.pad && self.side.side().is_none())
+        self.squeeze || self.preset == ImagePreset::Siglip
     }
 
     /// The same as [`side`](Self::side); lengths beyond `u32`, which no recipe lets pass, saturate.

@@ -119,7 +119,7 @@ pub(super) fn processor_json(steps: &ImageSteps, preprocessor: &Preprocessor) ->
         "image_mean": preprocessor.mean,
         "image_std": preprocessor.std,
     });
-    // No other program pads to a rectangle.
+    // No other program keeps an aspect inside of a rectangle.
     let (class, exactly) = match (preprocessor.crop, steps.pad, steps.side.side()) {
         (_, true, None) => ("FoveateImageProcessor", true),
         (None, false, _) => ("SiglipImageProcessor", true),

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use foveate_compress::CompressorConfig;
 use foveate_data::image::Preprocessor;
 use foveate_data::prompt::ChatTemplate;
-use foveate_model::vlm::Vlm;
+use foveate_model::vlm::{FrozenPart, Vlm};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
@@ -32,6 +32,8 @@ pub struct Student {
     network: Network,
     json: Value,
     compressor: CompressorConfig,
+    /// The weights that it went on from, where it did.
+    start: Option<FrozenPart>,
     /// Text to tokens.
     pub tokenizer: Tokenizer,
     /// Questions to prompts.
@@ -65,6 +67,11 @@ impl Student {
     /// Every trainable tensor by name, sorted.
     pub fn parameters(&self) -> &BTreeMap<String, Parameter> {
         self.network.parameters()
+    }
+
+    /// The weights that compressor, projector and adapters went on from, where they did not start fresh.
+    pub fn start(&self) -> Option<&FrozenPart> {
+        self.start.as_ref()
     }
 
     /// Numbers of elements: trainable, all.

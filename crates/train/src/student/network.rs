@@ -281,26 +281,17 @@ impl Network {
         Ok(FrozenParts { tower: describe(&self.tower)?, language: describe(&self.language)? })
     }
 
-    /// Starts compressor and projector, trained or not, at the values of the same names in `stored`.
+    /// Starts the tensors of `groups` at the values of the same names in `stored`; of compressor and projector also those
+    /// that are not trained.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    pub(super) fn start_connector(&mut self, stored: &Weights) -> Result<()> {
-        for (name, table) in &mut self.tables {
-            *table = stored.get(table.dims(), name)?;
+    pub(super) fn start(&mut self, stored: &Weights, groups: &[Group]) -> Result<()> {
+        if groups.contains(&Group::Compressor) {
+            for (name, table) in &mut self.tables {
+                *table = stored.get(table.dims(), name)?;
+            }
         }
-        self.start_groups(stored, &[Group::Compressor, Group::Projector])
-    }
-
-    /// The same for the adapters.
-    ///
-    /// # Errors
-    /// As [`start_connector`](Self::start_connector).
-    pub(super) fn start_adapters(&self, stored: &Weights) -> Result<()> {
-        self.start_groups(stored, &[Group::Adapters])
-    }
-
-    fn start_groups(&self, stored: &Weights, groups: &[Group]) -> Result<()> {
         for (name, parameter) in self.parameters.iter().filter(|(_, one)| groups.contains(&one.group)) {
             parameter.variable.set(&stored.get(parameter.variable.dims(), name)?)?;
         }

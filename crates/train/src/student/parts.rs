@@ -10,6 +10,7 @@ use tokenizers::Tokenizer;
 
 use super::export::{processor_json, tokenizer_json};
 use super::network::{Network, Trained};
+use super::start::Own;
 use super::{Resolver, Student, language, start, tower};
 use crate::recipe::{Group, Recipe, Source, Tokens};
 use crate::{Result, TrainError};
@@ -73,10 +74,12 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
         }
         (None, Source::From(_)) => return Err(TrainError::field("parts.language", "missing", "needed")),
     };
+    let mut tower_path = None;
     let (vision_config, tower) = match &parts.tower {
         Source::From(word) => {
             let path = located("tower", word)?;
             let (config, part) = tower::open(word, &path, parts.image.side, parts.dtype)?;
+            tower_path = Some(path);
             let json = serde_json::to_value(&config);
             let json = json.map_err(|error| TrainError::Part {
                 part: "tower",
@@ -85,7 +88,7 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
             })?;
             (json, part)
         }
-        Source::Fresh(table) => tower::fresh(table, recipe.seed)?,
+        Source::Fresh(table) => tower::fresh(table, parts.image.side, recipe.seed)?,
     };
     let mut json = json!({
         "model_type": "llava",
@@ -120,12 +123,16 @@ pub(super) fn build(recipe: &Recipe, resolve: &Resolver<'_>, trained: Option<Tok
     let compressor = parts.compressor.clone();
     let trained = Trained { groups: &recipe.trained_groups(), lora: recipe.lora.as_ref(), seed: recipe.seed };
     let mut network = Network::new(config, &compressor, tower, language, trained)?;
-    if let Some(word) = &parts.start {
-        let folder = located("start", word)?;
-        let lora = recipe.lora.as_ref().filter(|_| trained.groups.contains(&Group::Adapters));
-        start::take(&mut network, &folder, &json, lora)?;
-    }
-    Ok(Student { network, json, compressor, tokenizer, template, preprocessor, end_token, files })
+    let start = match &parts.start {
+        None => None,
+        Some(word) => {
+            let folder = located("start", word)?;
+            let lora = recipe.lora.as_ref().filter(|_| trained.groups.contains(&Group::Adapters));
+            let own = Own { config: &json, tower: tower_path, language: path, lora };
+            Some(start::take(&mut network, &folder, word, &own)?)
+        }
+    };
+    Ok(Student { network, json, compressor, start, tokenizer, template, preprocessor, end_token, files })
 }
 
 fn open_tokenizer(path: &Path) -> Result<Tokenizer> {

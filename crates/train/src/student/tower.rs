@@ -33,10 +33,14 @@ pub(super) fn open(word: &str, path: &Path, size: ImageSize, dtype: Dtype) -> Re
     Ok((config, Part { weights, shapes, origin, dtype }))
 }
 
-/// A tower whose weights start from `seed`.
-pub(super) fn fresh(table: &toml::Table, seed: u64) -> Result<(Value, Part)> {
+/// A tower for pictures of `size` pixels whose weights start from `seed`.
+pub(super) fn fresh(table: &toml::Table, size: ImageSize, seed: u64) -> Result<(Value, Part)> {
     let json = table_to_json(table);
     let config = VisionConfig::from_json(&json.to_string())?;
+    if config.image_size() != size {
+        let allowed = format!("{}, as in `parts.tower.fresh.image_size`", config.image_size());
+        return Err(TrainError::field("parts.image.side", size, allowed));
+    }
     let (width, hidden, blocks, bias, class) = match &config {
         VisionConfig::Siglip(c) => (c.hidden_size, c.intermediate_size, c.num_hidden_layers, true, false),
         VisionConfig::Clip(c) => (c.hidden_size, c.intermediate_size, c.num_hidden_layers, false, true),

@@ -192,10 +192,25 @@ fn a_run_goes_on_from_the_model_of_another_one() {
     let refused = |changes: &[&str]| from(changes).err().unwrap().to_string();
     assert_eq!(refused(&["lora.alpha=3.0"]), "recipe: `lora.alpha` is 3, allowed is 4, as in `parts.start`");
     assert!(refused(&bare).contains("`parts.start` is one with adapters"), "{}", refused(&bare));
+    let rank = refused(&["lora.rank=4", "lora.alpha=8.0"]);
+    assert_eq!(rank, "recipe: `lora.rank` is 4, allowed is 2, as in `parts.start`");
+    let lost = refused(&["lora.projections=['query']"]);
+    assert!(lost.contains("`lora.projections` is without") && lost.contains("v_proj"), "{lost}");
     let heads = refused(&["parts.compressor.heads=2"]);
     assert!(heads.contains("`parts.start`") && heads.contains("\"heads\":2"), "{heads}");
     let more = refused(&["parts.compressor.filters={ elastic = [1, 2, 4] }", "lora.rank=2"]);
     assert!(more.contains("compressor."), "{more}");
+    // Between another tower or language model it would be worth nothing, and what it holds itself is to be taken from there.
+    let tower = refused(&["parts.tower={ from = 'clip' }"]);
+    assert!(tower.contains("frozen_parts"), "{tower}");
+    second.save(&model, Storage::F32, Scope::Whole).unwrap();
+    let merged = refused(&[]);
+    assert!(merged.contains("`parts.tower` is") && merged.contains("which holds its own"), "{merged}");
+    let own = format!("={{ from = '{}' }}", model.display());
+    let both = [format!("parts.tower{own}"), format!("parts.language{own}")];
+    let whole = from(&[&both[0], &both[1]]).unwrap();
+    let projector = "multi_modal_projector.linear_1.weight";
+    assert_eq!(apart(&values(&whole, projector), &values(&second, projector)), 0.0);
 }
 
 #[test]
