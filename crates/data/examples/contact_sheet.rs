@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed,
         ROWS * COLUMNS / 2,
     );
-    let texts = Texts::new(TextSettings { side: SIDE, questions: 3 }, split, seed, ROWS * COLUMNS / 2);
+    let texts =
+        Texts::new(TextSettings { side: SIDE, ..TextSettings::default() }, split, seed, ROWS * COLUMNS / 2);
 
     let (cell_width, cell_height) = (SIDE + 6, SIDE + CAPTION + 6);
     let mut sheet = ::image::RgbImage::new(COLUMNS as u32 * cell_width, ROWS as u32 * cell_height);

@@ -239,10 +239,11 @@ fn described(kind: &Kind) -> (String, &'static str) {
                 "MIT OR Apache-2.0",
             )
         }
-        Kind::Texts { split, seed, length, side, .. } => (
-            format!("generated texts, {}, seed {seed}, {length} pictures of {side} pixels", part(split)),
-            OURS,
-        ),
+        Kind::Texts { split, seed, length, side, numbers } => {
+            let what = if *numbers { "numbers" } else { "texts" };
+            let part = part(split);
+            (format!("generated {what}, {part}, seed {seed}, {length} pictures of {side} pixels"), OURS)
+        }
         Kind::Llava { .. } => ("conversations in LLaVA's format".to_owned(), UNKNOWN),
         Kind::EasyVqa { split, .. } => (format!("easy-VQA, {}", part(split)), "MIT"),
         Kind::Nlvr { split, .. } => (format!("NLVR v1, {}", part(split)), "CC BY 4.0"),

@@ -171,7 +171,7 @@ fn generated() -> Result<Labelled, Failure> {
             Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false, questions: None };
         let pick = Pick { each: EACH, seed, most: QUESTIONS / 2 };
         let of = |kind| questions(&DataSource { kind, cut: None, held_out: false }, pick);
-        Ok([of(scenes)?, of(Kind::Texts { split, seed, length, side })?].concat())
+        Ok([of(scenes)?, of(Kind::Texts { split, seed, length, side, numbers: false })?].concat())
     };
     Ok(Labelled { train: gather(SplitName::Train)?, validation: gather(SplitName::Validation)? })
 }

@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// The folder of the results [default: results/ and the plan's name].
     #[arg(long, value_name = "RESULTS")]
     out: Option<PathBuf>,
+    /// Only the cells of this model of the plan; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
     /// Say what it will cost and stop.
     #[arg(long)]
     dry_run: bool,
@@ -59,7 +62,8 @@ struct Document {
 
 impl Arguments {
     pub(crate) fn run(self) -> Outcome {
-        let plan = Plan::open(&self.plan)?;
+        let mut plan = Plan::open(&self.plan)?;
+        only(&mut plan, &self.model)?;
         Models::check(&plan)?;
         self.threads.apply()?;
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.name));
@@ -83,6 +87,16 @@ impl Arguments {
         };
         if self.json { print_json(&document) } else { print(&told(&document, &folder)?) }
     }
+}
+
+/// Leaves the models of these names in a plan, or all where there are none.
+fn only(plan: &mut Plan, names: &[String]) -> Result<(), Failure> {
+    if let Some(unknown) = names.iter().find(|name| plan.models.iter().all(|model| model.name != **name)) {
+        let known: Vec<&str> = plan.models.iter().map(|model| model.name.as_str()).collect();
+        return Err(Failure::user(format!("--model {unknown}: the plan has {}", known.join(", "))));
+    }
+    plan.models.retain(|model| names.is_empty() || names.contains(&model.name));
+    Ok(())
 }
 
 /// This command and machine.
@@ -174,4 +188,29 @@ fn told(document: &Document, folder: &Folder) -> Result<String, Failure> {
         document.results,
         folder.path().display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_model_of_a_plan_can_be_swept_alone() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/law/plan.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let cells = |names: &[&str]| {
+            let mut plan = Plan::parse("law", &text).unwrap();
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            only(&mut plan, &names).map(|()| plan.cells())
+        };
+        let (all, alone) = (cells(&[]).unwrap(), cells(&["n8", "pooling"]).unwrap());
+        assert!(alone.len() < all.len() && !alone.is_empty());
+        let expected = all.into_iter().filter(|cell| ["n8", "pooling"].contains(&&*cell.run.model));
+        assert!(alone.iter().map(|cell| cell.key()).eq(expected.map(|cell| cell.key())));
+        let told = cells(&["n9"]).unwrap_err().message();
+        assert!(told.contains("--model n9: the plan has n0.15, n0.55, n2.65, n8"), "{told}");
+    }
 }

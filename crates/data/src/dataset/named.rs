@@ -58,6 +58,9 @@ pub enum Kind {
         length: usize,
         /// Side in pixels.
         side: u32,
+        /// Whether each shows one number of up to three digits and nothing else.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        numbers: bool,
     },
     /// LLaVA's conversations.
     Llava {
@@ -159,9 +162,10 @@ impl Kind {
                 Kind::Scenes { split, seed, most_objects, .. },
                 Kind::Scenes { split: other_split, seed: other_seed, most_objects: other_most, .. },
             ) => (split, seed, most_objects) == (other_split, other_seed, other_most),
-            (Kind::Texts { split, seed, .. }, Kind::Texts { split: other_split, seed: other_seed, .. }) => {
-                (split, seed) == (other_split, other_seed)
-            }
+            (
+                Kind::Texts { split, seed, numbers, .. },
+                Kind::Texts { split: other_split, seed: other_seed, numbers: other_numbers, .. },
+            ) => (split, seed, numbers) == (other_split, other_seed, other_numbers),
             (Kind::Llava { json, .. }, Kind::Llava { json: other, .. }) => same_file(json, other),
             (Kind::EasyVqa { path, split }, Kind::EasyVqa { path: other, split: other_split })
             | (Kind::Nlvr { path, split }, Kind::Nlvr { path: other, split: other_split })
@@ -229,8 +233,9 @@ impl DataSource {
                 };
                 Arc::new(Scenes::new(settings, world(*split), *seed, *length))
             }
-            Kind::Texts { split, seed, length, side } => {
-                Arc::new(Texts::new(TextSettings { side: *side, questions }, world(*split), *seed, *length))
+            Kind::Texts { split, seed, length, side, numbers } => {
+                let settings = TextSettings { side: *side, questions, numbers: *numbers };
+                Arc::new(Texts::new(settings, world(*split), *seed, *length))
             }
             Kind::Llava { json, images } => Arc::new(Llava::open(json, images)?),
             Kind::EasyVqa { path, split } => {

@@ -161,7 +161,7 @@ fn derive(page: &Page, question: &str) -> String {
 }
 
 fn texts(split: Split, seed: u64) -> Texts {
-    Texts::new(TextSettings { side: 168, questions: 8 }, split, seed, 100_000)
+    Texts::new(TextSettings { questions: 8, ..TextSettings::default() }, split, seed, 100_000)
 }
 
 #[test]
@@ -209,6 +209,26 @@ fn pages_fit_and_lines_keep_apart() {
         }
     }
     assert!(layouts.len() == 4 && layouts.values().all(|count| *count > 200), "{layouts:?}");
+}
+
+#[test]
+fn numbers_are_short_and_large_and_all_that_there_is() {
+    let settings = TextSettings { questions: 8, numbers: true, ..TextSettings::default() };
+    let mut lengths = BTreeMap::new();
+    for index in 0..900 {
+        let split = Split::ALL[index as usize % 3];
+        let (page, questions) = Texts::new(settings, split, 3, 1000).page(index);
+        let [line] = &page.lines[..] else { panic!("{page:?}") };
+        let digits = line.text.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(digits && line.role == Role::Number && page.layout == Layout::Single, "{line:?}");
+        assert!(line.size >= 0.2 && line.x > 0.0 && line.x + line.width() <= 0.93, "{line:?}");
+        *lengths.entry(line.text.len()).or_insert(0) += 1;
+        assert!(questions.len() >= 2);
+        for question in questions {
+            assert_eq!(derive(&page, &question.text), question.answer, "{question:?} of {page:?}");
+        }
+    }
+    assert!(lengths.len() == 3 && lengths.values().all(|count| *count > 200), "{lengths:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Exhibit {
 /// All of them, the same ones each time.
 pub(crate) fn all() -> Result<Vec<Exhibit>, Failure> {
     let scenes = SceneSettings { side: SIDE, questions: QUESTIONS, ..SceneSettings::default() };
-    let texts = TextSettings { side: SIDE, questions: QUESTIONS };
+    let texts = TextSettings { side: SIDE, questions: QUESTIONS, ..TextSettings::default() };
     let split = Split::Validation;
     let [scene, text] = COUNTS;
     let sources: [Arc<dyn Source>; 2] = [

@@ -130,7 +130,7 @@ impl TaskFlags {
             "scenes" => {
                 Kind::Scenes { split, seed, length, side, most_objects: 8, captions: false, questions: None }
             }
-            _ => Kind::Texts { split, seed, length, side },
+            _ => Kind::Texts { split, seed, length, side, numbers: false },
         })
     }
 

@@ -49,7 +49,16 @@ fn distinct(list: &[&'static str], count: usize, draw: &mut Draw) -> Vec<&'stati
 
 /// Up to five digits, short ones as likely as long ones.
 pub(super) fn number(draw: &mut Draw) -> String {
-    let bound = [10, 100, 1000, 10_000, 100_000][draw.below(5)];
+    below(&[10, 100, 1000, 10_000, 100_000], draw)
+}
+
+/// Up to three digits.
+pub(super) fn short_number(draw: &mut Draw) -> String {
+    below(&[10, 100, 1000], draw)
+}
+
+fn below(bounds: &[usize], draw: &mut Draw) -> String {
+    let bound = *draw.pick(bounds);
     draw.below(bound).to_string()
 }
 

@@ -10,8 +10,13 @@ const SMALLEST: f32 = 0.075;
 /// Left free on all sides, so that a turned page still fits.
 const MARGIN: f32 = 0.05;
 
-/// The lines of a page, and how many words stand side by side.
-pub(super) fn lines(split: Split, draw: &mut Draw) -> (Layout, Vec<Line>, usize) {
+/// The lines of a page, and how many words stand side by side; of one number alone where only `numbers` are asked for.
+pub(super) fn lines(split: Split, numbers: bool, draw: &mut Draw) -> (Layout, Vec<Line>, usize) {
+    if numbers {
+        let wanted = draw.uniform(0.2, 0.4);
+        let line = fitted(content::short_number(draw), Role::Number, font(split, draw), wanted, 0.84);
+        return (Layout::Single, vec![placed(line, draw)], 1);
+    }
     match draw.below(20) {
         0..8 => (Layout::Single, single(split, draw), 1),
         8..13 => {
@@ -59,10 +64,15 @@ fn single(split: Split, draw: &mut Draw) -> Vec<Line> {
     {
         line = fitted(shorter.to_owned(), role, line.font, wanted, 0.84);
     }
+    vec![placed(line, draw)]
+}
+
+/// A line somewhere in the picture.
+fn placed(mut line: Line, draw: &mut Draw) -> Line {
     let height = line.size * line.font.capital();
     line.x = draw.uniform(0.08, (0.92 - line.width()).max(0.081));
     line.y = draw.uniform(0.1 + height, 0.88 - 0.25 * line.size);
-    vec![line]
+    line
 }
 
 /// Cells of a grid with a word in each; rows and columns keep apart.

@@ -113,12 +113,15 @@ pub struct TextSettings {
     pub side: u32,
     /// Questions about each picture, as far as it has so many to ask.
     pub questions: usize,
+    /// Whether each picture shows one whole number of up to three digits, in large type, and nothing else: the least that
+    /// has to be read, for models too small for words.
+    pub numbers: bool,
 }
 
 impl Default for TextSettings {
     /// 168 pixels, three questions.
     fn default() -> TextSettings {
-        TextSettings { side: 168, questions: 3 }
+        TextSettings { side: 168, questions: 3, numbers: false }
     }
 }
 
@@ -150,7 +153,7 @@ impl Texts {
     /// Page number `index` and its questions.
     pub fn page(&self, index: u64) -> (Page, Vec<Question>) {
         let mut draw = Draw::new(self.seed, &self.domain, index);
-        let (layout, lines, columns) = layout::lines(self.split, &mut draw);
+        let (layout, lines, columns) = layout::lines(self.split, self.settings.numbers, &mut draw);
         let t = match layout {
             Layout::Single => draw.uniform(-0.09, 0.09),
             _ => draw.uniform(-0.025, 0.025),
