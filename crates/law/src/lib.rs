@@ -58,7 +58,8 @@ pub use fit::{Fit, FitOptions, Floor, Objective, SearchRange, fit};
 pub use form::{Form, Law};
 pub use judge::{
     Assessment, Bootstrap, BootstrapOptions, Comparison, FormScore, Held, LeftOut, MAX_DRAWS, Profile,
-    ProfileCurve, ProfileInterval, Resample, Status, assess, bootstrap, percentile_interval, profile_curve,
+    ProfileCurve, ProfileInterval, Replicate, Resample, Status, assess, assess_replicates, bootstrap,
+    percentile_interval, profile_curve, refits,
 };
 pub use plan::Budget;
 pub use preset::Preset;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foveate_law::{
     Assessment, BootstrapOptions, FitOptions, Form, Held, Law, LawError, ReadOptions, Resample, Table,
-    Tokens, Units, assess, percentile_interval, read_str,
+    Tokens, Units, assess, assess_replicates, percentile_interval, read_str,
 };
 
 use super::measured::Point;
+use super::replicates::{Luck, Measured, replicates};
 use crate::Result;
 use crate::results::Row;
 
@@ -160,21 +161,21 @@ impl FamilyLaw {
     }
 }
 
-/// The laws of all groups of rows with more than one model.
+/// The laws of all groups of rows with more than one model; `luck` is theirs with the pictures that they were asked about.
 ///
 /// # Errors
 /// Rows that make no table, which rows of a sweep always do.
-pub fn laws(rows: &[Row]) -> Result<Vec<FamilyLaw>> {
+pub fn laws(rows: &[Row], luck: &Luck) -> Result<Vec<FamilyLaw>> {
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
     for row in rows {
         groups.entry((&row.series, &row.family, &row.compressor)).or_default().push(row);
     }
     let several = |rows: &Vec<&Row>| rows.iter().map(|row| row.params).collect::<BTreeSet<_>>().len() > 1;
     let groups = groups.into_iter().filter(|(_, rows)| several(rows));
-    groups.map(|((series, family, compressor), rows)| law(series, family, compressor, &rows)).collect()
+    groups.map(|((series, family, compressor), rows)| law(series, family, compressor, &rows, luck)).collect()
 }
 
-fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<FamilyLaw> {
+fn law(series: &str, family: &str, compressor: &str, rows: &[&Row], luck: &Luck) -> Result<FamilyLaw> {
     let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
     // A run at a number of tokens: one point, the mean over the family's tasks.
     let mut points: BTreeMap<(&str, u64), Vec<&Row>> = BTreeMap::new();
@@ -183,13 +184,8 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
     }
     let all = points.len();
     points.retain(|_, rows| rows.len() == tasks.len());
-    let mut runs: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-    for ((run, _), rows) in &points {
-        runs.entry(rows[0].params).or_default().insert(run);
-    }
-    let several = |params: u64| runs.get(&params).is_some_and(|runs| runs.len() > 1);
     let mut csv = String::from("params,visual_tokens,error,error_se,run\n");
-    let mut measured = Vec::new();
+    let (mut measured, mut drawn) = (Vec::new(), Vec::new());
     for ((run, _), rows) in &points {
         let (count, first) = (rows.len() as f64, rows[0]);
         let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count;
@@ -197,19 +193,22 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row]) -> Result<Fa
         let (params, visual_tokens) = (first.params, first.visual_tokens);
         measured.push(Point { params, visual_tokens, error, flops, ms });
         let deviation = rows.iter().map(|row| row.error_se.powi(2)).sum::<f64>().sqrt() / count;
-        // Whole runs are drawn of sizes that have several; where there is one, its points, or a draw of runs would be one of sizes.
-        let drawn = if several(params) { (*run).to_owned() } else { format!("{run} at {visual_tokens}") };
-        csv += &format!("{params},{visual_tokens},{error},{deviation},{drawn}\n");
+        csv += &format!("{params},{visual_tokens},{error},{deviation},{run}\n");
+        let cells = rows.iter().map(|row| row.cell.as_str()).collect();
+        drawn.push(Measured { run, params, visual_tokens, error, cells });
     }
-    let replicated = runs.keys().any(|params| several(*params));
-    let resample = if replicated { Resample::Clusters } else { Resample::Cases };
+    let replicates = replicates(&drawn, luck);
     let options = ReadOptions { scale1: SCALE, ..ReadOptions::default() };
     let units = Units { scale1: SCALE, scale2: 1.0, tokens: Tokens::Visual };
-    let bootstrap = BootstrapOptions { resample, draws: 1000, seed: 0 };
+    let cases = BootstrapOptions { resample: Resample::Cases, draws: 1000, seed: 0 };
     let name = format!("{family}, {compressor}, {series}");
     let fitted = read_str(&csv, &name, &options).and_then(|mut tables| {
         let table = tables.swap_remove(0);
-        let assessment = assess(&table, Some(Form::Product), &FitOptions::default(), units, Some(bootstrap))?;
+        let (form, options) = (Some(Form::Product), FitOptions::default());
+        let assessment = match &replicates {
+            Some(replicates) => assess_replicates(&table, form, &options, units, replicates)?,
+            None => assess(&table, form, &options, units, Some(cases))?,
+        };
         Ok((table, Box::new(assessment)))
     });
     Ok(FamilyLaw {
@@ -230,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::results::tests::row;
+    use crate::statistics::DRAWS;
 
     /// Four sizes, two seeds, four numbers of tokens: errors of a law with these exponents and a little noise.
     fn rows(alpha: f64, beta: f64) -> Vec<Row> {
@@ -238,7 +238,8 @@ mod tests {
             for seed in 0..2 {
                 for (at, tokens) in [1.0_f64, 4.0, 16.0, 64.0].into_iter().enumerate() {
                     for (task, lift) in [("scenes", 0.02), ("nlvr", -0.02)] {
-                        let noise = 0.002 * f64::from(((size * 7 + at * 3 + seed * 5) % 5) as u32 as i32 - 2);
+                        let noise = 0.002
+                            * f64::from(((size * 7 + at * 3 + seed * (size + 2)) % 5) as u32 as i32 - 2);
                         let error = 0.6 * (params as f64).powf(-alpha) * tokens.powf(-beta) + lift + noise;
                         let mut row = row(&format!("m{params}"), params * 1_000_000, tokens, error);
                         row.run = format!("m{params}-s{seed}");
@@ -258,7 +259,7 @@ mod tests {
             (0.04, 0.15, Verdict::Fails, "does not hold here"),
             (0.1, 0.1, Verdict::Unclear(Doubt::Interval), "the interval includes 1"),
         ] {
-            let laws = laws(&rows(alpha, beta)).unwrap();
+            let laws = laws(&rows(alpha, beta), &Luck::new()).unwrap();
             assert_eq!(laws.len(), 1);
             assert_eq!((laws[0].tasks.join(" "), laws[0].incomplete), ("nlvr scenes".to_owned(), 0));
             let (table, assessment) = laws[0].fitted.as_ref().unwrap();
@@ -274,7 +275,7 @@ mod tests {
         let said = |keep: &dyn Fn(&Row) -> bool, change: &dyn Fn(&mut Row)| {
             let mut few: Vec<Row> = rows(0.2, 0.05).into_iter().filter(|row| keep(row)).collect();
             few.iter_mut().for_each(change);
-            let laws = laws(&few).unwrap();
+            let laws = laws(&few, &Luck::new()).unwrap();
             laws.first().map(FamilyLaw::says)
         };
         let one_rung = said(&|row| row.visual_tokens == 4.0, &|_| ()).unwrap();
@@ -306,19 +307,35 @@ mod tests {
     fn a_size_with_one_run_leaves_the_others_their_runs() {
         let mut one = rows(0.2, 0.05);
         one.retain(|row| row.run != "m64-s1");
-        let law = laws(&one).unwrap().remove(0);
+        let law = laws(&one, &Luck::new()).unwrap().remove(0);
         let (table, assessment) = law.fitted.unwrap();
         let runs: BTreeSet<_> = table.rows.into_iter().filter_map(|row| row.run).collect();
-        // Two runs of three sizes, and four points.
-        assert_eq!(runs.len(), 2 * 3 + 4);
-        assert_eq!(assessment.bootstrap.unwrap().0.resample, Resample::Clusters);
+        assert_eq!(runs.len(), 2 * 3 + 1);
+        assert_eq!(assessment.bootstrap.unwrap().0.resample, Resample::Replicates);
+        // Where no size has several runs, single points are drawn.
+        one.retain(|row| row.run.ends_with("s0"));
+        let (_, assessment) = laws(&one, &Luck::new()).unwrap().remove(0).fitted.unwrap();
+        assert_eq!(assessment.bootstrap.unwrap().0.resample, Resample::Cases);
+    }
+
+    /// Questions that favour many tokens by luck are doubt about β, however well the runs agree.
+    #[test]
+    fn luck_with_pictures_widens_the_interval() {
+        let rows = rows(0.2, 0.05);
+        let with = |luck: &Luck| interval(&laws(&rows, luck).unwrap()[0].fitted.as_ref().unwrap().1).unwrap();
+        let moved = |row: &Row| {
+            let moved = |draw: usize| 0.03 * (draw as f64 * 0.7).sin() * row.visual_tokens.ln();
+            (row.cell.clone(), (0..DRAWS).map(moved).collect())
+        };
+        let (sure, unsure) = (with(&Luck::new()), with(&rows.iter().map(moved).collect()));
+        assert!(unsure[0] < sure[0] && unsure[1] > sure[1], "{sure:?} {unsure:?}");
     }
 
     #[test]
     fn cells_without_all_tasks_are_left_out() {
         let mut rows = rows(0.2, 0.05);
         rows.retain(|row| !(row.task == "nlvr" && row.run == "m1-s0" && row.visual_tokens == 1.0));
-        let law = &laws(&rows).unwrap()[0];
+        let law = &laws(&rows, &Luck::new()).unwrap()[0];
         let (table, _) = law.fitted.as_ref().unwrap();
         assert_eq!((law.incomplete, table.rows.len()), (1, 31));
     }

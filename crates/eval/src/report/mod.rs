@@ -6,6 +6,7 @@ mod controls;
 mod laws;
 mod measured;
 mod page;
+mod replicates;
 mod systems;
 mod tables;
 
@@ -17,6 +18,7 @@ pub use laws::{Doubt, FamilyLaw, Verdict, laws};
 use measured::Cost;
 pub use measured::Point;
 pub use page::{Block, Page};
+pub use replicates::{Luck, luck};
 pub use systems::{Compared, System};
 
 use crate::packed::Answers;
@@ -51,7 +53,7 @@ pub fn report(folder: &Folder, title: &str, draw: &Draw<'_>) -> Result<Page> {
     let (compared, control) =
         (systems::compared(&answers, &rows)?, controls::section(&answers, &controls, &rows)?);
     let (control, answered) = control.unwrap_or_default();
-    let laws = laws(&rows)?;
+    let laws = laws(&rows, &replicates::luck(&answers, &rows)?)?;
     let mut blocks = vec![Block::Text(introduced(&rows)), Block::Heading("What it says".into())];
     blocks.push(match laws.len() {
         0 => Block::Text("One model size alone says nothing about model size: no law was fitted.".into()),
@@ -124,7 +126,10 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
         document.formula,
         document.objective.n,
         document.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.draws),
-        document.bootstrap.as_ref().map_or("none", |bootstrap| bootstrap.resample),
+        document.bootstrap.as_ref().map_or("nothing", |bootstrap| match bootstrap.resample {
+            "replicates" => "training runs of each size and pictures of each task, drawn again",
+            other => other,
+        }),
         compared(&document.comparison),
     )));
     let caption = format!("The law, error against the paper's cost 2·N·V, {}", law.family);

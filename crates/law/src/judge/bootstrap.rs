@@ -1,4 +1,5 @@
-//! How far the fit would move with other data: bootstrap over rows, clusters or residuals, seeded, percentile intervals.
+//! How far the fit would move with other data: bootstrap over rows, clusters or residuals, seeded, or over tables that whoever
+//! knows the measurements better has drawn; percentile intervals.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ pub enum Resample {
     /// Residuals (of the logarithms under the log-Huber objective), put back on the fitted law. Keeps the grid complete
     /// and takes the errors to be of one size.
     Residuals,
+    /// Nothing here: the caller drew [`Replicate`]s.
+    Replicates,
 }
 
 impl Resample {
@@ -32,6 +35,7 @@ impl Resample {
             Resample::Cases => "cases",
             Resample::Clusters => "clusters",
             Resample::Residuals => "residuals",
+            Resample::Replicates => "replicates",
         }
     }
 }
@@ -45,6 +49,15 @@ pub struct BootstrapOptions {
     pub draws: usize,
     /// Seed of the generator (ChaCha8; the same on every machine).
     pub seed: u64,
+}
+
+/// A table as it might have come out as well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replicate {
+    /// What each row would have measured, in the order of the table.
+    pub y: Vec<f64>,
+    /// How often each row counts.
+    pub counts: Vec<f64>,
 }
 
 /// Most draws that are accepted: a guard against a typing error.
@@ -77,26 +90,26 @@ pub fn bootstrap(
             allowed: format!("1 to {MAX_DRAWS}"),
         });
     }
+    if options.resample == Resample::Replicates {
+        return Err(LawError::BadOption {
+            option: "resample",
+            value: options.resample.name().to_owned(),
+            allowed: "cases, clusters or residuals, where nothing was drawn before".into(),
+        });
+    }
     crate::fit::check(table, form, fit_options)?;
     let rows = Rows::new(table);
     let (problem, point) = crate::fit::solve(&rows, form, fit_options);
-    let screen = Screen::new(&rows, fit_options.range);
+    let near = Valley { theta: point.theta, c: point.c };
+    let refit = Refit { form, options: fit_options, near, screen: Screen::new(&rows, fit_options.range) };
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    let refit = |rows: &Rows, weight: &[f64]| {
-        let problem = fit_options.problem(rows, weight, form);
-        let near = Valley { theta: point.theta, c: point.c };
-        let minimum = minimise(&problem, fit_options.range, &screen, Care::Quick, Some(near));
-        problem.law(minimum.theta, &minimum.c)
-    };
     let mut laws = Vec::with_capacity(options.draws);
     let mut redrawn = 0;
     if options.resample == Resample::Residuals {
         let fitted = fitted(&problem, point.theta, &point.c);
         for _ in 0..options.draws {
-            laws.push(refit(
-                &rows.with_y(resampled(&rows, &fitted, fit_options.objective, &mut rng)),
-                &rows.weight,
-            ));
+            let drawn = rows.with_y(resampled(&rows, &fitted, fit_options.objective, &mut rng));
+            laws.push(refit.law(&drawn, &rows.weight));
         }
         return Ok(Bootstrap { laws, redrawn });
     }
@@ -126,9 +139,68 @@ pub fn bootstrap(
         }
         let weight: Vec<f64> =
             counts.iter().zip(&rows.weight).map(|(count, weight)| count * weight).collect();
-        laws.push(refit(&rows, &weight));
+        laws.push(refit.law(&rows, &weight));
     }
     Ok(Bootstrap { laws, redrawn })
+}
+
+/// Refits the law to tables that the caller drew; those that hold one level of a factor or too few different rows are left out.
+///
+/// # Errors
+/// A replicate of another length than the table, with a y or a count that is not finite or with a y of 0 or less, and what
+/// [`crate::fit()`] refuses.
+pub fn refits(
+    table: &Table,
+    form: Form,
+    fit_options: &FitOptions,
+    replicates: &[Replicate],
+) -> Result<Bootstrap, LawError> {
+    crate::fit::check(table, form, fit_options)?;
+    let rows = Rows::new(table);
+    let (problem, point) = crate::fit::solve(&rows, form, fit_options);
+    let near = Valley { theta: point.theta, c: point.c };
+    let refit = Refit { form, options: fit_options, near, screen: Screen::new(&rows, fit_options.range) };
+    let wanted = problem.columns() + 2;
+    let mut found = Bootstrap { laws: Vec::with_capacity(replicates.len()), redrawn: 0 };
+    for Replicate { y, counts } in replicates {
+        let usable = y.len() == rows.len()
+            && counts.len() == rows.len()
+            && y.iter().all(|y| y.is_finite() && *y > 0.0)
+            && counts.iter().all(|count| count.is_finite() && *count >= 0.0);
+        if !usable {
+            return Err(LawError::BadOption {
+                option: "replicates",
+                value: format!("{} values of y and {} counts", y.len(), counts.len()),
+                allowed: format!("{} finite ones of each, y above 0", rows.len()),
+            });
+        }
+        let sorted = |values: &[f64]| rows.source.iter().map(|row| values[*row]).collect::<Vec<f64>>();
+        let counts = sorted(counts);
+        if !carries(&rows, &counts, wanted) {
+            found.redrawn += 1;
+            continue;
+        }
+        let weight: Vec<f64> =
+            counts.iter().zip(&rows.weight).map(|(count, weight)| count * weight).collect();
+        found.laws.push(refit.law(&rows.with_y(sorted(y)), &weight));
+    }
+    Ok(found)
+}
+
+/// What all refits of a table share.
+struct Refit<'a> {
+    form: Form,
+    options: &'a FitOptions,
+    near: Valley,
+    screen: Screen,
+}
+
+impl Refit<'_> {
+    fn law(&self, rows: &Rows, weight: &[f64]) -> Law {
+        let problem = self.options.problem(rows, weight, self.form);
+        let minimum = minimise(&problem, self.options.range, &self.screen, Care::Quick, Some(self.near));
+        problem.law(minimum.theta, &minimum.c)
+    }
 }
 
 fn fitted(problem: &crate::fit::Problem<'_>, theta: Exponents, c: &[f64; 3]) -> Vec<f64> {
@@ -259,6 +331,37 @@ mod tests {
         for law in draws(&doubled, Resample::Clusters, 0, 8).unwrap().laws {
             assert!((law.alpha() - fit.law.alpha()).abs() < 1e-12);
         }
+    }
+
+    /// What a bootstrap over cases draws, drawn by somebody else: the same refits.
+    #[test]
+    fn replicates_are_refitted_as_draws_are() {
+        let table = Preset::Reasoning.table().unwrap();
+        let (form, options) = (Form::Product, FitOptions::default());
+        let fit = crate::fit(&table, form, &options).unwrap();
+        let y: Vec<f64> = table.rows.iter().map(|row| row.y).collect();
+        let whole = Replicate { y: y.clone(), counts: vec![1.0; y.len()] };
+        // Twice the error everywhere is twice the coefficients, at the same exponents; a row that counts twice weighs twice.
+        let twice = Replicate { y: y.iter().map(|y| 2.0 * y).collect(), ..whole.clone() };
+        let mut counts = vec![1.0; y.len()];
+        counts[3] = 2.0;
+        let mut doubled = table.clone();
+        doubled.rows.push(table.rows[3].clone());
+        let heavier = crate::fit(&doubled, form, &options).unwrap();
+        let alone = Replicate { y: y.clone(), counts: counts.iter().map(|_| 0.0).collect() };
+        let replicates = [whole, twice, Replicate { y, counts }, alone];
+        let found = refits(&table, form, &options, &replicates).unwrap();
+        assert_eq!((found.laws.len(), found.redrawn), (3, 1));
+        let near = |one: f64, other: f64| assert!((one - other).abs() < 1e-6, "{one} {other}");
+        near(found.laws[0].alpha(), fit.law.alpha());
+        near(found.laws[1].ratio().unwrap(), fit.law.ratio().unwrap());
+        near(found.laws[1].predict(1.0, 1.0), 2.0 * fit.law.predict(1.0, 1.0));
+        near(found.laws[2].alpha(), heavier.law.alpha());
+        let short = [Replicate { y: vec![0.1], counts: vec![1.0] }];
+        let error = refits(&table, form, &options, &short).unwrap_err().to_string();
+        assert!(error.contains("1 values of y and 1 counts") && error.contains("28 finite ones"), "{error}");
+        let error = draws(&table, Resample::Replicates, 0, 5).unwrap_err().to_string();
+        assert!(error.contains("resample = replicates"), "{error}");
     }
 
     #[test]

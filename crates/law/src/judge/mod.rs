@@ -6,7 +6,9 @@ mod findings;
 mod holdout;
 mod profile;
 
-pub use bootstrap::{Bootstrap, BootstrapOptions, MAX_DRAWS, Resample, bootstrap, percentile_interval};
+pub use bootstrap::{
+    Bootstrap, BootstrapOptions, MAX_DRAWS, Replicate, Resample, bootstrap, percentile_interval, refits,
+};
 pub use compare::{Comparison, FormScore};
 pub use holdout::LeftOut;
 pub use profile::{Held, Profile, ProfileCurve, ProfileInterval, profile_curve};
@@ -100,6 +102,34 @@ pub fn assess(
     units: Units,
     resampling: Option<BootstrapOptions>,
 ) -> Result<Assessment, LawError> {
+    judged(table, form, options, units, |form| match resampling {
+        Some(resampling) => Ok(Some((resampling, bootstrap(table, form, options, &resampling)?))),
+        None => Ok(None),
+    })
+}
+
+/// The same with intervals over tables that the caller drew.
+///
+/// # Errors
+/// As [`crate::fit()`] and [`refits()`].
+pub fn assess_replicates(
+    table: &Table,
+    form: Option<Form>,
+    options: &FitOptions,
+    units: Units,
+    replicates: &[Replicate],
+) -> Result<Assessment, LawError> {
+    let about = BootstrapOptions { resample: Resample::Replicates, draws: replicates.len(), seed: 0 };
+    judged(table, form, options, units, |form| Ok(Some((about, refits(table, form, options, replicates)?))))
+}
+
+fn judged(
+    table: &Table,
+    form: Option<Form>,
+    options: &FitOptions,
+    units: Units,
+    resampled: impl FnOnce(Form) -> Result<Option<(BootstrapOptions, Bootstrap)>, LawError>,
+) -> Result<Assessment, LawError> {
     // Says what is wrong with the form that was asked for, before the comparison needs only the product.
     check(table, form.unwrap_or(Form::Product), options)?;
     let comparison = compare::compare(table, options)?;
@@ -111,10 +141,7 @@ pub fn assess(
         });
     };
     let fitted = Fit { law: score.coefficients, value: score.objective, n: table.rows.len() };
-    let bootstrap = match resampling {
-        Some(resampling) => Some((resampling, bootstrap(table, form, options, &resampling)?)),
-        None => None,
-    };
+    let bootstrap = resampled(form)?;
     let profiles = [Held::Alpha, Held::Beta, Held::Ratio]
         .map(|held| profile::profile(table, form, options, held))
         .into();
