@@ -182,6 +182,9 @@ pub fn step_flops(
                     flops += question_adapter_passes * adapter_flops * question as f64;
                 }
             }
+            if part.words {
+                continue;
+            }
             let visual = if example.picture.is_some() { *visual } else { 0 };
             let text = example.slots.len() - usize::from(example.picture.is_some());
             let stages = llm.stages(&Workload::new(text + visual, 1), 0, Dtype::F32);

@@ -44,6 +44,8 @@ pub struct Part {
     pub examples: Vec<Example>,
     /// What their patches show, where that is learnt: one for each picture.
     pub patches: Vec<PatchLabels>,
+    /// Whether the words of the answers alone are learnt.
+    pub words: bool,
 }
 
 /// The data of one step.
@@ -132,7 +134,8 @@ impl Feed {
                 examples.extend(new.examples);
                 patches.extend(new.patches);
             }
-            parts.push(Part { pixels: stack(&pixels)?, examples, patches });
+            let words = stage.learns == Learns::Words;
+            parts.push(Part { pixels: stack(&pixels)?, examples, patches, words });
         }
         let broken = std::mem::take(&mut self.broken);
         Ok(Prepared { step, parts, after: self.state.clone(), broken })
@@ -144,7 +147,7 @@ impl Feed {
         loop {
             let sample = self.sample(name)?;
             let made = match learns {
-                Learns::Answers => self.examples(&sample, number, picture),
+                Learns::Answers | Learns::Words => self.examples(&sample, number, picture),
                 Learns::Patches => self.patches(&sample),
             };
             let broken = match made {

@@ -47,7 +47,7 @@ fn measured(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>>
         let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new())?;
         let prepared = feed.prepare(step)?;
         let rungs: Vec<usize> = match stage.learns {
-            Learns::Answers => stage.ladder.iter().map(|(tokens, _)| *tokens).collect(),
+            Learns::Answers | Learns::Words => stage.ladder.iter().map(|(tokens, _)| *tokens).collect(),
             Learns::Patches => vec![0],
         };
         for tokens in rungs {

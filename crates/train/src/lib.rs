@@ -12,6 +12,7 @@
 //! | [`feed`] | which data each step sees |
 //! | [`optimiser`], [`schedule`], [`ladder`], [`spike`] | one step |
 //! | `patches` | what a tower from scratch learns first |
+//! | `words` | what visual tokens are called, without the language model |
 //! | [`features`] | a frozen tower sees each picture once |
 //! | [`trainer`], [`checkpoint`], [`log`], [`evaluate`], [`card`] | the run |
 //! | [`families`] | the guess of a question's family, fitted to what was trained |
@@ -44,5 +45,6 @@ pub mod spike;
 pub mod student;
 pub mod tokenizer;
 pub mod trainer;
+mod words;
 
 pub use error::{Result, TrainError};

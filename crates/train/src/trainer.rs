@@ -21,7 +21,7 @@ use crate::recipe::{Group, Recipe};
 use crate::schedule::Schedule;
 use crate::spike::{SpikeGuard, Verdict};
 use crate::student::{Parameter, Student};
-use crate::{Result, TrainError, batch::Batch, forward, parallel, patches};
+use crate::{Result, TrainError, batch::Batch, encode::Example, forward, parallel, patches, words};
 
 /// Steps over which the remaining time is judged.
 const RECENT: usize = 20;
@@ -354,9 +354,7 @@ pub fn gradients(
     visual: &[usize],
     threads: usize,
 ) -> Result<Computed> {
-    let answers = parts.iter().flat_map(|part| &part.examples).map(crate::encode::Example::answers);
-    let targets =
-        answers.sum::<usize>() + parts.iter().map(|part| patches::count(&part.patches)).sum::<usize>();
+    let targets = parts.iter().map(targets).sum();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
     let results = parallel::map(&work, threads, |(part, visual)| {
         one_part(vlm, parameters, cache, part, *visual, targets)
@@ -376,6 +374,14 @@ pub fn gradients(
     Ok(sum)
 }
 
+/// What the loss of a part is a sum over.
+fn targets(part: &Part) -> usize {
+    if part.words {
+        return words::count(&part.examples);
+    }
+    part.examples.iter().map(Example::answers).sum::<usize>() + patches::count(&part.patches)
+}
+
 fn one_part(
     vlm: &Vlm,
     parameters: &BTreeMap<String, Parameter>,
@@ -386,7 +392,7 @@ fn one_part(
 ) -> Result<(f64, Gradients)> {
     let sum = match &part.pixels {
         Some(pixels) if !part.patches.is_empty() => patches::loss(vlm, parameters, pixels, &part.patches)?,
-        _ => answers(vlm, cache, part, visual)?,
+        _ => said(vlm, cache, part, visual)?,
     };
     let loss = (sum / targets.max(1) as f64)?;
     let mut store = loss.backward()?;
@@ -396,13 +402,16 @@ fn one_part(
     Ok((f64::from(loss.to_scalar::<f32>()?), gradients.collect()))
 }
 
-/// The sum of −log p over the answers' tokens of a part.
-fn answers(vlm: &Vlm, cache: Option<&FeatureCache>, part: &Part, visual: usize) -> Result<Tensor> {
+/// The sum of −log p over the answers' tokens of a part, or over their words.
+fn said(vlm: &Vlm, cache: Option<&FeatureCache>, part: &Part, visual: usize) -> Result<Tensor> {
     let features = match (&part.pixels, cache) {
         (Some(pixels), Some(cache)) => cache.features(vlm, pixels)?,
         (Some(pixels), None) => forward::features(vlm, pixels)?,
         (None, _) => foveate_compress::Features::new(vlm.grid()),
     };
+    if part.words {
+        return words::loss(vlm, &features, &part.examples, visual);
+    }
     let (batch, scores): (Batch, Tensor) = forward::scores(vlm, &features, &part.examples, visual)?;
     forward::loss(&batch, &scores)
 }

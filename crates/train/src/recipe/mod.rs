@@ -124,6 +124,9 @@ pub enum Learns {
     /// Questions, through the whole model: the loss is on the answers' tokens.
     #[default]
     Answers,
+    /// The words of the answers, without a pass of the language model: visual tokens learn to lie near the embeddings of what
+    /// they show. For a connector from scratch beside a frozen language model, and answers that say what is there.
+    Words,
     /// What each patch of a generated picture shows ([`PatchField`](foveate_data::PatchField)), through the tower alone and
     /// a linear layer on its last state: what a tower from scratch must see before a language model can ask for it.
     Patches,

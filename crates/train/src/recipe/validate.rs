@@ -137,6 +137,15 @@ impl Recipe {
     fn validate_learning(&self, path: &str, stage: &Stage) -> Result<()> {
         let field = |name: &str| format!("{path}.{name}");
         match stage.learns {
+            Learns::Words => {
+                let missing = stage.ladder.is_empty();
+                check(&field("ladder"), "empty", !missing, "[[visual tokens, weight], ...]")?;
+                let connector = [Group::Tower, Group::Compressor, Group::Projector];
+                let other = stage.rates.keys().find(|group| !connector.contains(group));
+                let found = other.map_or("", |group| group.name());
+                let allowed = "tower, compressor and projector, where words are learnt";
+                check(&field("rates"), found, other.is_none(), allowed)
+            }
             Learns::Answers => {
                 let missing = stage.ladder.is_empty();
                 check(&field("ladder"), "empty", !missing, "[[visual tokens, weight], ...]")?;

@@ -69,7 +69,12 @@ fn part() -> feed::Part {
         ],
     };
     let pixels = Tensor::from_vec(values, (2, 3, 28, 28), &Device::Cpu).unwrap();
-    feed::Part { pixels: Some(pixels), examples: vec![example(0), example(1)], patches: Vec::new() }
+    feed::Part {
+        pixels: Some(pixels),
+        examples: vec![example(0), example(1)],
+        patches: Vec::new(),
+        words: false,
+    }
 }
 
 fn scores(vlm: &Vlm) -> Vec<f32> {

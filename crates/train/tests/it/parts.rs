@@ -214,6 +214,32 @@ fn a_run_goes_on_from_the_model_of_another_one() {
 }
 
 #[test]
+fn visual_tokens_learn_words_without_the_language_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = [
+        "stages.0.learns='words'",
+        "stages.0.rates={ compressor = 3e-3, projector = 3e-3 }",
+        "stages.0.steps=40",
+        "evaluation.questions=0",
+    ];
+    let recipe = recipe(folder.path(), &words);
+    foveate_train::gradients::check(&recipe, &student(&recipe)).unwrap();
+    let run = folder.path().join("run");
+    let mut trainer = Trainer::new(recipe.clone(), student(&recipe), &run, false, 2).unwrap();
+    trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let losses: Vec<f64> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap())
+        .collect();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    // Each letter of "left" and "right" is a token, and only the t is in both: who guesses among eight letters pays log 8 = 2.08,
+    // who knows which word it is 1.51, the mean of log 4 and log 5 over nine letters.
+    let (first, last) = (mean(&losses[..5]), mean(&losses[35..]));
+    assert!(first > 2.0 && last < 1.8, "{first} {last}");
+}
+
+#[test]
 fn parts_that_cannot_be_had_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), &["parts.image.side=30"]);

@@ -104,6 +104,7 @@ fn wrong_recipes_are_told_what_is_wrong() {
         ("stages.0.rates={ tower = -1.0 }", ["stages.0.rates.tower` is -1", "positive"]),
         ("stages.0.rates={ adapters = 1.0 }", ["stages.0.rates.adapters", "[lora]"]),
         ("stages.0.betas=[0.9, 1.0]", ["stages.0.betas", "below 1"]),
+        ("stages.0.learns='words'", ["stages.0.rates` is language", "tower, compressor and projector"]),
         ("checkpoints.keep=0", ["checkpoints.keep` is 0", "1 to"]),
         ("evaluation.data=['halves']", ["evaluation.data", "held out"]),
         ("parts.language={ from = 'x' }", ["parts.tokenizer.trained", "from scratch"]),

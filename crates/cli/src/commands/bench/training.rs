@@ -116,6 +116,7 @@ impl Training {
                         .map(|at| example(part * each + at, at, task.text_tokens, vocabulary))
                         .collect(),
                     patches: Vec::new(),
+                    words: false,
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
