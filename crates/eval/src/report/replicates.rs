@@ -124,7 +124,8 @@ fn deviations(points: &[Measured<'_>], means: &[f64]) -> Vec<BTreeMap<u64, f64>>
     runs.into_values().collect()
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+/// The mean; 0 of no values.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     sum / f64::max(count, 1.0)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Block;
+use super::replicates::mean;
 use crate::packed::Answers;
 use crate::results::Row;
 use crate::statistics::seeds::{Pair, over_seeds};
@@ -167,38 +168,12 @@ fn shown(values: Vec<f64>, digits: usize) -> String {
     if values.is_empty() { "–".into() } else { format!("{:.digits$}", mean(values.into_iter())) }
 }
 
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = values.len() as f64;
-    values.sum::<f64>() / count
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn row(model: &str, seed: u64, score: f64, flops: f64) -> Row {
-        Row {
-            model: model.to_owned(),
-            params: 1000,
-            visual_tokens: 4.0,
-            compressor: "own".to_owned(),
-            task: "scenes".to_owned(),
-            family: "reasoning".to_owned(),
-            seed,
-            n: 100,
-            score,
-            error: 1.0 - score,
-            error_se: 0.03,
-            flops,
-            ms: 1.0,
-            score_low: score - 0.05,
-            score_high: score + 0.05,
-            body_params: 900,
-            series: "grid".to_owned(),
-            run: format!("{model}-s{seed}"),
-            cell: format!("{model}-s{seed}-v4"),
-            settings: String::new(),
-        }
+        Row { seed, flops, ..crate::results::tests::row(model, 1000, 4.0, 1.0 - score) }
     }
 
     #[test]
