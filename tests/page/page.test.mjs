@@ -127,6 +127,7 @@ test("what is counted is what is paid", async () => {
 
 test("pictures are dropped and pasted", async () => {
   await visit(browser, server, {}, async (page) => {
+    await page.locator(".drop").waitFor();
     for (const [kind, target] of [["drop", ".drop"], ["paste", "body"]]) {
       await page.evaluate(
         async ([kind, target]) => {

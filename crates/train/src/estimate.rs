@@ -9,7 +9,7 @@
 //!
 //! Hours are FLOPs over the rate of the steps that were tried, which is told beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,14 +173,17 @@ pub fn step_flops(
     for (part, visual) in prepared.parts.iter().zip(visual) {
         let pictures = part.pixels.as_ref().map_or(0, |pixels| pixels.dims()[0]);
         flops += tower_passes * cost.tower_flops(pictures, blocks);
+        if vlm.compressor().reads_question() {
+            let asked = part.examples.iter().filter(|example| example.picture.is_some());
+            // Each different one passes once.
+            for question in asked.map(|example| &example.question).collect::<BTreeSet<_>>() {
+                flops += question_passes * cost.question_flops(question.len())?;
+                flops += question_adapter_passes * adapter_flops * question.len() as f64;
+            }
+        }
         for example in &part.examples {
             if example.picture.is_some() {
                 flops += connector_passes * (cost.compressor_flops(*visual)? + cost.projector_flops(*visual));
-                if vlm.compressor().reads_question() {
-                    let question = example.question.len();
-                    flops += question_passes * cost.question_flops(question)?;
-                    flops += question_adapter_passes * adapter_flops * question as f64;
-                }
             }
             if part.words {
                 continue;

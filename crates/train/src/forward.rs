@@ -2,6 +2,8 @@
 //!
 //! The tower sees each picture once, and so does the compressor but for what depends on the question.
 
+use std::collections::BTreeSet;
+
 use candle_core::{D, DType, Device, Tensor};
 use foveate_compress::{Budget, Features, Placement};
 use foveate_model::llm::{Input, Padding};
@@ -40,8 +42,8 @@ pub fn features(vlm: &Vlm, pixels: &Tensor) -> Result<Features> {
     Ok(features)
 }
 
-/// The vectors of the questions about pictures, `[rows with pictures, D]`: one pass of the language model for each, whatever
-/// the number of visual tokens. `None` if no row shows a picture or the compressor reads no question.
+/// The vectors of the questions about pictures, `[rows with pictures, D]`: one pass of the language model for each different
+/// one, whatever the number of visual tokens. `None` if no row shows a picture or the compressor reads no question.
 ///
 /// # Errors
 /// A question without tokens or longer than the model's context.
@@ -56,8 +58,12 @@ pub fn question_vectors(vlm: &Vlm, examples: &[Example]) -> Result<Option<Tensor
     if questions.is_empty() {
         return Ok(None);
     }
+    let different: BTreeSet<&[u32]> = questions.iter().copied().collect();
+    let different: Vec<&[u32]> = different.into_iter().collect();
+    let places: Vec<u32> =
+        questions.iter().filter_map(|one| different.binary_search(one).ok()).map(|at| at as u32).collect();
     // A language model that is trained learns here to say what a question asks for.
-    Ok(Some(vlm.question_vectors(&questions)?))
+    Ok(Some(picked(&vlm.question_vectors(&different)?, &places)?))
 }
 
 /// The visual tokens of each row of `batch` that shows a picture, `[rows with pictures, V, D]`; `None` if none does.

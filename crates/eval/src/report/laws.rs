@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use foveate_law::{
-    Assessment, BootstrapOptions, FitOptions, Form, Held, Law, LawError, ReadOptions, Resample, Table,
-    Tokens, Units, assess, assess_replicates, percentile_interval, read_str,
+    Assessment, BootstrapOptions, FitOptions, Form, Held, Law, LawError, ReadOptions, Resample, Status,
+    Table, Tokens, Units, assess, assess_replicates, percentile_interval, read_str,
 };
 
 use super::measured::Point;
@@ -12,7 +12,8 @@ use super::replicates::{Luck, Measured, replicates};
 use crate::Result;
 use crate::results::Row;
 
-/// Language models are counted in millions of parameters: exponents do not depend on it.
+/// Language models are counted in millions of parameters: exponents do not depend on it. Those of words are left out: a visual
+/// token passes none of them, and of small models they are most.
 const SCALE: f64 = 1e6;
 
 /// What the rows of one series, family and compressor say.
@@ -55,6 +56,9 @@ pub enum Doubt {
     Floor,
     /// The error is the same everywhere.
     Flat,
+    /// The exponent of one of the two, named here, is at its bound: more of it did not lower the error, so that it was not traded
+    /// for the other.
+    Useless(&'static str),
 }
 
 /// Sizes below which no verdict is given.
@@ -76,8 +80,13 @@ impl Verdict {
             fits.is_none_or(|fits| fits.low > 1.0 && !fits.open_below),
             fits.is_none_or(|fits| fits.high < 1.0 && !fits.open_above),
         );
+        let useless = |exponent| matches!(of.status.get(exponent), Some(Status::AtLower(_)));
         if is_flat(of, &of.fit.law) {
             Verdict::Unclear(Doubt::Flat)
+        } else if useless("beta") {
+            Verdict::Unclear(Doubt::Useless("more visual tokens"))
+        } else if useless("alpha") {
+            Verdict::Unclear(Doubt::Useless("larger language models"))
         } else if low <= 1.0 && high >= 1.0 {
             Verdict::Unclear(Doubt::Interval)
         } else if low > 1.0 && above {
@@ -151,6 +160,11 @@ impl FamilyLaw {
                 "the interval leaves out 1, but with a floor of any sign values on its other side fit as well"
                     .to_owned()
             }
+            Verdict::Unclear(Doubt::Useless(what)) => {
+                format!(
+                    "{what} did not lower the error of these models at all, so that there was nothing to trade"
+                )
+            }
             Verdict::Unclear(Doubt::Flat) => {
                 "the error is the same at every size and number of tokens".to_owned()
             }
@@ -170,7 +184,8 @@ pub fn laws(rows: &[Row], luck: &Luck) -> Result<Vec<FamilyLaw>> {
     for row in rows {
         groups.entry((&row.series, &row.family, &row.compressor)).or_default().push(row);
     }
-    let several = |rows: &Vec<&Row>| rows.iter().map(|row| row.params).collect::<BTreeSet<_>>().len() > 1;
+    let several =
+        |rows: &Vec<&Row>| rows.iter().map(|row| row.body_params).collect::<BTreeSet<_>>().len() > 1;
     let groups = groups.into_iter().filter(|(_, rows)| several(rows));
     groups.map(|((series, family, compressor), rows)| law(series, family, compressor, &rows, luck)).collect()
 }
@@ -184,13 +199,13 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row], luck: &Luck)
     }
     let all = points.len();
     points.retain(|_, rows| rows.len() == tasks.len());
-    let mut csv = String::from("params,visual_tokens,error,error_se,run\n");
+    let mut csv = String::from("body_params,visual_tokens,error,error_se,run\n");
     let (mut measured, mut drawn) = (Vec::new(), Vec::new());
     for ((run, _), rows) in &points {
         let (count, first) = (rows.len() as f64, rows[0]);
         let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / count;
         let (error, flops, ms) = (mean(|row| row.error), mean(|row| row.flops), mean(|row| row.ms));
-        let (params, visual_tokens) = (first.params, first.visual_tokens);
+        let (params, visual_tokens) = (first.body_params, first.visual_tokens);
         measured.push(Point { params, visual_tokens, error, flops, ms });
         let deviation = rows.iter().map(|row| row.error_se.powi(2)).sum::<f64>().sqrt() / count;
         csv += &format!("{params},{visual_tokens},{error},{deviation},{run}\n");
@@ -198,7 +213,7 @@ fn law(series: &str, family: &str, compressor: &str, rows: &[&Row], luck: &Luck)
         drawn.push(Measured { run, params, visual_tokens, error, cells });
     }
     let replicates = replicates(&drawn, luck);
-    let options = ReadOptions { scale1: SCALE, ..ReadOptions::default() };
+    let options = ReadOptions { x1: Some("body_params".into()), scale1: SCALE, ..ReadOptions::default() };
     let units = Units { scale1: SCALE, scale2: 1.0, tokens: Tokens::Visual };
     let cases = BootstrapOptions { resample: Resample::Cases, draws: 1000, seed: 0 };
     let name = format!("{family}, {compressor}, {series}");
@@ -258,6 +273,8 @@ mod tests {
             (0.2, 0.05, Verdict::Holds, "finding holds here"),
             (0.04, 0.15, Verdict::Fails, "does not hold here"),
             (0.1, 0.1, Verdict::Unclear(Doubt::Interval), "the interval includes 1"),
+            (0.2, -0.05, Verdict::Unclear(Doubt::Useless("more visual tokens")), "nothing to trade"),
+            (-0.05, 0.2, Verdict::Unclear(Doubt::Useless("larger language models")), "nothing to trade"),
         ] {
             let laws = laws(&rows(alpha, beta), &Luck::new()).unwrap();
             assert_eq!(laws.len(), 1);

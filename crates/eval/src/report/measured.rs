@@ -11,7 +11,7 @@ use crate::Result;
 /// A training run at a number of visual tokens: means over the tasks of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
-    /// Parameters of the language model.
+    /// Parameters of the language model, without those of words.
     pub params: u64,
     /// Visual tokens of a picture.
     pub visual_tokens: f64,

@@ -122,7 +122,7 @@ fn law_section(law: &FamilyLaw, draw: &Draw<'_>) -> Result<Vec<Block>> {
     let header = ["coefficient", "value", "95 % interval", "status"].map(str::to_owned).into();
     blocks.push(Block::Table { header, rows });
     blocks.push(Block::Text(format!(
-        "{} with N all parameters of the language model in millions, embeddings included, and T = V; {} points; intervals from {} refits over {}. {}",
+        "{} with N the language model's parameters in millions, without those of words (embedding, head), and T = V; {} points; intervals from {} refits over {}. {}",
         document.formula,
         document.objective.n,
         document.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.draws),
