@@ -18,7 +18,7 @@ use foveate_train::feed::{Feed, FeedState, Part};
 use foveate_train::forward;
 use foveate_train::recipe::{Group, Recipe};
 use foveate_train::student::Student;
-use foveate_train::trainer::gradients;
+use foveate_train::trainer::{Kept, gradients};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -74,7 +74,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let vlm = student.vlm(&groups)?;
             measure(what, count, || {
                 for prepared in &prepared {
-                    gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
+                    gradients(
+                        &vlm,
+                        student.parameters(),
+                        Kept::default(),
+                        &prepared.parts,
+                        &visual,
+                        threads,
+                    )?;
                 }
                 Ok(())
             })?;

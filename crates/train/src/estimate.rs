@@ -5,7 +5,8 @@
 //! frozen and stand before everything that is trained have none of the two; a frozen language model hands the gradient
 //! on to the visual tokens and has the first. Adapters are products beside its own, of the weights' number of elements. The
 //! pass over a question that a compressor reads has both where the language model is trained, the first where adapters
-//! are, and runs forward alone where nothing in it is.
+//! are, and runs forward alone where nothing in it is; each different question of a part makes it once, and those that a run would
+//! have kept are counted, too.
 //!
 //! Hours are FLOPs over the rate of the steps that were tried, which is told beside them.
 
@@ -22,7 +23,7 @@ use crate::feed::{Feed, FeedState, Prepared};
 use crate::ladder::Rungs;
 use crate::recipe::{Group, Recipe, Stage};
 use crate::student::{Parameter, Student};
-use crate::trainer::gradients;
+use crate::trainer::{Kept, gradients};
 use crate::{Result, TrainError};
 
 /// Steps that are taken in each stage; the first warms up and is not counted.
@@ -112,7 +113,7 @@ fn one_stage(
         let prepared = feed.prepare(step)?;
         let visual: Vec<usize> = (0..prepared.parts.len()).map(|part| rungs.draw(step, part)).collect();
         let started = Instant::now();
-        gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads)?;
+        gradients(&vlm, student.parameters(), Kept::default(), &prepared.parts, &visual, threads)?;
         let seconds = started.elapsed().as_secs_f64();
         let counted = step > first || stage.steps == 1;
         if counted {

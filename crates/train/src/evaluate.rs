@@ -275,7 +275,7 @@ fn run(
         let Some(pixels) = stack(pixels)? else { return Ok(Vec::new()) };
         let features = forward::features(vlm, &pixels)?;
         // One pass for each question, whatever the number of visual tokens.
-        let questions = forward::question_vectors(vlm, examples)?;
+        let questions = forward::question_vectors(vlm, examples, None)?;
         let score = |tokens: &usize| -> Result<(f64, usize, Vec<bool>)> {
             let (batch, scores) =
                 forward::scores_asked(vlm, &features, examples, questions.as_ref(), *tokens)?;

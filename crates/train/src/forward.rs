@@ -12,6 +12,7 @@ use foveate_model::vlm::Vlm;
 
 use crate::batch::Batch;
 use crate::encode::Example;
+use crate::questions::QuestionCache;
 use crate::{Result, TrainError};
 
 /// The hidden states that the model's compressor reads of pixels `[pictures, 3, side, side]`.
@@ -43,11 +44,16 @@ pub fn features(vlm: &Vlm, pixels: &Tensor) -> Result<Features> {
 }
 
 /// The vectors of the questions about pictures, `[rows with pictures, D]`: one pass of the language model for each different
-/// one, whatever the number of visual tokens. `None` if no row shows a picture or the compressor reads no question.
+/// one, whatever the number of visual tokens, and none for those that are `kept`. `None` if no row shows a picture or the
+/// compressor reads no question.
 ///
 /// # Errors
 /// A question without tokens or longer than the model's context.
-pub fn question_vectors(vlm: &Vlm, examples: &[Example]) -> Result<Option<Tensor>> {
+pub fn question_vectors(
+    vlm: &Vlm,
+    examples: &[Example],
+    kept: Option<&QuestionCache>,
+) -> Result<Option<Tensor>> {
     if !vlm.compressor().reads_question() {
         return Ok(None);
     }
@@ -62,8 +68,12 @@ pub fn question_vectors(vlm: &Vlm, examples: &[Example]) -> Result<Option<Tensor
     let different: Vec<&[u32]> = different.into_iter().collect();
     let places: Vec<u32> =
         questions.iter().filter_map(|one| different.binary_search(one).ok()).map(|at| at as u32).collect();
-    // A language model that is trained learns here to say what a question asks for.
-    Ok(Some(picked(&vlm.question_vectors(&different)?, &places)?))
+    let vectors = match kept {
+        Some(kept) => kept.vectors(vlm, &different)?,
+        // A language model that is trained learns here to say what a question asks for.
+        None => vlm.question_vectors(&different)?,
+    };
+    Ok(Some(picked(&vectors, &places)?))
 }
 
 /// The visual tokens of each row of `batch` that shows a picture, `[rows with pictures, V, D]`; `None` if none does.
@@ -165,7 +175,7 @@ pub fn scores(
     examples: &[Example],
     visual: usize,
 ) -> Result<(Batch, Tensor)> {
-    scores_asked(vlm, features, examples, question_vectors(vlm, examples)?.as_ref(), visual)
+    scores_asked(vlm, features, examples, question_vectors(vlm, examples, None)?.as_ref(), visual)
 }
 
 /// The same where the vectors of the questions, as [`question_vectors`] gives them, are there already.
@@ -270,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn a_question_asked_twice_has_the_vector_that_it_has_alone() {
+        let vlm = vlm();
+        let questions: [&[u32]; 4] = [&[9, 7], &[5, 6, 8], &[9, 7], &[4]];
+        let examples: Vec<Example> = questions.iter().map(|question| example(0, question, &[3])).collect();
+        let found = question_vectors(&vlm, &examples, None).unwrap().unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(found.len(), 4);
+        for (question, found) in questions.iter().zip(&found) {
+            let alone = vlm.question_vector(question).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(*found, alone[0], "{question:?}");
+        }
+        assert!(apart(&found[0], &found[1]) > 1e-3);
+        assert_eq!(found[0], found[2]);
+    }
+
+    #[test]
     fn no_token_of_an_answer_is_seen_before_it_is_judged() {
         let vlm = vlm();
         let first = scored(&vlm, &[example(0, &[10, 11, 12], &[20, 21, 22])]);
@@ -357,7 +382,7 @@ mod tests {
             example(0, &[16], &[23]),
             example(0, &[17, 18], &[24]),
         ];
-        let questions = question_vectors(&vlm, &examples).unwrap().unwrap();
+        let questions = question_vectors(&vlm, &examples, None).unwrap().unwrap();
         assert_eq!(questions.dim(0).unwrap(), 4, "no pass for what fills up");
         // At every number of visual tokens they are what the pass of each would give.
         let features = features(&vlm, &pixels(&vlm, 2)).unwrap();
@@ -367,9 +392,9 @@ mod tests {
             assert_eq!(kept.to_vec2::<f32>().unwrap(), anew.to_vec2::<f32>().unwrap());
         }
         let text = Example { picture: None, question: vec![9], slots: vec![Slot::Given(1), Slot::Answer(2)] };
-        assert!(question_vectors(&vlm, std::slice::from_ref(&text)).unwrap().is_none());
+        assert!(question_vectors(&vlm, std::slice::from_ref(&text), None).unwrap().is_none());
         examples.insert(1, text);
-        assert_eq!(question_vectors(&vlm, &examples).unwrap().unwrap().dim(0).unwrap(), 4);
+        assert_eq!(question_vectors(&vlm, &examples, None).unwrap().unwrap().dim(0).unwrap(), 4);
     }
 
     #[test]

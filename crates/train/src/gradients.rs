@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use crate::feed::{Feed, FeedState};
 use crate::recipe::{Group, Learns, Recipe};
 use crate::student::Student;
-use crate::trainer::gradients;
+use crate::trainer::{Kept, gradients};
 use crate::{Result, TrainError};
 
 /// Biases that add the same to every key of a query: softmax does not see that, so that their gradient is zero in exact
@@ -52,7 +52,8 @@ fn measured(recipe: &Recipe, student: &Student) -> Result<BTreeMap<String, f64>>
         };
         for tokens in rungs {
             let visual = vec![tokens; prepared.parts.len()];
-            let computed = gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, 1)?;
+            let computed =
+                gradients(&vlm, student.parameters(), Kept::default(), &prepared.parts, &visual, 1)?;
             for (name, gradient) in &computed.gradients {
                 let norm = norm(gradient)?;
                 if !norm.is_finite() {

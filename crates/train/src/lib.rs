@@ -38,6 +38,7 @@ pub mod log;
 pub mod optimiser;
 mod parallel;
 mod patches;
+pub mod questions;
 mod random;
 pub mod recipe;
 pub mod schedule;

@@ -17,6 +17,7 @@ use crate::ladder::Rungs;
 use crate::lock::Lock;
 use crate::log::{Event, Log, Observer, StepReport};
 use crate::optimiser::{self, AdamW, Update};
+use crate::questions::QuestionCache;
 use crate::recipe::{Group, Recipe};
 use crate::schedule::Schedule;
 use crate::spike::{SpikeGuard, Verdict};
@@ -50,6 +51,15 @@ pub struct Trainer {
     checkpoints: Checkpoints,
     threads: usize,
     _lock: Lock,
+}
+
+/// What was computed before and is not computed again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept<'a> {
+    /// Features of a frozen tower.
+    pub features: Option<&'a FeatureCache>,
+    /// Vectors of questions, where the language model has nothing to learn.
+    pub questions: Option<&'a QuestionCache>,
 }
 
 /// The gradients of one step, by the name of the parameter.
@@ -247,8 +257,9 @@ impl Trainer {
         let settings = &recipe.stages[stage.index];
         let visual: Vec<usize> =
             (0..prepared.parts.len()).map(|part| stage.rungs.draw(prepared.step, part)).collect();
-        let (parameters, cache) = (self.student.parameters(), stage.cache.as_ref());
-        let computed = gradients(&stage.vlm, parameters, cache, &prepared.parts, &visual, self.threads)?;
+        let parameters = self.student.parameters();
+        let kept = Kept { features: stage.cache.as_ref(), questions: stage.questions.as_ref() };
+        let computed = gradients(&stage.vlm, parameters, kept, &prepared.parts, &visual, self.threads)?;
         let norm = optimiser::norm(computed.gradients.values())?;
         let verdict =
             self.state.spikes.judge(&recipe.spikes, stage.index, prepared.step, computed.loss, norm)?;
@@ -297,6 +308,8 @@ struct InStage {
     rungs: Rungs,
     schedule: Schedule,
     cache: Option<FeatureCache>,
+    /// Where no gradient passes through the language model's pass over a question.
+    questions: Option<QuestionCache>,
 }
 
 impl InStage {
@@ -319,7 +332,10 @@ impl InStage {
             }
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
-        Ok(InStage { index, vlm, rungs: rungs.clone(), schedule, cache })
+        let reads = |group| groups.contains(&group);
+        let frozen = !reads(Group::Language) && !reads(Group::Adapters);
+        let questions = frozen.then(QuestionCache::default);
+        Ok(InStage { index, vlm, rungs: rungs.clone(), schedule, cache, questions })
     }
 }
 
@@ -349,7 +365,7 @@ pub fn update(
 pub fn gradients(
     vlm: &Vlm,
     parameters: &BTreeMap<String, Parameter>,
-    cache: Option<&FeatureCache>,
+    kept: Kept<'_>,
     parts: &[Part],
     visual: &[usize],
     threads: usize,
@@ -357,7 +373,7 @@ pub fn gradients(
     let targets = parts.iter().map(targets).sum();
     let work: Vec<(&Part, usize)> = parts.iter().zip(visual.iter().copied()).collect();
     let results = parallel::map(&work, threads, |(part, visual)| {
-        one_part(vlm, parameters, cache, part, *visual, targets)
+        one_part(vlm, parameters, kept, part, *visual, targets)
     });
     let mut sum = Computed { loss: 0.0, targets, gradients: BTreeMap::new() };
     for result in results {
@@ -385,14 +401,14 @@ fn targets(part: &Part) -> usize {
 fn one_part(
     vlm: &Vlm,
     parameters: &BTreeMap<String, Parameter>,
-    cache: Option<&FeatureCache>,
+    kept: Kept<'_>,
     part: &Part,
     visual: usize,
     targets: usize,
 ) -> Result<(f64, Gradients)> {
     let sum = match &part.pixels {
         Some(pixels) if !part.patches.is_empty() => patches::loss(vlm, parameters, pixels, &part.patches)?,
-        _ => said(vlm, cache, part, visual)?,
+        _ => said(vlm, kept, part, visual)?,
     };
     let loss = (sum / targets.max(1) as f64)?;
     let mut store = loss.backward()?;
@@ -403,15 +419,17 @@ fn one_part(
 }
 
 /// The sum of −log p over the answers' tokens of a part, or over their words.
-fn said(vlm: &Vlm, cache: Option<&FeatureCache>, part: &Part, visual: usize) -> Result<Tensor> {
-    let features = match (&part.pixels, cache) {
+fn said(vlm: &Vlm, kept: Kept<'_>, part: &Part, visual: usize) -> Result<Tensor> {
+    let features = match (&part.pixels, kept.features) {
         (Some(pixels), Some(cache)) => cache.features(vlm, pixels)?,
         (Some(pixels), None) => forward::features(vlm, pixels)?,
         (None, _) => foveate_compress::Features::new(vlm.grid()),
     };
+    let questions = forward::question_vectors(vlm, &part.examples, kept.questions)?;
     if part.words {
-        return words::loss(vlm, &features, &part.examples, visual);
+        return words::loss(vlm, &features, &part.examples, questions.as_ref(), visual);
     }
-    let (batch, scores): (Batch, Tensor) = forward::scores(vlm, &features, &part.examples, visual)?;
+    let (batch, scores): (Batch, Tensor) =
+        forward::scores_asked(vlm, &features, &part.examples, questions.as_ref(), visual)?;
     forward::loss(&batch, &scores)
 }

@@ -21,14 +21,19 @@ const LEAST: f64 = 1e-12;
 
 /// The sum over examples and the different words of their answers of −log p, a scalar: p is the softmax of the products of
 /// visual tokens and embeddings over all pairs of the example's visual tokens and the words of all answers here, summed over
-/// the visual tokens.
+/// the visual tokens. `questions` is what [`forward::question_vectors`] gives.
 ///
 /// # Errors
 /// As [`forward::visual_tokens`].
-pub(crate) fn loss(vlm: &Vlm, features: &Features, examples: &[Example], visual: usize) -> Result<Tensor> {
+pub(crate) fn loss(
+    vlm: &Vlm,
+    features: &Features,
+    examples: &[Example],
+    questions: Option<&Tensor>,
+    visual: usize,
+) -> Result<Tensor> {
     let batch = Batch::new(examples, visual);
-    let questions = forward::question_vectors(vlm, examples)?;
-    let tokens = forward::visual_tokens(vlm, features, questions.as_ref(), &batch, visual)?;
+    let tokens = forward::visual_tokens(vlm, features, questions, &batch, visual)?;
     let said: Vec<Vec<u32>> = batch.pictures.iter().map(|(row, _)| words(&examples[*row])).collect();
     let all: Vec<u32> = said.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let (Some(tokens), false) = (tokens, all.is_empty()) else {
@@ -102,10 +107,11 @@ mod tests {
         // Token 2 ends answers; what is said twice is one word.
         let examples = [example(0, &[11, 12, 11, 2]), example(1, &[13, 2])];
         assert_eq!(count(&examples), 3);
-        let found = loss(&vlm, &features, &examples, 4).unwrap().to_scalar::<f32>().unwrap();
+        let questions = forward::question_vectors(&vlm, &examples, None).unwrap();
+        let found =
+            loss(&vlm, &features, &examples, questions.as_ref(), 4).unwrap().to_scalar::<f32>().unwrap();
 
         let batch = Batch::new(&examples, 4);
-        let questions = forward::question_vectors(&vlm, &examples).unwrap();
         let tokens = forward::visual_tokens(&vlm, &features, questions.as_ref(), &batch, 4).unwrap().unwrap();
         let tokens: Vec<Vec<Vec<f32>>> = tokens.to_vec3().unwrap();
         let words = Tensor::new(&[[11_u32, 12, 13]], &Device::Cpu).unwrap();

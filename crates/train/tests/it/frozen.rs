@@ -10,7 +10,7 @@ use foveate_model::vlm::{PartPaths, Vlm};
 use foveate_train::encode::{Example, Slot};
 use foveate_train::recipe::{Group, Recipe};
 use foveate_train::student::{Parameter, Scope, Storage, Student};
-use foveate_train::trainer::{Trainer, gradients};
+use foveate_train::trainer::{Kept, Trainer, gradients};
 use foveate_train::{feed, forward};
 
 use crate::halves;
@@ -107,7 +107,7 @@ fn found(student: &Student, groups: &[Group]) -> BTreeMap<String, Vec<f32>> {
         .map(|(name, parameter)| (name.clone(), parameter.clone()))
         .collect();
     let vlm = student.vlm(groups).unwrap();
-    let computed = gradients(&vlm, &parameters, None, &[part()], &[4], 1).unwrap();
+    let computed = gradients(&vlm, &parameters, Kept::default(), &[part()], &[4], 1).unwrap();
     let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     computed.gradients.into_iter().map(|(name, gradient)| (name, values(gradient))).collect()
 }

@@ -180,15 +180,19 @@ fn a_question_costs_as_many_passes_as_it_takes() {
         let vlm = student.vlm(&[]).unwrap();
         let mut feed = Feed::new(Arc::new(recipe), &student, FeedState::new()).unwrap();
         let mut prepared = feed.prepare(0).unwrap();
-        let mut flops = |tokens: usize| {
+        let mut flops = |tokens: usize, apart: u32| {
             let examples = prepared.parts.iter_mut().flat_map(|part| &mut part.examples);
-            examples.for_each(|example| example.question = vec![5; tokens]);
+            for (example, nth) in examples.zip(0..) {
+                example.question = vec![5 + apart * nth; tokens];
+            }
             step_flops(&vlm, student.parameters(), &[group], &prepared, &[1, 1]).unwrap()
         };
         let question = |tokens: usize| vlm.cost().question_flops(tokens).unwrap();
-        // A step has 16 questions.
-        let found = (flops(9) - flops(1)) / (16.0 * (question(9) - question(1)));
-        assert!(passes.contains(&(found + 1e-9)), "{group:?}: {found}");
+        // A step has 16 questions; what its two parts ask in one and the same words passes once in each.
+        for (apart, different) in [(1, 16.0), (0, 2.0)] {
+            let found = (flops(9, apart) - flops(1, apart)) / (different * (question(9) - question(1)));
+            assert!(passes.contains(&(found + 1e-9)), "{group:?}: {found}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use foveate_train::feed::{Feed, FeedState, Prepared};
 use foveate_train::gradients::check;
 use foveate_train::recipe::{Group, Recipe};
 use foveate_train::student::Student;
-use foveate_train::trainer::{Computed, gradients};
+use foveate_train::trainer::{Computed, Kept, gradients};
 
 use crate::halves;
 
@@ -18,7 +18,8 @@ fn computed(recipe: &Recipe, student: &Student, threads: usize) -> (Prepared, Co
     let mut feed = Feed::new(Arc::new(recipe.clone()), student, FeedState::new()).unwrap();
     let prepared = feed.prepare(0).unwrap();
     let visual = vec![1; prepared.parts.len()];
-    let computed = gradients(&vlm, student.parameters(), None, &prepared.parts, &visual, threads).unwrap();
+    let computed =
+        gradients(&vlm, student.parameters(), Kept::default(), &prepared.parts, &visual, threads).unwrap();
     (prepared, computed)
 }
 

@@ -19,7 +19,7 @@ use foveate_train::feed;
 use foveate_train::optimiser::{AdamW, Update};
 use foveate_train::recipe::Group;
 use foveate_train::student::{Network, Part, Trained};
-use foveate_train::trainer;
+use foveate_train::trainer::{self, Kept};
 
 use super::subject::SHAPE;
 use crate::failure::Failure;
@@ -127,9 +127,9 @@ impl Training {
     /// Takes a step.
     pub(super) fn step(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
-        let cache = self.cache.as_ref().map(|(cache, _)| cache);
+        let kept = Kept { features: self.cache.as_ref().map(|(cache, _)| cache), questions: None };
         let (parameters, parts) = (self.network.parameters(), &self.parts);
-        let computed = trainer::gradients(&self.vlm, parameters, cache, parts, &self.visual, parts.len())?;
+        let computed = trainer::gradients(&self.vlm, parameters, kept, parts, &self.visual, parts.len())?;
         trainer::update(&mut self.optimiser, parameters, &computed.gradients, |_| Some(UPDATE))?;
         Ok(started.elapsed())
     }
