@@ -19,9 +19,15 @@ use crate::forward;
 /// Keeps the logarithm of a share finite that f32 rounds to nothing.
 const LEAST: f64 = 1e-12;
 
-/// The sum over examples and the different words of their answers of −log p, a scalar: p is the softmax of the products of
-/// visual tokens and embeddings over all pairs of the example's visual tokens and the words of all answers here, summed over
-/// the visual tokens. `questions` is what [`forward::question_vectors`] gives.
+/// What a cosine of 1 adds to a score: little enough that a token has to point where its word does, and not only a bit more
+/// there than to other words. Products of tokens as long as they like are told apart at cosines of 0.1, which a language model
+/// makes nothing of.
+const SHARPNESS: f64 = 12.0;
+
+/// The sum over examples and the different words of their answers of −log p, a scalar: p is the softmax of the cosines of
+/// visual tokens and embeddings, times [`SHARPNESS`], over all pairs of the example's visual tokens and the words of all answers
+/// here, summed over the visual tokens. For each word the mean over the example's visual tokens of (length ÷ length of a word
+/// − 1)² is added: tokens are to be as long as words are, too. `questions` is what [`forward::question_vectors`] gives.
 ///
 /// # Errors
 /// As [`forward::visual_tokens`].
@@ -39,10 +45,12 @@ pub(crate) fn loss(
     let (Some(tokens), false) = (tokens, all.is_empty()) else {
         return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?);
     };
-    let (rows, _, width) = tokens.dims3()?;
+    let (rows, ..) = tokens.dims3()?;
     let embedded = vlm.decoder().embed(&Tensor::new(all.as_slice(), &Device::Cpu)?.unsqueeze(0)?)?;
-    let embedded = embedded.squeeze(0)?.detach(); // [words, D]
-    let scores = tokens.reshape((rows * visual, width))?.matmul(&embedded.t()?)?;
+    let embedded = embedded.flatten_to(1)?.detach(); // [words, D]
+    let (tokens, lengths) = directions(&tokens.flatten_to(1)?)?; // [rows · V, D], [rows · V, 1]
+    let (embedded, usual) = directions(&embedded)?;
+    let scores = (tokens.matmul(&embedded.t()?)? * SHARPNESS)?;
     let scores = scores.reshape((rows, visual * all.len()))?;
     let highest = scores.max_keepdim(D::Minus1)?.detach();
     let exp = scores.broadcast_sub(&highest)?.exp()?.reshape((rows, visual, all.len()))?;
@@ -57,7 +65,16 @@ pub(crate) fn loss(
         }
     }
     let wanted = Tensor::from_vec(wanted, (rows, all.len()), &Device::Cpu)?;
-    Ok((log * wanted)?.sum_all()?.neg()?)
+    let count = wanted.sum_keepdim(D::Minus1)?; // [rows, 1]
+    let off = (lengths.broadcast_div(&usual.mean_keepdim(0)?)? - 1.0)?.sqr()?.reshape((rows, visual))?;
+    let off = (off.mean_keepdim(D::Minus1)? * count)?;
+    Ok((off.sum_all()? - (log * wanted)?.sum_all()?)?)
+}
+
+/// Rows `[n, D]` of length 1, and how long they were, `[n, 1]`.
+fn directions(rows: &Tensor) -> Result<(Tensor, Tensor)> {
+    let lengths = (rows.sqr()?.sum_keepdim(D::Minus1)? + LEAST)?.sqrt()?;
+    Ok((rows.broadcast_div(&lengths)?, lengths))
 }
 
 /// How many words [`loss`] sums over.
@@ -117,16 +134,21 @@ mod tests {
         let words = Tensor::new(&[[11_u32, 12, 13]], &Device::Cpu).unwrap();
         let words: Vec<Vec<f32>> =
             vlm.decoder().embed(&words).unwrap().squeeze(0).unwrap().to_vec2().unwrap();
+        let length = |of: &[f32]| of.iter().map(|a| f64::from(a * a)).sum::<f64>().sqrt();
+        let usual = words.iter().map(|word| length(word)).sum::<f64>() / 3.0;
         let mut expected = 0.0;
         for (row, said) in [(0, vec![0, 1]), (1, vec![2])] {
             let of_word = |word: usize| -> f64 {
-                let product = |token: &Vec<f32>| {
-                    token.iter().zip(&words[word]).map(|(a, b)| f64::from(a * b)).sum::<f64>()
+                let cosine = |token: &Vec<f32>| {
+                    let product: f64 = token.iter().zip(&words[word]).map(|(a, b)| f64::from(a * b)).sum();
+                    product / length(token) / length(&words[word])
                 };
-                tokens[row].iter().map(|token| product(token).exp()).sum()
+                tokens[row].iter().map(|token| (12.0 * cosine(token)).exp()).sum()
             };
             let all: f64 = (0..3).map(of_word).sum();
             expected -= said.iter().map(|word| (of_word(*word) / all).ln()).sum::<f64>();
+            let off = tokens[row].iter().map(|token| (length(token) / usual - 1.0).powi(2));
+            expected += off.sum::<f64>() / 4.0 * said.len() as f64;
         }
         assert!((f64::from(found) - expected).abs() < 1e-4 * expected, "{found} {expected}");
     }
