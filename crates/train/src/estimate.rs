@@ -10,7 +10,7 @@
 //!
 //! Hours are FLOPs over the rate of the steps that were tried, which is told beside them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::evaluate::ready;
 use crate::feed::{Feed, FeedState, Prepared};
+use crate::forward;
 use crate::ladder::Rungs;
 use crate::recipe::{Group, Recipe, Stage};
 use crate::student::{Parameter, Student};
@@ -175,9 +176,7 @@ pub fn step_flops(
         let pictures = part.pixels.as_ref().map_or(0, |pixels| pixels.dims()[0]);
         flops += tower_passes * cost.tower_flops(pictures, blocks);
         if vlm.compressor().reads_question() {
-            let asked = part.examples.iter().filter(|example| example.picture.is_some());
-            // Each different one passes once.
-            for question in asked.map(|example| &example.question).collect::<BTreeSet<_>>() {
+            for question in forward::different_questions(&part.examples) {
                 flops += question_passes * cost.question_flops(question.len())?;
                 flops += question_adapter_passes * adapter_flops * question.len() as f64;
             }

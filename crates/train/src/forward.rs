@@ -64,8 +64,7 @@ pub fn question_vectors(
     if questions.is_empty() {
         return Ok(None);
     }
-    let different: BTreeSet<&[u32]> = questions.iter().copied().collect();
-    let different: Vec<&[u32]> = different.into_iter().collect();
+    let different: Vec<&[u32]> = different_questions(examples).into_iter().collect();
     let places: Vec<u32> =
         questions.iter().filter_map(|one| different.binary_search(one).ok()).map(|at| at as u32).collect();
     let vectors = match kept {
@@ -74,6 +73,12 @@ pub fn question_vectors(
         None => vlm.question_vectors(&different)?,
     };
     Ok(Some(picked(&vectors, &places)?))
+}
+
+/// What is asked about pictures, each question once.
+pub(crate) fn different_questions(examples: &[Example]) -> BTreeSet<&[u32]> {
+    let about_pictures = examples.iter().filter(|example| example.picture.is_some());
+    about_pictures.map(|example| example.question.as_slice()).collect()
 }
 
 /// The visual tokens of each row of `batch` that shows a picture, `[rows with pictures, V, D]`; `None` if none does.

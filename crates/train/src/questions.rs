@@ -26,10 +26,10 @@ impl QuestionCache {
     /// # Errors
     /// Those of the language model.
     pub fn vectors(&self, vlm: &Vlm, questions: &[&[u32]]) -> Result<Tensor> {
-        let found = |known: &HashMap<Vec<u32>, Vec<f32>>| -> Vec<Option<Vec<f32>>> {
+        let mut rows: Vec<Option<Vec<f32>>> = {
+            let known = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
             questions.iter().map(|question| known.get(*question).cloned()).collect()
         };
-        let mut rows = found(&self.vectors.lock().unwrap_or_else(PoisonError::into_inner));
         let missing: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].is_none()).collect();
         if !missing.is_empty() {
             let asked: Vec<&[u32]> = missing.iter().map(|at| questions[*at]).collect();

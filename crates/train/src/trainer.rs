@@ -332,8 +332,7 @@ impl InStage {
             }
         };
         let schedule = Schedule::new(stage.steps, stage.warm_up, stage.floor);
-        let reads = |group| groups.contains(&group);
-        let frozen = !reads(Group::Language) && !reads(Group::Adapters);
+        let frozen = !groups.contains(&Group::Language) && !groups.contains(&Group::Adapters);
         let questions = frozen.then(QuestionCache::default);
         Ok(InStage { index, vlm, rungs: rungs.clone(), schedule, cache, questions })
     }
